@@ -1,0 +1,37 @@
+"""ROOT RDataFrame analyses on AWS Lambda, through Dask.
+
+The names below are the public interface. They are imported when first used: the function's runtime
+imports ``dask_root_lambda.protocol``, and must not pay for Dask, distributed or ROOT.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dask_root_lambda.cluster import LambdaCluster
+    from dask_root_lambda.executor import LambdaExecutor
+    from dask_root_lambda.frame import RDataFrame
+    from dask_root_lambda.gateway import LambdaPlugin
+
+__version__ = "0.1.0"
+
+__all__ = ["LambdaCluster", "LambdaExecutor", "LambdaPlugin", "RDataFrame", "__version__"]
+
+_HOMES = {
+    "LambdaCluster": "dask_root_lambda.cluster",
+    "LambdaExecutor": "dask_root_lambda.executor",
+    "LambdaPlugin": "dask_root_lambda.gateway",
+    "RDataFrame": "dask_root_lambda.frame",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
