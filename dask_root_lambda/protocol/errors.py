@@ -1,0 +1,232 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    DaskRootLambdaError
+    ├── ConfigurationError        a setting that cannot work, an extra that is not installed
+    ├── InputError                the data: missing, truncated, changed, not reachable from there
+    ├── GraphError                a call on an RDataFrame that cannot work
+    ├── InvocationError           the function was not run, or did not answer
+    │   ├── ThrottledError            too many at once (429)
+    │   ├── ServiceError              the service failed or the connection broke
+    │   ├── AccessError               credentials missing, wrong or without permission
+    │   ├── FunctionNotFoundError     no such function, version or alias
+    │   ├── UnreachableError          nothing answers at the endpoint
+    │   └── NoAnswerError             the deadline passed
+    ├── ExecutionEnvironmentError         the execution environment ended while it ran the task
+    │   ├── FunctionTimeoutError      the function's time limit
+    │   ├── OutOfMemoryError          the function's memory limit
+    │   ├── CrashError                an exit or a signal
+    │   └── InitError                 the environment did not start
+    ├── RemoteError               code raised where the task ran
+    │   ├── UserCodeError             the user's Python, or C++ that threw
+    │   └── CompilationError          the user's C++ did not compile
+    ├── ProtocolError             the two sides do not understand each other
+    │   ├── VersionMismatchError      Python, ROOT or wire version
+    │   ├── CorruptBlobError          bytes that are not what was sent
+    │   └── TooLargeError             over the service's size limit, and no store to go through
+    ├── StoreError                the store of blobs failed
+    │   └── MissingBlobError          no such blob
+    ├── IncompleteResultError     fewer or more entries processed than the dataset has
+    └── RunCancelledError         stopped on request
+
+Every error says what happened, with the values, and what to do. ``retryable`` tells whether the same
+task may succeed when tried again; decisions are made by type, never by message.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DaskRootLambdaError(Exception):
+    """Root of the tree.
+
+    Parameters
+    ----------
+    message
+        What happened, with the values, and what to do.
+    task
+        Key of the task it happened to.
+    attempt
+        Which try of that task it was, from 1.
+    request_id
+        AWS's identifier of the invocation, to find it in the logs.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        task: str | None = None,
+        attempt: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.task = task
+        self.attempt = attempt
+        self.request_id = request_id
+
+    @property
+    def message(self) -> str:
+        """The message without the task it happened to."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        where = [("task", self.task), ("attempt", self.attempt), ("request", self.request_id)]
+        known = ", ".join(f"{name} {value}" for name, value in where if value is not None)
+        return f"{self.message} [{known}]" if known else self.message
+
+
+class ConfigurationError(DaskRootLambdaError, ValueError):
+    """A setting that cannot work, or an optional package that is not installed."""
+
+
+class InputError(DaskRootLambdaError):
+    """The dataset cannot be read as asked: missing, truncated, changed, or out of the function's reach."""
+
+
+class GraphError(DaskRootLambdaError, ValueError):
+    """A call on an RDataFrame that cannot work: unknown column, bad expression, unsupported operation."""
+
+
+class InvocationError(DaskRootLambdaError):
+    """The function was not run, or its answer did not arrive."""
+
+
+class ThrottledError(InvocationError):
+    """Too many invocations at once; the function was not run."""
+
+    retryable = True
+
+
+class ServiceError(InvocationError):
+    """The service failed, or the connection broke before the answer."""
+
+    retryable = True
+
+
+class AccessError(InvocationError):
+    """Credentials are missing, wrong, expired or lack a permission."""
+
+
+class FunctionNotFoundError(InvocationError):
+    """There is no such function, version or alias."""
+
+
+class UnreachableError(InvocationError):
+    """Nothing answers at the endpoint."""
+
+    retryable = True
+
+
+class NoAnswerError(InvocationError):
+    """The deadline passed without an answer; the function may be running still."""
+
+
+class ExecutionEnvironmentError(DaskRootLambdaError):
+    """The execution environment ended while it ran the task."""
+
+
+class FunctionTimeoutError(ExecutionEnvironmentError):
+    """The task took longer than the function's time limit."""
+
+
+class OutOfMemoryError(ExecutionEnvironmentError):
+    """The task needed more than the function's memory."""
+
+
+class CrashError(ExecutionEnvironmentError):
+    """The process exited or was ended by a signal, such as a segmentation fault in user code."""
+
+    retryable = True
+
+
+class InitError(ExecutionEnvironmentError):
+    """The environment did not start: an import failed, or start-up took too long."""
+
+
+class RemoteError(DaskRootLambdaError):
+    """Code raised where the task ran.
+
+    Parameters
+    ----------
+    type_name
+        Qualified name of the exception's type there.
+    traceback
+        The traceback there, as text.
+    diagnostics
+        What ROOT and Cling reported meanwhile, with the user's line.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        type_name: str = "",
+        traceback: str = "",
+        diagnostics: str = "",
+        task: str | None = None,
+        attempt: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message, task=task, attempt=attempt, request_id=request_id)
+        self.type_name = type_name
+        self.traceback = traceback
+        self.diagnostics = diagnostics
+
+    def __str__(self) -> str:
+        parts = [super().__str__()]
+        if self.diagnostics:
+            parts.append(f"ROOT reported:\n{self.diagnostics.rstrip()}")
+        if self.traceback:
+            parts.append(f"Where it ran:\n{self.traceback.rstrip()}")
+        return "\n\n".join(parts)
+
+
+class UserCodeError(RemoteError):
+    """The user's Python raised, or the user's C++ threw."""
+
+
+class CompilationError(RemoteError):
+    """The user's C++ did not compile; ``diagnostics`` holds Cling's messages."""
+
+
+class ProtocolError(DaskRootLambdaError):
+    """The two sides do not understand each other."""
+
+
+class VersionMismatchError(ProtocolError):
+    """Python, ROOT or the wire format differ between client and function."""
+
+
+class CorruptBlobError(ProtocolError):
+    """Bytes that are not what was sent."""
+
+    retryable = True
+
+
+class TooLargeError(ProtocolError):
+    """A payload or result over the service's limit, and no store to go through."""
+
+
+class StoreError(DaskRootLambdaError):
+    """The store of blobs failed."""
+
+    retryable = True
+
+
+class MissingBlobError(StoreError):
+    """There is no blob under that key."""
+
+    retryable = False
+
+
+class IncompleteResultError(DaskRootLambdaError):
+    """The entries that were processed are not those of the dataset."""
+
+
+class RunCancelledError(DaskRootLambdaError):
+    """The run was stopped on request."""

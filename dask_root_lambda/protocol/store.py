@@ -1,0 +1,244 @@
+"""Stores of blobs: S3, a directory, or memory.
+
+Every store keeps the same contract. A write is create-only: the first one wins, a later one under the
+same key changes nothing and says so, which is what makes a task that ran twice harmless.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from dask_root_lambda.protocol.errors import ConfigurationError, MissingBlobError, StoreError
+
+_DELETE_BATCH = 1000
+"""Keys of one S3 DeleteObjects request, at most."""
+
+
+class Store(Protocol):
+    """Blobs by key. Keys are relative paths with ``/`` between their parts."""
+
+    @property
+    def url(self) -> str:
+        """Where the store is; `open_store` opens the same one."""
+
+    def put(self, key: str, blob: bytes) -> bool:
+        """Write ``blob`` unless ``key`` exists; tell whether it was written."""
+
+    def get(self, key: str) -> bytes:
+        """Return the blob under ``key``; `MissingBlobError` if there is none."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove ``keys``; those that do not exist are no error."""
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Iterate over the keys that begin with ``prefix``, sorted."""
+
+
+class MemoryStore:
+    """Blobs in this process."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """``memory:``, which nobody else can open."""
+        return "memory:"
+
+    def put(self, key: str, blob: bytes) -> bool:
+        """See `Store.put`."""
+        _check_key(key)
+        with self._lock:
+            return self._blobs.setdefault(key, blob) is blob
+
+    def get(self, key: str) -> bytes:
+        """See `Store.get`."""
+        _check_key(key)
+        with self._lock:
+            if key not in self._blobs:
+                raise _missing(self, key)
+            return self._blobs[key]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `Store.delete`."""
+        with self._lock:
+            for key in keys:
+                self._blobs.pop(key, None)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """See `Store.keys`."""
+        with self._lock:
+            return iter(sorted(key for key in self._blobs if key.startswith(prefix)))
+
+
+class DirectoryStore:
+    """Blobs as files below a directory."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path).absolute()
+
+    @property
+    def url(self) -> str:
+        """The directory as a ``file:`` URL."""
+        return self._path.as_uri()
+
+    def put(self, key: str, blob: bytes) -> bool:
+        """See `Store.put`. The file appears whole or not at all."""
+        target = self._file(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(blob)
+            os.link(name, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise StoreError(f"could not write {target}: {error}") from error
+        finally:
+            Path(name).unlink(missing_ok=True)
+        return True
+
+    def get(self, key: str) -> bytes:
+        """See `Store.get`."""
+        try:
+            return self._file(key).read_bytes()
+        except FileNotFoundError:
+            raise _missing(self, key) from None
+        except OSError as error:
+            raise StoreError(f"could not read {key} of {self.url}: {error}") from error
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `Store.delete`."""
+        for key in keys:
+            self._file(key).unlink(missing_ok=True)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """See `Store.keys`."""
+        files = (path for path in self._path.rglob("*") if path.is_file() and not path.name.startswith("."))
+        names = sorted(path.relative_to(self._path).as_posix() for path in files)
+        return (name for name in names if name.startswith(prefix))
+
+    def _file(self, key: str) -> Path:
+        _check_key(key)
+        return self._path / key
+
+
+class S3Store:
+    """Blobs as objects of an S3 bucket.
+
+    Parameters
+    ----------
+    bucket
+        Name of the bucket.
+    prefix
+        What every key begins with.
+    client
+        A boto3 S3 client; one of the default session if None.
+    """
+
+    def __init__(self, bucket: str, prefix: str = "", client: Any = None) -> None:
+        self._bucket = bucket
+        self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        self._client = client if client is not None else _default_s3_client()
+
+    @property
+    def url(self) -> str:
+        """The bucket and prefix as an ``s3:`` URL."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def put(self, key: str, blob: bytes) -> bool:
+        """See `Store.put`. Conditional writes: S3 answers 412 where the key exists."""
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=blob, IfNoneMatch="*")
+        except Exception as error:  # botocore makes its error classes at run time
+            if _code(error) in ("PreconditionFailed", "412"):
+                return False
+            raise self._failed("write", key, error) from error
+        return True
+
+    def get(self, key: str) -> bytes:
+        """See `Store.get`."""
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+            blob: bytes = answer["Body"].read()
+        except Exception as error:
+            if _code(error) in ("NoSuchKey", "404"):
+                raise _missing(self, key) from None
+            raise self._failed("read", key, error) from error
+        return blob
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `Store.delete`."""
+        names = [{"Key": self._key(key)} for key in keys]
+        for start in range(0, len(names), _DELETE_BATCH):
+            batch = {"Objects": names[start : start + _DELETE_BATCH], "Quiet": True}
+            try:
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete=batch)
+            except Exception as error:
+                raise self._failed("delete", names[start]["Key"], error) from error
+            for failed in answer.get("Errors", []):
+                raise StoreError(f"could not delete {failed['Key']} of {self.url}: {failed.get('Message')}")
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """See `Store.keys`."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=self._prefix + prefix
+        )
+        try:
+            for page in pages:
+                for item in page.get("Contents", []):
+                    yield item["Key"][len(self._prefix) :]
+        except Exception as error:
+            raise self._failed("list", prefix, error) from error
+
+    def _key(self, key: str) -> str:
+        _check_key(key)
+        return self._prefix + key
+
+    def _failed(self, verb: str, key: str, error: Exception) -> StoreError:
+        return StoreError(f"could not {verb} {key} of {self.url}: {error}")
+
+
+def open_store(url: str) -> Store:
+    """Open the store at ``url``: ``s3://BUCKET[/PREFIX]`` or ``file:///DIRECTORY``.
+
+    Raises
+    ------
+    ConfigurationError
+        Another scheme.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "s3" and parts.netloc:
+        return S3Store(parts.netloc, parts.path)
+    if parts.scheme == "file" and parts.path:
+        return DirectoryStore(parts.path)
+    raise ConfigurationError(f"no store at {url!r}: use s3://BUCKET/PREFIX or file:///DIRECTORY")
+
+
+def _default_s3_client() -> Any:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client("s3", config=Config(retries={"mode": "standard", "total_max_attempts": 5}))
+
+
+def _check_key(key: str) -> None:
+    if not key or key.startswith("/") or ".." in key.split("/"):
+        raise StoreError(f"{key!r} is no key: use a relative path")
+
+
+def _missing(store: Store, key: str) -> MissingBlobError:
+    return MissingBlobError(f"no {key} in {store.url}: it was deleted, has expired or was never written")
+
+
+def _code(error: Exception) -> str:
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))

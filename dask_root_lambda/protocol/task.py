@@ -1,0 +1,335 @@
+"""The records that travel between client and function, and their form in the JSON envelope.
+
+A request asks for one of three operations. ``map`` runs a range of entries through an RDataFrame graph,
+``merge`` merges partial results, ``call`` runs a Python function. Large bodies do not travel inline but
+lie in the store under a key.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from dask_root_lambda.protocol import errors, wire
+from dask_root_lambda.protocol.errors import ProtocolError, VersionMismatchError
+from dask_root_lambda.protocol.rootfile import FileIdentity
+
+Operation = Literal["map", "merge", "call"]
+_OPERATIONS: dict[str, Operation] = {"map": "map", "merge": "merge", "call": "call"}
+
+MAX_ENVELOPE_BYTES = 5_000_000
+"""Largest JSON envelope that is sent inline, either way. Lambda takes 6,291,556 bytes:
+https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+
+PYTHON_VERSION = ".".join(platform.python_version_tuple()[:2])
+"""Minor version of this interpreter: functions pickled by value do not cross it."""
+
+
+_SESSION = uuid.uuid4().hex
+
+
+def session() -> str:
+    """Identify this process; a fork is another one."""
+    return f"{_SESSION}-{os.getpid()}"
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What has to agree between the client and the function."""
+
+    python: str = PYTHON_VERSION
+    """Python's minor version, such as ``3.11``."""
+    root: str | None = None
+    """ROOT's minor version, such as ``6.40``; None where ROOT is not involved."""
+    wire: int = wire.WIRE_VERSION
+    """Version of the wire format."""
+
+    def check(self, other: Versions) -> None:
+        """Compare the client's versions (self) with the function's.
+
+        Raises
+        ------
+        VersionMismatchError
+            Naming what differs, both sides, and the fix.
+        """
+        for name, here, there in (
+            ("the wire format", self.wire, other.wire),
+            ("Python", self.python, other.python),
+            ("ROOT", self.root, other.root),
+        ):
+            if here is not None and there is not None and here != there:
+                raise VersionMismatchError(
+                    f"{name} is {here} on the client and {there} in the function: deploy an image made for "
+                    f"{name} {here}, or run the client with {name} {there}"
+                )
+
+
+@dataclass(frozen=True)
+class Body:
+    """A blob on its way: its bytes, or its key in the store."""
+
+    inline: bytes | None = None
+    """The blob itself."""
+    key: str | None = None
+    """Where it lies in the store."""
+    size: int = 0
+    """Length of the blob in bytes."""
+
+    @classmethod
+    def of(cls, blob: bytes) -> Body:
+        """Wrap a blob that travels inline."""
+        return cls(inline=blob, size=len(blob))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the body as it stands in the envelope."""
+        if self.inline is not None:
+            return {"inline": wire.encode(self.inline)}
+        return {"key": self.key, "size": self.size}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Body:
+        """Read what `to_json` wrote."""
+        if "inline" in data:
+            return cls.of(wire.decode(data["inline"]))
+        return cls(key=str(data["key"]), size=int(data["size"]))
+
+    def __sizeof__(self) -> int:
+        """Bytes that Dask should count for it."""
+        return object.__sizeof__(self) + len(self.inline or b"")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One operation for the function to do."""
+
+    operation: Operation
+    task: str
+    """Key of the task, for logs and errors."""
+    bodies: tuple[Body, ...]
+    """``map``: the mapper. ``merge``: the partial results, in order. ``call``: the call."""
+    attempt: int = 1
+    range_index: int | None = None
+    """``map``: which range of the mapper's dataset."""
+    result_key: str = ""
+    """Key of the result in the store, should it be too large to be inline."""
+    versions: Versions = field(default_factory=Versions)
+    """The client's versions."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the request as a JSON object, without what is empty."""
+        versions = self.versions
+        event: dict[str, Any] = {
+            "wire": versions.wire,
+            "python": versions.python,
+            "root": versions.root,
+            "op": self.operation,
+            "task": self.task,
+            "attempt": self.attempt,
+            "range": self.range_index,
+            "result": self.result_key,
+            "bodies": [body.to_json() for body in self.bodies],
+        }
+        return {name: value for name, value in event.items() if value not in (None, "")}
+
+    @classmethod
+    def from_json(cls, event: Mapping[str, Any]) -> Request:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ProtocolError
+            The event is not a request; its versions may differ, see `requested_versions`.
+        """
+        try:
+            return cls(
+                operation=_OPERATIONS[event["op"]],
+                task=str(event["task"]),
+                bodies=tuple(Body.from_json(body) for body in event["bodies"]),
+                attempt=int(event.get("attempt", 1)),
+                range_index=event.get("range"),
+                result_key=str(event.get("result", "")),
+                versions=requested_versions(event),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"the event is not a request of dask-root-lambda: {error!r}") from None
+
+
+def requested_versions(event: Mapping[str, Any]) -> Versions:
+    """Read the client's versions of an event, which is possible whatever else has changed."""
+    return Versions(python=str(event.get("python")), root=event.get("root"), wire=int(event.get("wire", 0)))
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of the dataset."""
+
+    url: str
+    tree: str
+    """Name of the TTree or RNTuple in it."""
+    identity: FileIdentity
+    """Content the client saw; another one there is an error."""
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file of the user's that goes along with the graph."""
+
+    name: str
+    kind: Literal["header", "library", "pcm", "file"]
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Program:
+    """The callables of DistRDF that a range runs, unpickled once the user's code is declared."""
+
+    initialize: Callable[[], object]
+    """The user's function, given to ``initialize``."""
+    ranges: Callable[..., list[Any]]
+    """``exec_id=`` -> the dataset's ranges (``ROOT._distrdf.Ranges``)."""
+    build: Callable[[Any], Any]
+    """Range -> RDataFrame over it, and the entries of its trees."""
+    trigger: Callable[[Any, int, Any], list[Any]]
+    """RDataFrame, index of the range, execution id -> the results of its actions."""
+
+
+@dataclass(frozen=True)
+class Mapper:
+    """An RDataFrame graph and its dataset: all that a range needs besides its index."""
+
+    program: bytes
+    """Blob of a `Program`."""
+    compiled_key: str
+    """Graph and columns' types: mappers with the same key can use one compiled graph."""
+    files: tuple[DataFile, ...]
+    """The file table; empty for a frame of entries without a file."""
+    entries: int | None
+    """Entries of a frame without files."""
+    npartitions: int
+    code: str = ""
+    """C++ to declare."""
+    attachments: tuple[Attachment, ...] = ()
+    source: Literal["tree", "rntuple", "spec", "entries"] = "tree"
+    session: str = ""
+    """The process that made it, where attachments are loaded already."""
+
+
+@dataclass(frozen=True)
+class PartialResult:
+    """Content of a blob that ``map`` or ``merge`` made."""
+
+    values: list[Any] | None
+    """One mergeable object per action, in booking order; None where the range was empty."""
+    processed: int
+    """Entries processed."""
+    entries_by_file: dict[int, int]
+    """Entries of each file that was opened, by its index in the file table."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one task used, as the function itself saw it."""
+
+    environment: str = ""
+    """Identifier of the execution environment."""
+    invocation: int = 0
+    """How many tasks this environment had run before: 0 says that it is new."""
+    init_s: float = 0.0
+    """Seconds this environment took to import and warm up."""
+    duration_s: float = 0.0
+    """Seconds of the operation."""
+    peak_memory_mb: float = 0.0
+    """Largest resident set of the process so far, MB (10^6 bytes)."""
+    entries: int = 0
+    """Entries processed."""
+    bytes_read: int = 0
+    """Bytes read from the dataset's files."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as data."""
+
+    error: str
+    """Name of the class in `dask_root_lambda.protocol.errors`."""
+    message: str
+    type_name: str = ""
+    """Qualified name of the exception that user code raised."""
+    traceback: str = ""
+    diagnostics: str = ""
+    exception: str = ""
+    """For ``call``: the exception itself, a blob encoded as text, where it can be pickled."""
+
+    def to_error(self, task: str, attempt: int, request_id: str | None) -> errors.DaskRootLambdaError:
+        """Rebuild the error on the client."""
+        kind = _error_classes().get(self.error, errors.RemoteError)
+        if issubclass(kind, errors.RemoteError):
+            return kind(
+                self.message,
+                type_name=self.type_name,
+                traceback=self.traceback,
+                diagnostics=self.diagnostics,
+                task=task,
+                attempt=attempt,
+                request_id=request_id,
+            )
+        return kind(self.message, task=task, attempt=attempt, request_id=request_id)
+
+
+def _error_classes() -> dict[str, type[errors.DaskRootLambdaError]]:
+    return {
+        name: value
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.DaskRootLambdaError)
+    }
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the function answers."""
+
+    body: Body | None = None
+    failure: Failure | None = None
+    usage: Usage = field(default_factory=Usage)
+    versions: Versions = field(default_factory=Versions)
+    """The function's versions."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reply as a JSON object."""
+        reply: dict[str, Any] = {"usage": asdict(self.usage), **asdict(self.versions)}
+        if self.body is not None:
+            reply["body"] = self.body.to_json()
+        if self.failure is not None:
+            reply["failure"] = asdict(self.failure)
+        return reply
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Reply:
+        """Read what `to_json` wrote; fields this side does not know are left out.
+
+        Raises
+        ------
+        ProtocolError
+            The answer is not a reply.
+        """
+        try:
+            return cls(
+                body=Body.from_json(data["body"]) if "body" in data else None,
+                failure=Failure(**_known(Failure, data["failure"])) if "failure" in data else None,
+                usage=Usage(**_known(Usage, data["usage"])),
+                versions=requested_versions(data),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(
+                f"the function's answer is not a reply of dask-root-lambda ({error!r}): is another function "
+                "deployed under this name?"
+            ) from None
+
+
+def _known(record: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    names = {item.name for item in fields(record)}
+    return {name: value for name, value in data.items() if name in names}

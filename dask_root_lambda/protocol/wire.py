@@ -1,0 +1,89 @@
+"""The wire format: blobs, and the JSON envelope around them.
+
+A blob is a header and a payload: four bytes of magic with the format's version, the SHA-256 of the
+payload, and the payload, an object pickled and compressed by zlib. The hash is compared before anything
+is unpickled, so a truncated or exchanged blob is an error and never an object.
+
+This is the only module that pickles.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import pickle
+import zlib
+from typing import Any
+
+import cloudpickle
+
+from dask_root_lambda.protocol.errors import CorruptBlobError, ProtocolError
+
+WIRE_VERSION = 1
+"""Version of the envelope and of the records inside; both sides must have the same."""
+
+_MAGIC = b"DRL" + bytes([WIRE_VERSION])
+_DIGEST_BYTES = hashlib.sha256().digest_size
+HEADER_BYTES = len(_MAGIC) + _DIGEST_BYTES
+
+_COMPRESSION_LEVEL = 1
+"""zlib's fastest: a histogram of 30,000 bins shrinks from 241 KB to 13 KB, level 6 saves 2 KB more."""
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle ``value``, functions by value where they cannot be imported, into a blob."""
+    payload = zlib.compress(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL), _COMPRESSION_LEVEL)
+    return _MAGIC + hashlib.sha256(payload).digest() + payload
+
+
+def loads(blob: bytes) -> Any:
+    """Unpickle a blob, once its hash has been found right.
+
+    Raises
+    ------
+    CorruptBlobError
+        The bytes are no blob, of another version, or not those that were written.
+    """
+    verify(blob)
+    return pickle.loads(zlib.decompress(memoryview(blob)[HEADER_BYTES:]))  # noqa: S301  (verified above)
+
+
+def verify(blob: bytes) -> None:
+    """Raise `CorruptBlobError` unless ``blob`` is whole and of this version."""
+    if len(blob) < HEADER_BYTES or blob[: len(_MAGIC)] != _MAGIC:
+        raise CorruptBlobError(
+            f"{len(blob)} bytes that do not begin as a blob of wire version {WIRE_VERSION}"
+        )
+    digest = hashlib.sha256(memoryview(blob)[HEADER_BYTES:]).digest()
+    if digest != blob[len(_MAGIC) : HEADER_BYTES]:
+        raise CorruptBlobError(f"a blob of {len(blob)} bytes whose content does not match its hash")
+
+
+def digest(blob: bytes) -> str:
+    """SHA-256 of ``blob`` in hexadecimal: its name in a content-addressed store."""
+    return hashlib.sha256(blob).hexdigest()
+
+
+def encode(blob: bytes) -> str:
+    """Return ``blob`` as text for the JSON envelope (base64: 4 characters for 3 bytes)."""
+    return base64.b64encode(blob).decode("ascii")
+
+
+def decode(text: str) -> bytes:
+    """Reverse `encode`.
+
+    Raises
+    ------
+    ProtocolError
+        The text is not base64.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ProtocolError(f"the envelope's body is not base64: {error}") from None
+
+
+def encoded_size(size_bytes: int) -> int:
+    """Length of the text that `encode` makes of ``size_bytes`` bytes."""
+    return 4 * ((size_bytes + 2) // 3)

@@ -1,0 +1,114 @@
+"""What ROOT and Cling report while a piece of code runs.
+
+Cling's diagnostics (with the user's line) and ROOT's errors go to the process's standard error, where
+the user of a function never sees them. `record` keeps those of the calling thread as text.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ROOT
+
+_RECORDER = r"""
+#include <TError.h>
+#include <map>
+#include <mutex>
+#include <string>
+#include <thread>
+
+namespace dask_root_lambda {
+
+constexpr std::size_t kMaxText = 16384;
+std::mutex gMutex;
+std::map<std::thread::id, std::string> gRecords;
+ErrorHandlerFunc_t gNext = nullptr;
+
+void Record(int level, Bool_t abort, const char *location, const char *message)
+{
+   if (level >= kError) {
+      std::lock_guard<std::mutex> lock(gMutex);
+      auto record = gRecords.find(std::this_thread::get_id());
+      if (record != gRecords.end()) {
+         if (record->second.size() < kMaxText)
+            record->second += std::string(location ? location : "") + ": " + message + "\n";
+         if (!abort) return;
+      }
+   }
+   gNext(level, abort, location, message);
+}
+
+void Install() { gNext = SetErrorHandler(Record); }
+
+void Begin()
+{
+   std::lock_guard<std::mutex> lock(gMutex);
+   gRecords[std::this_thread::get_id()];
+}
+
+std::string End()
+{
+   std::lock_guard<std::mutex> lock(gMutex);
+   auto record = gRecords.extract(std::this_thread::get_id());
+   return record.empty() ? std::string() : record.mapped();
+}
+
+} // namespace dask_root_lambda
+"""
+
+
+_installation = threading.Lock()
+logger = logging.getLogger(__name__)
+
+
+class Record:
+    """The errors that ROOT and Cling reported, once the block that `record` opened has ended."""
+
+    text: str = ""
+
+    @property
+    def from_compiler(self) -> bool:
+        """Whether Cling is among those who reported."""
+        return any(line.startswith("cling: ") for line in self.text.splitlines())
+
+
+@contextmanager
+def record() -> Iterator[Record]:
+    """Record what ROOT and Cling report as errors in this thread, instead of printing it.
+
+    It is logged as a warning where the block ends well: then nobody else will tell.
+    """
+    recorder = _recorder()
+    kept = Record()
+    recorder.Begin()
+    try:
+        yield kept
+    except BaseException:
+        kept.text = _without_repetitions(str(recorder.End()))
+        raise
+    kept.text = _without_repetitions(str(recorder.End()))
+    if kept.text:
+        logger.warning("ROOT reported:\n%s", kept.text)
+
+
+def _recorder() -> Any:
+    with _installation:
+        if not hasattr(ROOT, "dask_root_lambda"):
+            ROOT.gInterpreter.Declare(_RECORDER)
+            ROOT.gInterpreter.ReportDiagnosticsToErrorHandler()
+            ROOT.dask_root_lambda.Install()
+    return ROOT.dask_root_lambda
+
+
+def _without_repetitions(text: str) -> str:
+    """Drop paragraphs that came before: the interpreter tries each overload in turn."""
+    paragraphs = dict.fromkeys(part.strip("\n") for part in text.split("\n\n"))
+    seen: dict[str, str] = {}
+    for paragraph in paragraphs:
+        _, _, body = paragraph.partition("error: ")
+        seen.setdefault(body or paragraph, paragraph)
+    return "\n\n".join(part for part in seen.values() if part)

@@ -1,0 +1,188 @@
+"""The function's handler: decode an event, run it, put away what is too large, reply.
+
+The import of this module is the function's INIT phase: ROOT is imported here, once per environment.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pickle
+import resource
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import ROOT
+
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import (
+    CorruptBlobError,
+    DaskRootLambdaError,
+    RemoteError,
+    TooLargeError,
+)
+from dask_root_lambda.protocol.store import Store, open_store
+from dask_root_lambda.protocol.task import (
+    MAX_ENVELOPE_BYTES,
+    Body,
+    Failure,
+    Reply,
+    Request,
+    Usage,
+    Versions,
+    requested_versions,
+)
+from lambda_runtime import STARTED_S, snapshot
+from lambda_runtime.runner import ROOT_VERSION, Runner
+
+logger = logging.getLogger(__name__)
+
+STORE_VARIABLE = "DASK_ROOT_LAMBDA_STORE"
+"""Environment variable of the function: URL of the store for bodies that are too large to be inline."""
+
+VERSIONS = Versions(root=ROOT_VERSION)
+
+
+class Environment:
+    """What an execution environment keeps from one event to the next."""
+
+    def __init__(self, store: Store | None = None) -> None:
+        self.identifier = uuid.uuid4().hex
+        self.runner = Runner()
+        self._store = store
+        self._count = 0
+        self._bytes_read = int(ROOT.TFile.GetFileBytesRead())
+        self._lock = threading.Lock()
+
+    @property
+    def store(self) -> Store | None:
+        """The function's store, opened when first needed; None if it has none."""
+        url = os.environ.get(STORE_VARIABLE)
+        if self._store is None and url:
+            self._store = open_store(url)
+        return self._store
+
+    def next_invocation(self) -> int:
+        """Count the events of this environment, from 0."""
+        with self._lock:
+            self._count += 1
+            return self._count - 1
+
+    def bytes_read(self) -> int:
+        """Bytes of data files read since this was last called, by all threads."""
+        with self._lock:
+            before, self._bytes_read = self._bytes_read, int(ROOT.TFile.GetFileBytesRead())
+            return self._bytes_read - before
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment()
+
+
+def handler(event: Mapping[str, Any], _context: object = None) -> dict[str, Any]:
+    """Answer one event; the entry point that Lambda calls.
+
+    Errors are part of the answer, as data. What escapes is a defect, and Lambda reports it as such.
+    """
+    return answer(_environment(), event).to_json()
+
+
+def answer(environment: Environment, event: Mapping[str, Any]) -> Reply:
+    """Do what an event asks for, in an environment."""
+    began_s, invocation, entries = time.monotonic(), environment.next_invocation(), 0
+    body: Body | None = None
+    failure: Failure | None = None
+    try:
+        requested_versions(event).check(VERSIONS)
+        request = Request.from_json(event)
+        blob, entries = _run(environment, request)
+        body = _put_away(environment, request.result_key, blob)
+    except DaskRootLambdaError as error:
+        failure = _failure(error)
+    except Exception as error:
+        failure = _exception(error)
+    usage = Usage(
+        environment=environment.identifier,
+        invocation=invocation,
+        init_s=_INIT_S,
+        duration_s=time.monotonic() - began_s,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        entries=entries,
+        bytes_read=environment.bytes_read(),
+    )
+    return Reply(body=body, failure=failure, usage=usage, versions=VERSIONS)
+
+
+def _run(environment: Environment, request: Request) -> tuple[bytes, int]:
+    logger.info("%s, attempt %d", request.task, request.attempt)
+    runner, bodies = environment.runner, request.bodies
+    if request.operation == "map":
+        digest = _digest(bodies[0])
+        loaded = runner.load(digest, lambda: _fetch_as(environment, bodies[0], digest))
+        return runner.map(loaded, request.range_index or 0)
+    if request.operation == "merge":
+        return runner.merge(_fetch(environment, body) for body in bodies), 0
+    return runner.call(_fetch(environment, bodies[0])), 0
+
+
+def _digest(body: Body) -> str:
+    """Content hash of a body; the store's keys of mappers end with it."""
+    return wire.digest(body.inline) if body.inline is not None else str(body.key).rpartition("/")[2]
+
+
+def _fetch_as(environment: Environment, body: Body, digest: str) -> bytes:
+    blob = _fetch(environment, body)
+    if wire.digest(blob) != digest:
+        raise CorruptBlobError(f"{body.key} holds another content than its name says")
+    return blob
+
+
+def _fetch(environment: Environment, body: Body) -> bytes:
+    if body.inline is not None:
+        return body.inline
+    return _store_of(environment, body.size).get(str(body.key))
+
+
+def _put_away(environment: Environment, key: str, blob: bytes) -> Body:
+    """Make the result's body: inline, or in the store where it is too large."""
+    if wire.encoded_size(len(blob)) <= MAX_ENVELOPE_BYTES:
+        return Body.of(blob)
+    # Another attempt may have written it already: the same task, so as good.
+    _store_of(environment, len(blob)).put(key, blob)
+    return Body(key=key, size=len(blob))
+
+
+def _store_of(environment: Environment, size: int) -> Store:
+    if environment.store is None:
+        raise TooLargeError(
+            f"{size:,} bytes do not fit into an envelope of {MAX_ENVELOPE_BYTES:,}, and the function has no "
+            f"store: set its environment variable {STORE_VARIABLE}"
+        )
+    return environment.store
+
+
+def _failure(error: DaskRootLambdaError) -> Failure:
+    failure = Failure(type(error).__name__, error.message)
+    if not isinstance(error, RemoteError):
+        return failure
+    return Failure(type(error).__name__, error.message, error.type_name, error.traceback, error.diagnostics)
+
+
+def _exception(error: Exception) -> Failure:
+    """Make data of an exception that user code raised in a ``call``."""
+    try:
+        exception = wire.encode(wire.dumps(error))
+    except (TypeError, AttributeError, pickle.PicklingError):
+        exception = ""
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    return Failure("UserCodeError", f"{name}: {error}", name, traceback.format_exc(), exception=exception)
+
+
+snapshot.prepare()
+_INIT_S = time.monotonic() - STARTED_S
