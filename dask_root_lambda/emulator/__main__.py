@@ -1,0 +1,113 @@
+"""The emulator as a command: ``python -m dask_root_lambda.emulator``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import selectors
+import signal
+import sys
+from pathlib import Path
+
+from dask_root_lambda.emulator.options import Options
+from dask_root_lambda.emulator.server import Emulator
+
+logger = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the emulator's options to a command."""
+    defaults = Options()
+    add = parser.add_argument
+    add(
+        "--host", default=defaults.host, help="address to listen on (default: %(default)s, this machine only)"
+    )
+    add("--port", type=int, default=defaults.port, help="port to listen on (default: a free one)")
+    add("--region", default=defaults.region, help="AWS region of the functions (default: %(default)s)")
+    add("--account-concurrency", type=int, default=defaults.account_concurrency, metavar="N",
+        help="invocations at a time, of all functions together (default: %(default)s)")  # fmt: skip
+    add("--idle-timeout", type=float, default=defaults.idle_timeout_s, metavar="S", dest="idle_timeout_s",
+        help="end environments that had no work for so long (default: %(default)s)")  # fmt: skip
+    add("--python-path", action="append", default=[], metavar="DIR", help="directory of handlers; repeatable")
+    add("--stop-on-disconnect", action="store_true", help="end what runs for a client that goes away")
+    add("--certificate", type=Path, metavar="PEM", help="serve TLS with this certificate")
+    add("--private-key", type=Path, metavar="PEM", help="its key, if that is in another file")
+    add(
+        "--exit-with-stdin",
+        action="store_true",
+        help="stop at the end of standard input: when the parent ends",
+    )
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve until a signal, or the end of standard input; returns the exit status.
+
+    Writes one line of JSON to stdout when the endpoint answers.
+    """
+    options = Options(
+        host=args.host,
+        port=args.port,
+        region=args.region,
+        account_concurrency=args.account_concurrency,
+        idle_timeout_s=args.idle_timeout_s,
+        python_path=tuple(args.python_path),
+        stop_on_disconnect=args.stop_on_disconnect,
+        certificate=args.certificate,
+        private_key=args.private_key,
+    )
+    emulator = Emulator(options)
+    with _Signals(args.exit_with_stdin) as signals:
+        try:
+            emulator.start()
+        except RuntimeError as error:
+            logger.error("%s (host %s, port %d)", error, options.host, options.port)  # noqa: TRY400 - expected
+            return 1
+        line = json.dumps({"endpoint": emulator.endpoint, "region": options.region})
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+        signals.wait()
+        emulator.stop()
+    return 0
+
+
+class _Signals:
+    """Waits for SIGINT, SIGTERM, or the end of standard input."""
+
+    def __init__(self, with_stdin: bool) -> None:
+        self._with_stdin = with_stdin
+        self._read, self._write = os.pipe()
+
+    def __enter__(self) -> _Signals:
+        os.set_blocking(self._write, False)
+        signal.set_wakeup_fd(self._write)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
+
+    def wait(self) -> None:
+        """Return when it is time to stop."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._read, selectors.EVENT_READ)
+            if self._with_stdin:
+                selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fd == self._read or not os.read(key.fd, 4096):
+                        return
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="python -m dask_root_lambda.emulator", description=__doc__)
+    add_arguments(parser)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    return serve(parser.parse_args())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,371 @@
+"""One execution environment: a process that runs ``awslambdaric``, one event at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from dask_root_lambda.emulator import log_lines, memory
+from dask_root_lambda.emulator.endpoint import Exchange, Response
+from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.log_lines import Usage
+from dask_root_lambda.emulator.logs import LogStore
+from dask_root_lambda.emulator.options import Options
+from dask_root_lambda.emulator.outcomes import (
+    Answered,
+    Ending,
+    Exited,
+    Failed,
+    OutOfMemory,
+    Ready,
+    TimedOut,
+    TooLarge,
+    Verdict,
+    judge,
+)
+from dask_root_lambda.emulator.processes import Exit, Processes, ProcessSpec
+from dask_root_lambda.emulator.runtime_api import Event, RuntimeApi, refusal
+from dask_root_lambda.emulator.variables import Credentials, Surroundings, environment_variables
+
+logger = logging.getLogger(__name__)
+
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html says 6 MB; this is what AWS counts.
+PAYLOAD_LIMIT_BYTES = 6_291_556
+
+_MIB = 1 << 20
+_READ_BYTES = 1 << 16
+
+
+@dataclass
+class Platform:
+    """What environments share."""
+
+    options: Options
+    """Of the emulator."""
+    processes: Processes
+    """Where their processes come from."""
+    memory: memory.MemoryWatch
+    """Who ends those that use too much."""
+    logs: LogStore
+    """Where they log."""
+    credentials: Callable[[str], Credentials]
+    """From a role's ARN."""
+    endpoint: str = ""
+    """URL of the emulator."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an invocation."""
+
+    verdict: Verdict
+    """What the client is told."""
+    usage: Usage
+    """What it took."""
+    log_tail: bytes
+    """The last 4 KB of its log."""
+
+
+class Environment:
+    """A process that runs a function's handler.
+
+    Parameters
+    ----------
+    version
+        What to run.
+    platform
+        What it needs from the emulator.
+    on_loss
+        Called if its process ends while it has nothing to do.
+    """
+
+    def __init__(
+        self, version: FunctionVersion, platform: Platform, on_loss: Callable[[Environment], None]
+    ) -> None:
+        self.version = version
+        self.idle_since_s = 0.0
+        """When it finished its last event, in the event loop's time."""
+        self.usable = True
+        """Whether it can take another event."""
+        self._platform = platform
+        self._on_loss = on_loss
+        self._name = f"env-{secrets.token_hex(8)}"
+        self._stream = platform.logs.open(version.log_group, version.version)
+        self._api = RuntimeApi(self)
+        self._address = ""
+        self._starts = 0
+        self._pid = 0
+        self._gone = asyncio.Event()
+        self._exit_status = 0
+        self._killed = False
+        self._busy = False
+        self._peak_bytes = 0
+        self._over_limit = False
+        self._init_ms: float | None = None
+        self._event: Event | None = None
+        self._waiting: Exchange | None = None
+        self._awaited: asyncio.Future[Ending] | None = None
+        self._log_end, self._log_start = os.pipe()
+        os.set_blocking(self._log_end, False)
+        asyncio.get_running_loop().add_reader(self._log_end, self._drain)
+
+    async def run(self, event: Event) -> Outcome | None:
+        """Run one event, starting the process first if there is none yet.
+
+        Returns
+        -------
+        Outcome or None
+            None if its process was gone before it could take the event: use another environment.
+        """
+        self._busy = True
+        try:
+            return await self._run(event)
+        finally:
+            self._busy = False
+
+    async def _run(self, event: Event) -> Outcome | None:
+        self._stream.open_tail()
+        begun_s = _now_s()
+        if not self._starts:
+            failure = await self._initialise()
+            if failure is not None:
+                return await self._retry_initialisation(event, failure)
+            begun_s = _now_s()
+        elif not self._asks() and not isinstance(await self._wait(self.version.timeout_s), Ready):
+            # It has posted its last result, and did not live to ask for more.
+            self.usable = False
+            return None
+        return await self._invoke(event, begun_s)
+
+    def kill(self) -> None:
+        """End the process now, whatever it does."""
+        self.usable = False
+        self._killed = True
+        if self._pid:
+            self._platform.processes.kill(self._process_name)
+
+    def end(self) -> None:
+        """End the process and give back everything that the environment holds."""
+        self.kill()
+        self._api.close()
+        self._platform.memory.forget(self._pid)
+        if self._log_end >= 0:
+            self._drain()
+            asyncio.get_running_loop().remove_reader(self._log_end)
+            os.close(self._log_end)
+            os.close(self._log_start)
+            self._log_end = -1
+
+    # What the runtime tells (runtime_api.Listener).
+
+    def runtime_waits(self, exchange: Exchange) -> None:
+        """Keep the request for the next event until there is one."""
+        self._waiting = exchange
+        if self._event is None:
+            self._settle(Ready())
+
+    def runtime_answers(self, request_id: str, payload: bytes) -> Response | None:
+        """Take the handler's result."""
+        if self._event is None or request_id != self._event.request_id:
+            return refusal(400, "InvalidRequestID", f"no invocation {request_id} is running here")
+        if len(payload) > PAYLOAD_LIMIT_BYTES:
+            self._settle(TooLarge(PAYLOAD_LIMIT_BYTES))
+            message = f"Exceeded maximum allowed payload size ({PAYLOAD_LIMIT_BYTES} bytes)."
+            return refusal(413, "RequestEntityTooLarge", message)
+        self._settle(Answered(payload))
+        return None
+
+    def runtime_fails(self, request_id: str, payload: bytes) -> Response | None:
+        """Take the handler's error."""
+        if self._event is None or request_id != self._event.request_id:
+            return refusal(400, "InvalidRequestID", f"no invocation {request_id} is running here")
+        self._settle(Failed(payload, ""))
+        return None
+
+    def initialisation_fails(self, payload: bytes, error_type: str) -> None:
+        """Take the error of loading the handler."""
+        self._settle(Failed(payload, error_type))
+
+    # Phases of an invocation.
+
+    async def _initialise(self, limit_s: float | None = None) -> Ending | None:
+        """Start the process; None if it asks for its first event in time."""
+        begun_s = _now_s()
+        await self._start()
+        ending = await self._wait(limit_s or self._platform.options.init_timeout_s)
+        self._init_ms = (_now_s() - begun_s) * 1000
+        if isinstance(ending, Ready):
+            return None
+        await self._stop()
+        return ending
+
+    async def _retry_initialisation(self, event: Event, failure: Ending) -> Outcome:
+        """Initialise again within the function's own time, as Lambda does after a failure."""
+        self._log_init_failure("init", failure)
+        begun_s = _now_s()
+        again = failure if self._killed else await self._initialise(self.version.timeout_s)
+        if again is None:
+            self._init_ms = None
+            return await self._invoke(event, begun_s)
+        self._log_init_failure("invoke", again)
+        self._init_ms = None
+        self._stream.write_line(log_lines.start(event.request_id, self.version.version))
+        return self._conclude(event, again, begun_s)
+
+    async def _invoke(self, event: Event, begun_s: float) -> Outcome:
+        self._drain()
+        self._stream.write_line(log_lines.start(event.request_id, self.version.version))
+        left_s = self.version.timeout_s - (_now_s() - begun_s)
+        exchange, self._waiting = self._waiting, None
+        self._event = event
+        self._watch_memory()
+        if exchange is not None:
+            exchange.respond(event.response(int((time.time() + left_s) * 1000)))
+        ending = Exited(self._exit_status) if self._gone.is_set() else await self._wait(left_s)
+        self._platform.memory.forget(self._pid)
+        self._event = None
+        return self._conclude(event, ending, begun_s)
+
+    def _conclude(self, event: Event, ending: Ending, begun_s: float) -> Outcome:
+        duration_ms = (_now_s() - begun_s) * 1000
+        if isinstance(ending, TimedOut):
+            duration_ms = self.version.timeout_s * 1000
+        ending = self._check_peak(ending)
+        self._drain()
+        verdict = judge(ending, event.request_id, self.version.timeout_s, _iso_now())
+        if verdict.remark:
+            self._stream.write_line(verdict.remark)
+        peak_mb = min(memory.megabytes(self._peak_bytes), self.version.memory_mb)
+        usage = Usage(
+            duration_ms, self.version.memory_mb, peak_mb, self._init_ms, verdict.status, verdict.error_type
+        )
+        self._init_ms = None
+        self._stream.write_line(log_lines.end(event.request_id))
+        self._stream.write_line(log_lines.report(event.request_id, usage))
+        self.usable = self.usable and verdict.survives
+        return Outcome(verdict, usage, self._stream.tail)
+
+    def _check_peak(self, ending: Ending) -> Ending:
+        """Find excesses that came and went between two looks."""
+        if self._pid:
+            self._peak_bytes = max(self._peak_bytes, memory.peak_rss_bytes(self._pid))
+        if self._peak_bytes > self.version.memory_mb * _MIB and isinstance(
+            ending, (Answered, Failed, TooLarge)
+        ):
+            return OutOfMemory()
+        return ending
+
+    # The process.
+
+    @property
+    def _process_name(self) -> str:
+        return f"{self._name}-{self._starts}"
+
+    async def _start(self) -> None:
+        self._address = self._address or await self._api.open()
+        self._starts += 1
+        self._over_limit = False
+        self._gone.clear()
+        home = self._platform.processes.root / self._process_name
+        image = self._platform.options.image(self.version.package.image_uri)
+        variables = environment_variables(
+            self.version, image, self._platform.options, self._surroundings(home)
+        )
+        argv = (image.python, "-m", "awslambdaric", variables["_HANDLER"])
+        spec = ProcessSpec(self._process_name, argv, variables)
+        self._platform.processes.spawn(spec, os.dup(self._log_start), self._started, self._exited)
+
+    def _surroundings(self, home: Path) -> Surroundings:
+        return Surroundings(
+            runtime_api=self._address,
+            endpoint=self._platform.endpoint,
+            log_stream=self._stream.name,
+            home=home,
+            initialization_type="on-demand",
+            credentials=self._platform.credentials(self.version.role),
+        )
+
+    async def _stop(self) -> None:
+        """End the process, but not the environment."""
+        self._platform.processes.kill(self._process_name)
+        await self._gone.wait()
+        self._drain()
+
+    def _started(self, pid: int) -> None:
+        self._pid = pid
+        if self._killed:
+            # It was ended while the warden was still starting it.
+            self._platform.processes.kill(self._process_name)
+        else:
+            self._watch_memory()
+
+    def _exited(self, end: Exit) -> None:
+        self._platform.memory.forget(self._pid)
+        self._pid = 0
+        self._exit_status = end.status
+        self._peak_bytes = max(self._peak_bytes, end.peak_bytes)
+        self._waiting = None
+        self._gone.set()
+        if self._awaited is not None:
+            self._settle(OutOfMemory() if self._over_limit else Exited(end.status))
+        elif not self._busy:
+            self._on_loss(self)
+
+    def _asks(self) -> bool:
+        """Whether the runtime waits for an event at this moment."""
+        return self._waiting is not None and self._waiting.open
+
+    def _watch_memory(self) -> None:
+        if self._pid:
+            self._platform.memory.watch(self._pid, self.version.memory_mb * _MIB, self._exceeds)
+
+    def _exceeds(self, used_bytes: int) -> None:
+        self._peak_bytes = max(self._peak_bytes, used_bytes)
+        self._over_limit = True
+        self._platform.processes.kill(self._process_name)
+
+    async def _wait(self, limit_s: float) -> Ending:
+        """Wait for the next thing to happen, at most so long."""
+        loop = asyncio.get_running_loop()
+        self._awaited = loop.create_future()
+        timer = loop.call_later(limit_s, self._settle, TimedOut())
+        try:
+            return await self._awaited
+        finally:
+            timer.cancel()
+            self._awaited = None
+
+    def _settle(self, ending: Ending) -> None:
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(ending)
+
+    # The log.
+
+    def _drain(self) -> None:
+        """Take over what the process has written so far."""
+        while self._log_end >= 0:
+            try:
+                data = os.read(self._log_end, _READ_BYTES)
+            except BlockingIOError:
+                return
+            self._stream.write(data)
+
+    def _log_init_failure(self, phase: str, failure: Ending) -> None:
+        verdict = judge(failure, "", self.version.timeout_s, _iso_now())
+        line = log_lines.init_report(self._init_ms or 0.0, phase, verdict.status, verdict.error_type)
+        self._stream.write_line(line)
+
+
+def _now_s() -> float:
+    return time.monotonic()
+
+
+def _iso_now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,114 @@
+"""All execution environments: which one takes the next event, and when they end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+from dask_root_lambda.emulator.environment import Environment, Outcome, Platform
+from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.runtime_api import Event
+
+# Idle environments are looked at this often, and more often where their time is shorter.
+SWEEP_S = 1.0
+
+
+class Fleet:
+    """Starts environments when there is work, keeps them a while, and ends them.
+
+    Parameters
+    ----------
+    platform
+        What environments share.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._idle: defaultdict[str, list[Environment]] = defaultdict(list)
+        self._all: set[Environment] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def run(
+        self, version: FunctionVersion, event: Event, on_environment: Callable[[Environment], None]
+    ) -> Outcome:
+        """Run an event in an environment of a version.
+
+        Parameters
+        ----------
+        version
+            What to run.
+        event
+            What to run it on.
+        on_environment
+            Told which environment got the event.
+        """
+        while True:
+            environment = self._take(version)
+            on_environment(environment)
+            outcome = await environment.run(event)
+            self._give_back(environment)
+            if outcome is not None:
+                return outcome
+
+    def count(self, function: str) -> int:
+        """Environments of a function, busy ones included."""
+        return sum(environment.version.name == function for environment in self._all)
+
+    def retire(self, function: str, revision: str | None = None) -> None:
+        """End the environments of a function, or of one revision of it; busy ones after their event."""
+        for environment in tuple(self._all):
+            version = environment.version
+            if version.name == function and revision in (None, version.revision):
+                if environment in self._idle.get(version.revision, ()):
+                    self._end(environment)
+                environment.usable = False
+
+    def close(self) -> None:
+        """End every environment."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for environment in tuple(self._all):
+            self._end(environment)
+
+    def _take(self, version: FunctionVersion) -> Environment:
+        idle = self._idle.get(version.revision)
+        if idle:
+            # Last in, first out: what is not needed gets old and ends.
+            return idle.pop()
+        environment = Environment(version, self._platform, self._end)
+        self._all.add(environment)
+        return environment
+
+    def _give_back(self, environment: Environment) -> None:
+        if not environment.usable:
+            self._end(environment)
+            return
+        environment.idle_since_s = asyncio.get_running_loop().time()
+        self._idle[environment.version.revision].append(environment)
+        if self._sweeper is None:
+            self._schedule_sweep()
+
+    def _end(self, environment: Environment) -> None:
+        self._all.discard(environment)
+        idle = self._idle.get(environment.version.revision, [])
+        if environment in idle:
+            idle.remove(environment)
+        if not idle:
+            self._idle.pop(environment.version.revision, None)
+        environment.end()
+
+    def _schedule_sweep(self) -> None:
+        delay_s = min(SWEEP_S, self._platform.options.idle_timeout_s / 2)
+        self._sweeper = asyncio.get_running_loop().call_later(delay_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """End environments that were idle for too long."""
+        self._sweeper = None
+        oldest_s = asyncio.get_running_loop().time() - self._platform.options.idle_timeout_s
+        for environments in tuple(self._idle.values()):
+            for environment in tuple(environments):
+                if environment.idle_since_s <= oldest_s:
+                    self._end(environment)
+        if self._idle:
+            self._schedule_sweep()

@@ -1,0 +1,180 @@
+"""The operation Invoke: check the request, find the version, run it, word the answer.
+
+Source: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
+
+from dask_root_lambda.emulator.concurrency import Concurrency
+from dask_root_lambda.emulator.endpoint import Exchange, Request, Response
+from dask_root_lambda.emulator.environment import PAYLOAD_LIMIT_BYTES, Environment, Outcome
+from dask_root_lambda.emulator.errors import (
+    ApiError,
+    InvalidContentError,
+    InvalidParameterError,
+    RequestTooLargeError,
+)
+from dask_root_lambda.emulator.fleet import Fleet
+from dask_root_lambda.emulator.functions import FunctionVersion, Registry, parse_name
+from dask_root_lambda.emulator.runtime_api import Event
+
+logger = logging.getLogger(__name__)
+
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1 MB.
+EVENT_PAYLOAD_LIMIT_BYTES = 1 << 20
+
+_TYPES = ("RequestResponse", "Event", "DryRun")
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A checked request to run a function."""
+
+    version: FunctionVersion
+    """What to run."""
+    event: Event
+    """What to run it on."""
+    kind: str
+    """RequestResponse, Event or DryRun."""
+    wants_log: bool
+    """Whether the answer carries the end of the log."""
+
+
+class Invoker:
+    """Runs functions for clients.
+
+    Parameters
+    ----------
+    registry
+        The functions.
+    fleet
+        The environments.
+    concurrency
+        The limits.
+    stop_on_disconnect
+        Whether to end what runs for a client that went away.
+    """
+
+    def __init__(
+        self, registry: Registry, fleet: Fleet, concurrency: Concurrency, stop_on_disconnect: bool
+    ) -> None:
+        self._registry = registry
+        self._fleet = fleet
+        self._concurrency = concurrency
+        self._stop_on_disconnect = stop_on_disconnect
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def handle(self, exchange: Exchange, function: str) -> None:
+        """Answer an Invoke request, now or when the function has run."""
+        invocation = self._read(exchange.request, function)
+        request_id = invocation.event.request_id
+        if invocation.kind == "DryRun":
+            exchange.respond(Response(204, (("x-amzn-RequestId", request_id),)))
+            return
+        name = invocation.version.name
+        self._concurrency.enter(name)
+        if invocation.kind == "Event":
+            exchange.respond(Response(202, (("x-amzn-RequestId", request_id),)))
+        self._spawn(self._run(exchange, invocation))
+
+    def close(self) -> None:
+        """Stop waiting for functions."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _run(self, exchange: Exchange, invocation: Invocation) -> None:
+        try:
+            outcome = await self._fleet.run(invocation.version, invocation.event, self._guard(exchange))
+            exchange.respond(_answer(invocation, outcome))
+        except Exception:
+            logger.exception("invocation %s failed inside the emulator", invocation.event.request_id)
+            exchange.respond(
+                ApiError("the emulator failed; see its log").response(invocation.event.request_id)
+            )
+        finally:
+            self._concurrency.leave(invocation.version.name)
+
+    def _guard(self, exchange: Exchange) -> Callable[[Environment], None]:
+        """End the environment with its client, if that is what the user wants."""
+
+        def follow(environment: Environment) -> None:
+            if self._stop_on_disconnect and exchange.open:
+                exchange.on_disconnect = environment.kill
+
+        return follow
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _read(self, request: Request, function: str) -> Invocation:
+        qualifier = parse_qs(request.query).get("Qualifier", [None])[0] if request.query else None
+        reference = parse_name(function, qualifier)
+        version = self._registry.resolve(reference)
+        kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
+        if kind not in _TYPES:
+            raise InvalidParameterError(f"InvocationType is {kind!r}; it must be one of {', '.join(_TYPES)}")
+        event = Event(
+            request_id=str(uuid.uuid4()),
+            payload=_check_payload(request.body, kind),
+            arn=self._registry.arn(reference),
+            trace_id=request.headers.get("x-amzn-trace-id") or _new_trace_id(),
+            client_context=_client_context(request.headers.get("x-amz-client-context", "")),
+        )
+        return Invocation(version, event, kind, request.headers.get("x-amz-log-type") == "Tail")
+
+
+def _check_payload(payload: bytes, kind: str) -> bytes:
+    limit = EVENT_PAYLOAD_LIMIT_BYTES if kind == "Event" else PAYLOAD_LIMIT_BYTES
+    if len(payload) > limit:
+        raise RequestTooLargeError(
+            f"{len(payload)} byte payload is too large for the {kind} invocation type (limit {limit} bytes)"
+        )
+    if not payload:
+        return b"{}"
+    try:
+        json.loads(payload)
+    except ValueError as error:
+        raise InvalidContentError(f"Could not parse request body into json: {error}") from None
+    return payload
+
+
+def _client_context(encoded: str) -> str:
+    if not encoded:
+        return ""
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise InvalidContentError("Could not parse the client context: not base64 of UTF-8 text") from None
+
+
+def _new_trace_id() -> str:
+    return f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"
+
+
+def _answer(invocation: Invocation, outcome: Outcome) -> Response:
+    headers = [
+        ("Content-Type", "application/json"),
+        ("x-amzn-RequestId", invocation.event.request_id),
+        ("X-Amz-Executed-Version", invocation.version.version),
+        ("X-Amzn-Trace-Id", invocation.event.trace_id),
+    ]
+    if outcome.verdict.function_error:
+        headers.append(("X-Amz-Function-Error", outcome.verdict.function_error))
+    if invocation.wants_log:
+        headers.append(("X-Amz-Log-Result", base64.b64encode(outcome.log_tail).decode()))
+    return Response(200, tuple(headers), outcome.verdict.payload)

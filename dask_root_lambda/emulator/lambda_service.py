@@ -1,0 +1,85 @@
+"""The Lambda service: from a request on the endpoint to an operation, and back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from urllib.parse import unquote
+
+from dask_root_lambda.emulator.concurrency import Concurrency
+from dask_root_lambda.emulator.control import FunctionControl, Operation
+from dask_root_lambda.emulator.endpoint import Exchange, Response
+from dask_root_lambda.emulator.environment import Platform
+from dask_root_lambda.emulator.errors import ApiError, NotEmulatedError
+from dask_root_lambda.emulator.fleet import Fleet
+from dask_root_lambda.emulator.functions import Registry
+from dask_root_lambda.emulator.invoke import Invoker
+from dask_root_lambda.emulator.packages import PackageStore
+from dask_root_lambda.emulator.routes import read_call
+
+logger = logging.getLogger(__name__)
+
+_INVOKE_START = "/2015-03-31/functions/"
+_INVOKE_END = "/invocations"
+
+
+class LambdaService:
+    """Functions of one account and region, and their environments.
+
+    Parameters
+    ----------
+    platform
+        What environments share.
+    packages
+        The functions' code.
+    """
+
+    def __init__(self, platform: Platform, packages: PackageStore) -> None:
+        options = platform.options
+        registry = Registry(options.region, options.account_id)
+        self.fleet = Fleet(platform)
+        """The environments."""
+        self.concurrency = Concurrency(options.account_concurrency)
+        """The limits."""
+        self._invoker = Invoker(registry, self.fleet, self.concurrency, options.stop_on_disconnect)
+        self._operations: dict[str, Operation] = {
+            **FunctionControl(registry, self.fleet, self.concurrency, packages).operations(),
+        }
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer a request for Lambda."""
+        try:
+            path = exchange.request.path
+            # The common case first: finding a route takes longer than all the rest.
+            if (
+                path.startswith(_INVOKE_START)
+                and path.endswith(_INVOKE_END)
+                and exchange.request.method == "POST"
+            ):
+                self._invoker.handle(exchange, unquote(path[len(_INVOKE_START) : -len(_INVOKE_END)]))
+            else:
+                exchange.respond(self._operate(exchange))
+        except ApiError as error:
+            exchange.respond(error.response(str(uuid.uuid4())))
+        except Exception:
+            logger.exception(
+                "%s %s failed inside the emulator", exchange.request.method, exchange.request.target
+            )
+            exchange.respond(ApiError("the emulator failed; see its log").response(str(uuid.uuid4())))
+
+    def close(self) -> None:
+        """End what runs."""
+        self._invoker.close()
+        self.fleet.close()
+
+    def _operate(self, exchange: Exchange) -> Response:
+        call = read_call(exchange.request)
+        operation = self._operations.get(call.route.operation)
+        if operation is None:
+            emulated = ", ".join(["Invoke", *self._operations])
+            raise NotEmulatedError(f"{call.route.operation} is not emulated. Emulated are: {emulated}.")
+        document = operation(call.parameters)
+        headers = (("Content-Type", "application/json"), ("x-amzn-RequestId", str(uuid.uuid4())))
+        body = b"" if call.route.status == 204 else json.dumps(document).encode()
+        return Response(call.route.status, headers, body)

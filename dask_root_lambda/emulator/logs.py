@@ -1,0 +1,92 @@
+"""What environments write, and what Lambda writes beside it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from dask_root_lambda.emulator.log_lines import TAIL_BYTES
+
+# The emulator holds logs in memory; these bounds keep it flat, and are far above what anybody reads.
+EVENTS_PER_STREAM = 10_000
+STREAMS = 2_000
+# CloudWatch Logs takes no longer events.
+EVENT_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class LogEvent:
+    """One line of a log."""
+
+    timestamp_ms: int
+    """Since the epoch."""
+    message: str
+    """Without its end of line."""
+
+
+@dataclass
+class LogStream:
+    """The log of one environment."""
+
+    group: str
+    """Log group."""
+    name: str
+    """Log stream."""
+    events: deque[LogEvent] = field(default_factory=lambda: deque(maxlen=EVENTS_PER_STREAM))
+    """Complete lines that were not handed over yet."""
+    _partial: bytes = b""
+    _tail: bytearray = field(default_factory=bytearray)
+
+    def open_tail(self) -> None:
+        """Start to collect the end of the log anew, for the next invocation."""
+        self._tail.clear()
+
+    @property
+    def tail(self) -> bytes:
+        """The last 4 KB since ``open_tail``."""
+        return bytes(self._tail)
+
+    def write(self, data: bytes) -> None:
+        """Append what a process wrote."""
+        self._tail += data
+        if len(self._tail) > TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]
+        lines = (self._partial + data).split(b"\n")
+        self._partial = lines.pop()
+        for line in lines:
+            self._append(line)
+        if len(self._partial) > EVENT_BYTES:
+            self._append(self._partial)
+            self._partial = b""
+
+    def write_line(self, line: str) -> None:
+        """Append a line of Lambda's own, after ending what a process left unfinished."""
+        if self._partial:
+            self.write(b"\n")
+        self.write(line.encode())
+
+    def _append(self, line: bytes) -> None:
+        now_ms = int(time.time() * 1000)
+        for start in range(0, max(len(line), 1), EVENT_BYTES):
+            piece = line[start : start + EVENT_BYTES]
+            self.events.append(LogEvent(now_ms, piece.decode("utf-8", "replace")))
+
+
+class LogStore:
+    """The logs of all environments, the oldest forgotten first."""
+
+    def __init__(self) -> None:
+        self.streams: OrderedDict[tuple[str, str], LogStream] = OrderedDict()
+        """By group and name."""
+
+    def open(self, group: str, version: str) -> LogStream:
+        """Start the log of a new environment, under a name as AWS gives them."""
+        day = datetime.now(timezone.utc).strftime("%Y/%m/%d")
+        stream = LogStream(group, f"{day}/[{version}]{secrets.token_hex(16)}")
+        self.streams[group, stream.name] = stream
+        while len(self.streams) > STREAMS:
+            self.streams.popitem(last=False)
+        return stream

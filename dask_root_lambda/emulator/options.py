@@ -1,0 +1,74 @@
+"""What an emulator is told when it starts."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+DEFAULT_HANDLER = "lambda_runtime.handler.handler"
+
+# The environments run with the user's programs, but without anything else that is the user's.
+INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "ROOTSYS", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@dataclass(frozen=True)
+class Image:
+    """What stands on this machine for a container image: an interpreter and what it finds."""
+
+    handler: str = DEFAULT_HANDLER
+    """Used by functions whose ImageConfig has no Command."""
+    python: str = sys.executable
+    """Interpreter that has awslambdaric and the handler's module."""
+    python_path: tuple[str, ...] = ()
+    """Directories put in front of PYTHONPATH."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Environment variables of the image, which those of the function override."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of one emulator; the defaults are AWS's where AWS has them."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Whoever reaches it can run code here: keep it on loopback."""
+    port: int = 0
+    """0 takes a free one."""
+    region: str = "us-east-1"
+    """The one region of the functions."""
+    account_id: str = "123456789012"
+    """moto's default account."""
+    account_concurrency: int = 1000
+    """Invocations at a time in all functions together."""
+    idle_timeout_s: float = 300.0
+    """How long an environment waits for work before it is ended."""
+    init_timeout_s: float = 10.0
+    """How long initialisation may take before it is moved into the invocation's time."""
+    stop_on_disconnect: bool = False
+    """End the environment of a synchronous invocation when its client goes. AWS lets it run on; a user
+    who presses Ctrl-C on this machine wants it stopped."""
+    python_path: tuple[str, ...] = ()
+    """Directories put in front of PYTHONPATH in every environment."""
+    images: tuple[tuple[str, Image], ...] = ()
+    """Patterns of image URIs (``fnmatch``) and what they stand for; the first match wins."""
+    certificate: Path | None = None
+    """PEM file: serve TLS. The environments are told to trust it."""
+    private_key: Path | None = None
+    """PEM file, if the key is not in ``certificate``."""
+
+    def __post_init__(self) -> None:
+        if self.account_concurrency < 1:
+            raise ValueError(f"account_concurrency must be at least 1, not {self.account_concurrency}")
+        for name in ("idle_timeout_s", "init_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.private_key is not None and self.certificate is None:
+            raise ValueError("private_key needs a certificate: pass certificate=PATH as well")
+
+    def image(self, uri: str) -> Image:
+        """Find what stands for an image URI."""
+        for pattern, image in self.images:
+            if fnmatchcase(uri, pattern):
+                return image
+        return Image()

@@ -1,0 +1,97 @@
+"""The code of functions that are not container images: zip archives, unpacked once each."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dask_root_lambda.emulator.errors import InvalidParameterError
+
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 250 MB, unzipped.
+UNZIPPED_LIMIT_BYTES = 262_144_000
+
+
+@dataclass(frozen=True)
+class Package:
+    """Code of a function."""
+
+    sha256: str
+    """As AWS writes it: base64 for archives, hexadecimal for images."""
+    size_bytes: int = 0
+    """Of the archive; 0 for images."""
+    image_uri: str = ""
+    """Of images."""
+    directory: str = ""
+    """Where an archive was unpacked."""
+
+
+class PackageStore:
+    """Unpacks archives, each once.
+
+    Parameters
+    ----------
+    root
+        Directory for the unpacked code.
+    fetch
+        Returns an object of S3, from its bucket and key.
+    """
+
+    def __init__(self, root: Path, fetch: Callable[[str, str], bytes]) -> None:
+        self._root = root
+        self._fetch = fetch
+
+    def read(self, code: Mapping[str, Any], package_type: str) -> Package:
+        """Read the parameter Code of CreateFunction, or those of UpdateFunctionCode.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no code of that type in it, or it is not a zip archive.
+        """
+        if package_type == "Image":
+            uri = str(code.get("ImageUri") or "")
+            if not uri:
+                raise InvalidParameterError(
+                    "Please provide ImageUri when updating a function with Image packageType."
+                )
+            return Package(hashlib.sha256(uri.encode()).hexdigest(), image_uri=uri)
+        return self._unpack(self._archive(code))
+
+    def _archive(self, code: Mapping[str, Any]) -> bytes:
+        if code.get("ZipFile"):
+            try:
+                return base64.b64decode(code["ZipFile"], validate=True)
+            except binascii.Error:
+                raise InvalidParameterError("Could not unzip uploaded file. ZipFile is not base64.") from None
+        if code.get("S3Bucket"):
+            return self._fetch(str(code["S3Bucket"]), str(code["S3Key"]))
+        raise InvalidParameterError("Please provide a source for function code.")
+
+    def _unpack(self, archive: bytes) -> Package:
+        digest = hashlib.sha256(archive)
+        directory = self._root / digest.hexdigest()
+        if not directory.exists():
+            try:
+                with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+                    _check_size(opened)
+                    opened.extractall(directory)
+            except zipfile.BadZipFile:
+                raise InvalidParameterError(
+                    "Could not unzip uploaded file. Please check your file, then try to upload again."
+                ) from None
+        return Package(base64.b64encode(digest.digest()).decode(), len(archive), directory=str(directory))
+
+
+def _check_size(archive: zipfile.ZipFile) -> None:
+    size = sum(entry.file_size for entry in archive.infolist())
+    if size > UNZIPPED_LIMIT_BYTES:
+        raise InvalidParameterError(
+            f"Unzipped size must be smaller than {UNZIPPED_LIMIT_BYTES} bytes; this is {size} bytes."
+        )

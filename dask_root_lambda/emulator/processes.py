@@ -1,0 +1,178 @@
+"""The emulator's side of the warden: ask for processes, learn of their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dask_root_lambda.emulator import warden
+
+logger = logging.getLogger(__name__)
+
+# How long the warden may take to end everything that it started.
+END_TIMEOUT_S = warden.LAST_RITES_S + 5.0
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """What to run."""
+
+    identity: str
+    """Unique; also the name of its directory."""
+    argv: tuple[str, ...]
+    """Absolute path of the program first."""
+    environment: dict[str, str]
+    """All of it: nothing else is inherited."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended."""
+
+    status: int
+    """Wait status."""
+    peak_bytes: int
+    """Its largest resident set."""
+
+
+@dataclass
+class _Watched:
+    on_start: Callable[[int], None]
+    on_exit: Callable[[Exit], None]
+    pid: int = 0
+
+
+class Processes:
+    """Processes that end with this one, however it ends.
+
+    Must be used from the event loop's thread.
+    """
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="lambda-emulator-"))
+        """Directory for files of environments; the warden removes it."""
+        self._watched: dict[str, _Watched] = {}
+        self._outbox: deque[tuple[bytes, int | None]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._control, self._warden = _start_warden(self.root)
+        self._loop.add_reader(self._control, self._receive)
+
+    def spawn(
+        self, spec: ProcessSpec, log: int, on_start: Callable[[int], None], on_exit: Callable[[Exit], None]
+    ) -> None:
+        """Start a process.
+
+        Parameters
+        ----------
+        spec
+            What to run.
+        log
+            Descriptor that becomes its stdout and stderr; closed here.
+        on_start
+            Called with its process id.
+        on_exit
+            Called with how it ended.
+        """
+        self._watched[spec.identity] = _Watched(on_start, on_exit)
+        message = {"op": "spawn", "id": spec.identity, "argv": spec.argv, "env": spec.environment}
+        self._send(json.dumps(message).encode(), log)
+
+    def kill(self, identity: str) -> None:
+        """Send SIGKILL to a process and its group."""
+        self._send(json.dumps({"op": "kill", "id": identity}).encode(), None)
+
+    def close(self) -> None:
+        """End every process, and wait until they are gone."""
+        self._loop.remove_reader(self._control)
+        self._loop.remove_writer(self._control)
+        self._control.close()
+        for _, descriptor in self._outbox:
+            if descriptor is not None:
+                os.close(descriptor)
+        try:
+            self._warden.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("the warden of the execution environments did not end; killing it")
+            self._warden.kill()
+            self._warden.wait()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _send(self, packet: bytes, descriptor: int | None) -> None:
+        self._outbox.append((packet, descriptor))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox:
+            packet, descriptor = self._outbox[0]
+            try:
+                socket.send_fds(self._control, [packet], [] if descriptor is None else [descriptor])
+            except BlockingIOError:
+                self._loop.add_writer(self._control, self._flush)
+                return
+            except OSError as error:
+                self._lost(error)
+                return
+            self._outbox.popleft()
+            if descriptor is not None:
+                os.close(descriptor)
+        self._loop.remove_writer(self._control)
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                packet = self._control.recv(warden.PACKET_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._lost(error)
+                return
+            if not packet:
+                self._lost(ConnectionResetError("end of file"))
+                return
+            self._notify(json.loads(packet))
+
+    def _notify(self, message: dict[str, Any]) -> None:
+        identity = message["id"]
+        if message["event"] == "started":
+            watched = self._watched[identity]
+            watched.pid = message["pid"]
+            watched.on_start(watched.pid)
+        else:
+            self._watched.pop(identity).on_exit(Exit(message["status"], message["peak_kib"] * 1024))
+
+    def _lost(self, error: OSError) -> None:
+        """End every process from here: without a warden, nobody else does."""
+        logger.error("the warden of the execution environments is gone (%s); ending its environments", error)
+        self._loop.remove_reader(self._control)
+        self._loop.remove_writer(self._control)
+        lost, self._watched = self._watched, {}
+        for watched in lost.values():
+            with contextlib.suppress(ProcessLookupError):
+                if watched.pid:
+                    os.killpg(watched.pid, signal.SIGKILL)
+            watched.on_exit(Exit(signal.SIGKILL, 0))
+
+
+def _start_warden(root: Path) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    argv = [sys.executable, "-I", "-S", warden.__file__, str(theirs.fileno()), str(root)]
+    try:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+    finally:
+        theirs.close()
+    return ours, process

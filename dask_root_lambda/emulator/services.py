@@ -1,0 +1,161 @@
+"""Every AWS service but Lambda, answered by moto in this process.
+
+moto's own server needs Flask; this asks moto's backends directly, as its proxy does: a request that came
+to the one endpoint becomes one for the service's own host, and moto finds its way from there.
+
+moto keeps its state in module globals: one process holds one AWS, whatever the number of emulators in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+from dask_root_lambda.emulator.endpoint import Exchange, Request, Response
+from dask_root_lambda.emulator.errors import InvalidParameterError
+from dask_root_lambda.emulator.routes import credential_scope
+
+logger = logging.getLogger(__name__)
+
+# moto is pure Python under one lock: more threads only wait.
+THREADS = 4
+
+# Names under which services sign, where moto's host is called otherwise.
+_HOSTS = {"iam": "iam.amazonaws.com", "s3": "s3.{region}.amazonaws.com"}
+
+# Calls that come unsigned name themselves in their body.
+_UNSIGNED_ACTIONS = {"AssumeRoleWithSAML": "sts", "AssumeRoleWithWebIdentity": "sts"}
+
+_BUCKET_HOST = re.compile(r"([a-z0-9.-]+)\.(?:s3\.)?(?:localhost|127\.0\.0\.1)(?::\d+)?")
+
+
+class OtherServices:
+    """S3, SQS, IAM and all else that moto knows.
+
+    Parameters
+    ----------
+    region
+        For requests that name none.
+    """
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="emulator-moto")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer a request in a thread."""
+        task = asyncio.get_running_loop().create_task(self._answer(exchange))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def close(self) -> None:
+        """Forget everything that moto holds."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        reset()
+
+    def fetch_object(self, bucket: str, key: str) -> bytes:
+        """Read an object of S3.
+
+        Raises
+        ------
+        InvalidParameterError
+            If it is not there; worded as Lambda does for code.
+        """
+        response = self.answer(Request("GET", f"/{quote(bucket)}/{quote(key)}", (), {}, b"", True))
+        if response.status != 200:
+            raise InvalidParameterError(
+                f"Error occurred while GetObject. S3 Error Code: {response.status}. s3://{bucket}/{key}"
+            )
+        return response.body
+
+    async def _answer(self, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            response = await loop.run_in_executor(self._threads, self.answer, exchange.request)
+        except Exception:
+            logger.exception("moto failed on %s %s", exchange.request.method, exchange.request.target)
+            response = Response(
+                500, (("Content-Type", "text/plain"),), b"moto failed; see the emulator's log"
+            )
+        exchange.respond(response)
+
+    def answer(self, request: Request) -> Response:
+        """Ask moto."""
+        host, target = self._address(request)
+        handler = _find_handler(host, target.partition("?")[0])
+        if handler is None:
+            text = f"moto has no service at {host} for {request.method} {request.path}"
+            return Response(404, (("Content-Type", "text/plain"),), text.encode())
+        return _call(handler, request, f"https://{host}{target}")
+
+    def _address(self, request: Request) -> tuple[str, str]:
+        """Host of the service that a request is for, and its target there."""
+        region, service = credential_scope(request)
+        if not service:
+            action = parse_qs(request.body[:4096].decode("latin-1")).get("Action", [""])[0]
+            service = _UNSIGNED_ACTIONS.get(action, "s3")
+        region = region or self._region
+        host = _HOSTS.get(service, "{service}.{region}.amazonaws.com").format(service=service, region=region)
+        bucket = _BUCKET_HOST.fullmatch(request.headers.get("host", "")) if service == "s3" else None
+        return host, f"/{bucket[1]}{request.target}" if bucket else request.target
+
+
+def reset() -> None:
+    """Empty all of moto's backends that were loaded."""
+    # moto takes long to import: whoever needs only Lambda does not pay for it.
+    from moto.core.base_backend import BackendDict
+
+    BackendDict.reset()
+
+
+def _find_handler(host: str, path: str) -> Any:
+    from moto import backend_index, backends
+    from moto.core.base_backend import BackendDict
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+
+    get_backend: Any = backends.get_backend
+    url = f"https://{host}{path}"
+    for service, pattern in backend_index.backend_url_patterns:
+        if not pattern.match(url):
+            continue
+        found = get_backend(service)
+        regions = found[DEFAULT_ACCOUNT_ID] if isinstance(found, BackendDict) else {"global": found["global"]}
+        backend = regions["us-east-1"] if "us-east-1" in regions else next(iter(_known(regions)))
+        for url_pattern, handler in backend.urls.items():
+            if re.match(url_pattern, url):
+                return handler
+    return None
+
+
+def _known(regions: Any) -> Iterable[Any]:
+    return (regions[name] for name in ("aws", "global") if name in regions)
+
+
+def _call(handler: Any, request: Request, url: str) -> Response:
+    from moto.core.request import Request as MotoRequest
+    from werkzeug.exceptions import HTTPException
+
+    # moto finds the length and the host by itself; both may differ from what came over the wire.
+    headers = {
+        name: value for name, value in request.header_list if name.lower() not in ("host", "content-length")
+    }
+    moto_request = MotoRequest.from_primitives(request.method, url, headers, request.body)
+    try:
+        status, answer_headers, body = handler(moto_request, moto_request.raw_url, moto_request.headers)
+    except HTTPException as error:
+        status, answer_headers, body = error.code, dict(error.get_headers()), error.get_body()
+    return _response(int(status or 500), answer_headers, body)
+
+
+def _response(status: int, headers: Any, body: Any) -> Response:
+    data = body.encode() if isinstance(body, str) else bytes(body or b"")
+    pairs = tuple((str(name), str(value)) for name, value in headers.items())
+    # HEAD tells a length without a body: keep what moto says there, and count everywhere else.
+    kept = tuple((name, value) for name, value in pairs if not data or name.lower() != "content-length")
+    return Response(status, kept, data)

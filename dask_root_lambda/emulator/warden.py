@@ -1,0 +1,258 @@
+"""The parent of every execution environment, in a process of its own.
+
+The emulator may live in a thread of a user's program, and may be killed at any moment. So it starts no
+environment itself: it asks this process to, over a socket. The end of the socket is the end of the
+emulator, whatever ended it, and everything that was started ends with it: process groups, processes that
+left their group (they come back here as orphans: this process is a subreaper), and files.
+
+Being small and without threads, it forks in a fraction of a millisecond, and may run code between fork
+and exec. It is run as a script, with an isolated interpreter, and imports the standard library only.
+
+Messages are JSON, one per packet. To the warden::
+
+    {"op": "spawn", "id": ..., "argv": [...], "env": {...}, "private_tmp_mb": ...}  + log descriptor
+    {"op": "kill", "id": ...}
+
+From the warden::
+
+    {"event": "started", "id": ..., "pid": ...}
+    {"event": "exit", "id": ..., "status": ..., "peak_kib": ...}     a wait status, largest resident set
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+PACKET_BYTES = 1 << 20
+PR_SET_CHILD_SUBREAPER = 36
+# How often to look whether the emulator is still there, should a fork of its process hold the socket open.
+PARENT_CHECK_S = 1.0
+# How long processes that must end may take to be gone.
+LAST_RITES_S = 5.0
+
+
+class Warden:
+    """Starts, ends and buries processes.
+
+    Parameters
+    ----------
+    control
+        The socket to the emulator.
+    root
+        Directory for the environments' files; removed at the end.
+    """
+
+    def __init__(self, control: socket.socket, root: Path) -> None:
+        self._control = control
+        self._root = root
+        self._pids: dict[str, int] = {}
+        self._ids: dict[int, str] = {}
+        self._marks: dict[str, bytes] = {}
+        self._outbox: deque[bytes] = deque()
+        self._selector = selectors.DefaultSelector()
+        self._parent = os.getppid()
+
+    def run(self) -> None:
+        """Serve until the emulator is gone, then end everything."""
+        wakeup, signalled = os.pipe()
+        for descriptor in (wakeup, signalled):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # It ends when the emulator does, and not before: it is what cleans up.
+            signal.signal(number, signal.SIG_IGN)
+        self._control.setblocking(False)
+        self._selector.register(self._control, selectors.EVENT_READ)
+        self._selector.register(wakeup, selectors.EVENT_READ)
+        while os.getppid() == self._parent:
+            ready = {key.fd for key, _ in self._selector.select(PARENT_CHECK_S)}
+            if wakeup in ready:
+                os.read(wakeup, 4096)
+            self._reap()
+            if self._control.fileno() in ready and not self._receive():
+                break
+            self._send()
+        self._end()
+
+    def _receive(self) -> bool:
+        """Act on what was asked; False when the emulator is gone."""
+        while True:
+            try:
+                packet, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, 1)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not packet:
+                return False
+            message = json.loads(packet)
+            if message["op"] == "spawn":
+                self._spawn(message, descriptors[0])
+                os.close(descriptors[0])
+            else:
+                self._kill(message["id"])
+
+    def _spawn(self, message: dict[str, Any], log: int) -> None:
+        identity = message["id"]
+        scratch = self._root / identity
+        for name in ("task", "tmp"):
+            (scratch / name).mkdir(parents=True, exist_ok=True)
+        pid = os.fork()
+        if pid == 0:
+            _become(message, scratch, log)
+        self._pids[identity] = pid
+        self._ids[pid] = identity
+        self._marks[identity] = message["env"]["AWS_LAMBDA_RUNTIME_API"].encode()
+        self._tell({"event": "started", "id": identity, "pid": pid})
+
+    def _kill(self, identity: str) -> None:
+        if identity in self._pids:
+            _kill_group(self._pids[identity])
+
+    def _reap(self) -> None:
+        """Bury every child that has ended, and its group with it."""
+        while True:
+            try:
+                # WNOWAIT: while the zombie is there, nobody else can get its number.
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            if ended.si_pid in self._ids:
+                _kill_group(ended.si_pid)
+            _, status, usage = os.wait4(ended.si_pid, 0)
+            identity = self._ids.pop(ended.si_pid, None)
+            if identity is not None:
+                self._bury(identity, status, usage.ru_maxrss)
+
+    def _bury(self, identity: str, status: int, peak_kib: int) -> None:
+        del self._pids[identity]
+        self._kill_strays(self._marks.pop(identity))
+        shutil.rmtree(self._root / identity, ignore_errors=True)
+        self._tell({"event": "exit", "id": identity, "status": status, "peak_kib": peak_kib})
+
+    def _kill_strays(self, mark: bytes) -> None:
+        """End orphans that left an environment's group; they still have its Runtime API's address."""
+        for pid in _children():
+            if pid not in self._ids and mark in _environment(pid):
+                _kill(pid)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        self._outbox.append(json.dumps(message).encode())
+        self._send()
+
+    def _send(self) -> None:
+        while self._outbox:
+            try:
+                self._control.send(self._outbox[0])
+            except BlockingIOError:
+                # The emulator reads slowly; PARENT_CHECK_S brings us here again.
+                return
+            except OSError:
+                self._outbox.clear()
+                return
+            self._outbox.popleft()
+
+    def _end(self) -> None:
+        """Kill until no child is left, then remove the files."""
+        deadline = time.monotonic() + LAST_RITES_S
+        for pid in self._ids:
+            _kill_group(pid)
+        while time.monotonic() < deadline:
+            for pid in _children():
+                _kill(pid)
+            try:
+                os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            time.sleep(0.005)
+        shutil.rmtree(self._root, ignore_errors=True)
+
+
+def _become(message: dict[str, Any], scratch: Path, log: int) -> None:
+    """Turn the forked child into the environment's process; never returns."""
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(scratch / "task")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_DFL)
+        environment = message["env"]
+        environment.setdefault("TMPDIR", str(scratch / "tmp"))
+        os.execve(message["argv"][0], message["argv"], environment)  # noqa: S606 - the emulator says what
+    except BaseException as error:  # nothing may return into the warden's loop
+        os.write(2, f"cannot start {message['argv'][0]}: {error}\n".encode())
+    finally:
+        os._exit(126)
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        # It has not called setsid yet, or its group is empty.
+        _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _children() -> list[int]:
+    """Find the processes whose parent is this one."""
+    me = os.getpid()
+    try:
+        return [int(pid) for pid in Path(f"/proc/self/task/{me}/children").read_text().split()]
+    except OSError:
+        return [pid for pid in _processes() if _parent(pid) == me]
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - one call, no objects
+
+
+def _parent(pid: int) -> int:
+    try:
+        # The name in parentheses may hold anything, spaces and parentheses included.
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def main() -> None:
+    """Take the socket's descriptor and the directory from the command line, and serve."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    # An environment that held it open would hide the warden's own death.
+    control.set_inheritable(False)
+    os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    Warden(control, Path(sys.argv[2])).run()
+
+
+if __name__ == "__main__":
+    main()

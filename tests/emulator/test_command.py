@@ -1,0 +1,151 @@
+"""The emulator as a command, and what is left of it however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .clouds import ROLE, alive, wait_until
+
+pytestmark = pytest.mark.timeout(60)
+
+COMMAND = (sys.executable, "-m", "dask_root_lambda.emulator")
+
+
+class Command:
+    """The emulator in a process, with a function that runs in it."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory = directory
+        (directory / "code").mkdir(exist_ok=True)
+        source = Path(__file__).with_name("stub_handlers.py").read_text()
+        (directory / "code" / "stub_handlers.py").write_text(source)
+        (directory / "tmp").mkdir(exist_ok=True)
+        self.process = subprocess.Popen(
+            [*COMMAND, "--python-path", str(directory / "code"), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(directory / "tmp")},
+        )
+        assert self.process.stdout is not None
+        self.ready: dict[str, str] = json.loads(self.process.stdout.readline())
+
+    def client(self) -> Any:
+        return boto3.client(
+            "lambda",
+            endpoint_url=self.ready["endpoint"],
+            region_name=self.ready["region"],
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
+        )
+
+    def start_sleeper(self) -> int:
+        """Run a handler that sleeps, and return its process id."""
+        client, file = self.client(), self.directory / "running"
+        client.create_function(
+            FunctionName="sleeper", PackageType="Image", Role=ROLE, Timeout=60,
+            Code={"ImageUri": "any/image:1"}, ImageConfig={"Command": ["stub_handlers.sleep"]},
+        )  # fmt: skip
+        payload = json.dumps({"seconds": 50, "touch": str(file)})
+
+        def invoke() -> None:
+            # It ends as an error of some kind: the test ends the emulator under it.
+            with contextlib.suppress(ClientError, BotoCoreError):
+                client.invoke(FunctionName="sleeper", Payload=payload)
+
+        threading.Thread(target=invoke, daemon=True).start()
+        wait_until(lambda: file.exists() and bool(file.read_text()))
+        return int(file.read_text())
+
+    def files(self) -> list[Path]:
+        return list((self.directory / "tmp").iterdir())
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Any]:
+    started: list[Command] = []
+
+    def start(*arguments: str) -> Command:
+        started.append(Command(tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.wait(10)
+        for stream in (each.process.stdin, each.process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def test_one_line_tells_where_it_is(command: Any) -> None:
+    """The first line of stdout is JSON with endpoint and region, on loopback."""
+    ready = command("--region", "eu-central-1").ready
+    assert ready["endpoint"].startswith("http://127.0.0.1:")
+    assert ready["region"] == "eu-central-1"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_all_that_it_started(command: Any, number: signal.Signals) -> None:
+    """SIGTERM and SIGINT end environments and files, with exit status 0."""
+    emulator = command()
+    pid = emulator.start_sleeper()
+    emulator.process.send_signal(number)
+    assert emulator.process.wait(10) == 0
+    assert not alive(pid)
+    assert emulator.files() == []
+
+
+def test_the_end_of_stdin_ends_it(command: Any) -> None:
+    """With --exit-with-stdin, the emulator ends when its parent does, and not before."""
+    emulator = command("--exit-with-stdin")
+    pid = emulator.start_sleeper()
+    assert emulator.process.poll() is None
+    emulator.process.stdin.close()
+    assert emulator.process.wait(10) == 0
+    assert not alive(pid)
+
+
+def test_nothing_survives_a_kill(command: Any) -> None:
+    """After kill -9 of the emulator, its environments and files are gone."""
+    emulator = command()
+    pid = emulator.start_sleeper()
+    emulator.process.kill()
+    emulator.process.wait(10)
+    wait_until(lambda: not alive(pid))
+    wait_until(lambda: emulator.files() == [])
+
+
+def test_nothing_survives_a_kill_of_the_warden(command: Any) -> None:
+    """After kill -9 of the process that keeps the environments, the emulator ends them itself."""
+    emulator = command()
+    pid = emulator.start_sleeper()
+    warden = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(warden, signal.SIGKILL)
+    wait_until(lambda: not alive(pid))
+
+
+def test_a_port_in_use_is_an_error(command: Any) -> None:
+    """A port that is taken gives a message and status 1, not a traceback."""
+    port = command().ready["endpoint"].rpartition(":")[2]
+    second = subprocess.run(
+        [*COMMAND, "--port", port], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert second.returncode == 1
+    assert port in second.stderr
+    assert "Traceback" not in second.stderr

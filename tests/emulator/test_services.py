@@ -1,0 +1,178 @@
+"""What moto answers through the same endpoint."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import ipaddress
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from .clouds import Cloud, clients_of
+
+pytestmark = pytest.mark.timeout(60)
+
+OwnCloud = Callable[..., Cloud]
+
+
+def make_certificate(directory: Path) -> Path:
+    """A self-signed certificate for the loopback address, with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emulator")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = directory / "emulator.pem"
+    path.write_bytes(pem + certificate.public_bytes(serialization.Encoding.PEM))
+    return path
+
+
+@pytest.fixture(params=["http", "https"])
+def s3(request: pytest.FixtureRequest, own_cloud: OwnCloud, tmp_path: Path) -> Any:
+    """A client of the emulator's S3 with a bucket, over HTTP and over TLS."""
+    if request.param == "http":
+        client = own_cloud().clients("s3")
+    else:
+        certificate = make_certificate(tmp_path)
+        emulator = own_cloud(certificate=certificate).emulator
+        assert emulator is not None
+        assert emulator.endpoint.startswith("https://")
+        client = clients_of(emulator, verify=str(certificate))("s3")
+    client.create_bucket(Bucket="events")
+    return client
+
+
+def test_objects_are_kept(s3: Any) -> None:
+    """Put, get, ranges, head, list, copy and delete; keys and metadata may hold anything."""
+    key = "a b/ü+%/x.bin"
+    s3.put_object(Bucket="events", Key=key, Body=b"0123456789", Metadata={"run_number": "7"})
+    assert s3.get_object(Bucket="events", Key=key)["Body"].read() == b"0123456789"
+    assert s3.get_object(Bucket="events", Key=key, Range="bytes=2-4")["Body"].read() == b"234"
+    head = s3.head_object(Bucket="events", Key=key)
+    assert (head["ContentLength"], head["Metadata"]) == (10, {"run_number": "7"})
+    listed = s3.list_objects_v2(Bucket="events", Prefix="a b/")["Contents"]
+    assert [entry["Key"] for entry in listed] == [key]
+    s3.copy_object(Bucket="events", Key="copy", CopySource={"Bucket": "events", "Key": key})
+    s3.delete_objects(Bucket="events", Delete={"Objects": [{"Key": key}, {"Key": "copy"}]})
+    assert "Contents" not in s3.list_objects_v2(Bucket="events")
+
+
+def test_a_missing_object_is_not_found(s3: Any) -> None:
+    """GET gives NoSuchKey, HEAD 404."""
+    with pytest.raises(s3.exceptions.NoSuchKey):
+        s3.get_object(Bucket="events", Key="nothing")
+    with pytest.raises(ClientError, match="404"):
+        s3.head_object(Bucket="events", Key="nothing")
+
+
+def test_an_object_is_created_once(s3: Any) -> None:
+    """IfNoneMatch="*" makes the second put fail with 412."""
+    s3.put_object(Bucket="events", Key="once", Body=b"first", IfNoneMatch="*")
+    with pytest.raises(ClientError) as error:
+        s3.put_object(Bucket="events", Key="once", Body=b"second", IfNoneMatch="*")
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 412
+    assert s3.get_object(Bucket="events", Key="once")["Body"].read() == b"first"
+
+
+def test_large_objects_go_in_parts(s3: Any) -> None:
+    """A multipart upload with checksums arrives whole."""
+    data = bytes(range(256)) * 4 * 10_240 * 2
+    s3.upload_fileobj(io.BytesIO(data), "events", "large")
+    buffer = io.BytesIO()
+    s3.download_fileobj("events", "large", buffer)
+    assert buffer.getvalue() == data
+
+
+def test_a_stream_of_unknown_length_arrives(s3: Any) -> None:
+    """A body with a checksum trailer is decoded."""
+    s3.put_object(Bucket="events", Key="stream", Body=io.BytesIO(b"x" * 100_000), ChecksumAlgorithm="SHA256")
+    assert s3.get_object(Bucket="events", Key="stream")["Body"].read() == b"x" * 100_000
+
+
+def test_a_presigned_url_needs_no_credentials(s3: Any) -> None:
+    """A URL that carries its signature works for any HTTP client."""
+    if s3.meta.endpoint_url.startswith("https://"):
+        pytest.skip("urllib knows nothing of the test's certificate")
+    from urllib.request import urlopen
+
+    s3.put_object(Bucket="events", Key="signed", Body=b"content")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": "events", "Key": "signed"})
+    with urlopen(url, timeout=10) as answer:
+        assert answer.read() == b"content"
+
+
+def test_other_services_answer(own_cloud: OwnCloud) -> None:
+    """SQS, IAM, STS, SSM, Secrets Manager and Logs answer at the same endpoint."""
+    clients = own_cloud().clients
+    queue = clients("sqs").create_queue(QueueName="dead-letters")["QueueUrl"]
+    clients("sqs").send_message(QueueUrl=queue, MessageBody="hello")
+    assert clients("sqs").receive_message(QueueUrl=queue)["Messages"][0]["Body"] == "hello"
+    policy = json.dumps({"Version": "2012-10-17", "Statement": []})
+    role = clients("iam").create_role(RoleName="r", AssumeRolePolicyDocument=policy)["Role"]
+    assert role["Arn"] == "arn:aws:iam::123456789012:role/r"
+    assert clients("sts").get_caller_identity()["Account"] == "123456789012"
+    clients("ssm").put_parameter(Name="p", Value="v", Type="String")
+    assert clients("ssm").get_parameter(Name="p")["Parameter"]["Value"] == "v"
+    clients("secretsmanager").create_secret(Name="token", SecretString="s")
+    assert clients("secretsmanager").get_secret_value(SecretId="token")["SecretString"] == "s"
+    clients("logs").create_log_group(logGroupName="/g")
+    assert clients("logs").describe_log_groups()["logGroups"][0]["logGroupName"] == "/g"
+
+
+def test_every_emulator_starts_empty(own_cloud: OwnCloud) -> None:
+    """What one emulator's S3 held is gone with it."""
+    first = own_cloud()
+    first.clients("s3").create_bucket(Bucket="gone")
+    assert first.emulator is not None
+    first.emulator.stop()
+    assert own_cloud().clients("s3").list_buckets()["Buckets"] == []
+
+
+def test_functions_trust_the_emulators_certificate(own_cloud: OwnCloud, tmp_path: Path) -> None:
+    """Over TLS, Invoke works, and boto3 in a function reaches S3 without further settings."""
+    certificate = make_certificate(tmp_path)
+    cloud = own_cloud(certificate=certificate)
+    assert cloud.emulator is not None
+    cloud.clients = clients_of(cloud.emulator, verify=str(certificate))
+    cloud.lambda_ = cloud.clients("lambda")
+    cloud.clients("s3").create_bucket(Bucket="results")
+    name = cloud.deploy("put_object", Timeout=20, MemorySize=512)
+    answer = cloud.invoke(name, {"bucket": "results", "key": "k"})
+    assert answer.error is None, answer.payload
+
+
+def test_what_moto_does_not_know_is_said(own_cloud: OwnCloud) -> None:
+    """A service that moto has not is a clear 404."""
+    emulator = own_cloud().emulator
+    assert emulator is not None
+    client = boto3.client(
+        "translate", endpoint_url=emulator.endpoint, region_name="us-east-1",
+        aws_access_key_id="a", aws_secret_access_key="b",
+    )  # fmt: skip
+    with pytest.raises(ClientError, match="404"):
+        client.list_languages()
