@@ -20,6 +20,9 @@ from ROOT._distrdf._graph_cache import ExecutionIdentifier
 RNTUPLE = "RNTuple"
 """The name by which DistRDF knows that a graph reads RNTuples."""
 
+_serial = itertools.count()
+"""Tells identifiers apart, across all instances: DistRDF's registers are the process's."""
+
 
 class CompiledGraphs:
     """Execution identifiers of compiled graphs, at most ``capacity`` idle ones, the last used kept."""
@@ -28,28 +31,31 @@ class CompiledGraphs:
         self._capacity = capacity
         self._idle: OrderedDict[ExecutionIdentifier, str] = OrderedDict()
         self._lock = threading.Lock()
-        self._serial = itertools.count()
 
     @contextmanager
-    def borrow(self, key: str, *, rntuple: bool) -> Iterator[ExecutionIdentifier]:
-        """Lend the identifier of a graph compiled under ``key``, or a new one.
+    def borrow(self, key: str, *, rntuple: bool) -> Iterator[tuple[ExecutionIdentifier, bool]]:
+        """Lend the identifier of a graph compiled under ``key``, or a new one; tell whether it is new.
 
-        A graph that failed is forgotten: ROOT calls its state invalid.
+        A graph that failed is forgotten: ROOT calls its state invalid. Graphs over RNTuples are compiled
+        anew each time, by DistRDF itself.
         """
-        identifier = self._take(key) or ExecutionIdentifier(
-            RNTUPLE if rntuple else "dask-root-lambda", f"{key}-{next(self._serial)}"
-        )
+        known = None if rntuple else self._take(key)
+        name = RNTUPLE if rntuple else "dask-root-lambda"
+        identifier = known or ExecutionIdentifier(name, f"{key}-{next(_serial)}")
         try:
-            yield identifier
+            yield identifier, known is None
         except BaseException:
             _forget(identifier)
             raise
-        self._give_back(identifier, key)
+        if rntuple:
+            _forget(identifier)
+        else:
+            self._give_back(identifier, key)
 
     @contextmanager
     def once(self) -> Iterator[ExecutionIdentifier]:
         """Make an identifier of a graph that is not kept."""
-        identifier = ExecutionIdentifier("dask-root-lambda", f"once-{next(self._serial)}")
+        identifier = ExecutionIdentifier("dask-root-lambda", f"once-{next(_serial)}")
         try:
             yield identifier
         finally:

@@ -81,7 +81,8 @@ class Environment:
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return this process's environment, made when first used."""
     return Environment()
 
 
@@ -90,7 +91,7 @@ def handler(event: Mapping[str, Any], _context: object = None) -> dict[str, Any]
 
     Errors are part of the answer, as data. What escapes is a defect, and Lambda reports it as such.
     """
-    return answer(_environment(), event).to_json()
+    return answer(environment(), event).to_json()
 
 
 def answer(environment: Environment, event: Mapping[str, Any]) -> Reply:

@@ -102,12 +102,16 @@ class Runner:
         # Graphs of a dataset specification crash in threads: https://github.com/root-project/root/issues/20845
         with self._alone if mapper.source == "spec" else nullcontext(), _user_code("the graph"):
             _check_files(loaded, data_range)
-            with self._compiled.borrow(mapper.compiled_key, rntuple=mapper.source == "rntuple") as identifier:
-                result = _run(loaded, dataclasses.replace(data_range, exec_id=identifier))
+            rntuple = mapper.source == "rntuple"
+            with self._compiled.borrow(mapper.compiled_key, rntuple=rntuple) as (identifier, is_new):
+                # Compiling writes into the program's nodes, so each compilation needs nodes of its own.
+                program = wire.loads(mapper.program) if is_new else loaded.program
+                result = _run(loaded, program, dataclasses.replace(data_range, exec_id=identifier))
+                blob = wire.dumps(result)
             if result.values is None and index == 0 and not any(result.entries_by_file.values()):
                 with self._compiled.once() as identifier:
-                    result = _run_without_entries(loaded, identifier, result)
-            return wire.dumps(result), result.processed
+                    blob = wire.dumps(_run_without_entries(loaded, identifier, result))
+            return blob, result.processed
 
     def merge(self, blobs: Iterable[bytes]) -> bytes:
         """Merge partial results, in order, into a new one; the inputs stay as they are."""
@@ -185,8 +189,8 @@ def _check_files(loaded: LoadedMapper, data_range: Any) -> None:
         loaded.checked.add(url)
 
 
-def _run(loaded: LoadedMapper, data_range: Any) -> PartialResult:
-    objects = loaded.program.build(data_range)
+def _run(loaded: LoadedMapper, program: Program, data_range: Any) -> PartialResult:
+    objects = program.build(data_range)
     trees = objects.entries_in_trees
     if trees is None:
         processed, entries_by_file = data_range.end - data_range.start, {}
@@ -194,13 +198,14 @@ def _run(loaded: LoadedMapper, data_range: Any) -> PartialResult:
         processed, entries_by_file = trees.processed_entries, _by_index(loaded, trees.trees_with_entries)
     if objects.rdf is None:
         return PartialResult(None, 0, entries_by_file)
-    actions = loaded.program.trigger(objects.rdf, data_range.id, data_range.exec_id)
+    actions = program.trigger(objects.rdf, data_range.id, data_range.exec_id)
     return PartialResult([Utils.get_mergeablevalue(action) for action in actions], processed, entries_by_file)
 
 
 def _run_without_entries(loaded: LoadedMapper, identifier: Any, empty: PartialResult) -> PartialResult:
     """Run the graph over no entries, so that a dataset without entries has its (empty) results."""
-    actions = loaded.program.trigger(_frame_without_entries(loaded.mapper), 0, identifier)
+    program: Program = wire.loads(loaded.mapper.program)
+    actions = program.trigger(_frame_without_entries(loaded.mapper), 0, identifier)
     return dataclasses.replace(empty, values=[Utils.get_mergeablevalue(action) for action in actions])
 
 

@@ -223,6 +223,19 @@ def open_store(url: str) -> Store:
     raise ConfigurationError(f"no store at {url!r}: use s3://BUCKET/PREFIX or file:///DIRECTORY")
 
 
+_connected: dict[str, Store] = {}
+
+
+def connect(url: str) -> Store:
+    """Return the store that this process registered for ``url``, or open it."""
+    return _connected[url] if url in _connected else open_store(url)
+
+
+def register(store: Store) -> None:
+    """Let `connect` find ``store``, with the client and endpoint it was made with."""
+    _connected[store.url] = store
+
+
 def _default_s3_client() -> Any:
     import boto3
     from botocore.config import Config

@@ -78,6 +78,8 @@ class Body:
     """Where it lies in the store."""
     size: int = 0
     """Length of the blob in bytes."""
+    store: str = ""
+    """URL of that store, for readers that may have another; the envelope goes without."""
 
     @classmethod
     def of(cls, blob: bytes) -> Body:

@@ -1,0 +1,290 @@
+"""AWS sessions and clients, and AWS's errors in our terms. The client side's only door to boto3."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore import exceptions as boto
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
+from botocore.config import Config
+from botocore.httpsession import URLLib3Session
+from botocore.utils import get_environ_proxies
+
+from dask_root_lambda.cancellation import Cancellation
+from dask_root_lambda.config import Settings
+from dask_root_lambda.protocol.errors import (
+    AccessError,
+    ConfigurationError,
+    DaskRootLambdaError,
+    FunctionNotFoundError,
+    InvocationError,
+    NoAnswerError,
+    ServiceError,
+    ThrottledError,
+    TooLargeError,
+    UnreachableError,
+)
+
+_KEEPALIVE_IDLE_S = 60
+"""NAT gateways forget a silent connection after 350 s; Linux would probe first after 7,200 s.
+https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html"""
+_KEEPALIVE_INTERVAL_S = 30
+
+_CONTROL_READ_TIMEOUT_S = 30
+_CONTROL_ATTEMPTS = 3
+_CONTROL_CONNECTIONS = 32
+"""Of clients for control operations and storage."""
+
+_SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (("TCP_KEEPIDLE", _KEEPALIVE_IDLE_S), ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S))
+        if hasattr(socket, name)
+    ),
+]
+
+
+_waiting = threading.local()
+"""The `Cancellation` of the request that this thread sends."""
+
+
+class _Abortable:
+    """A connection whose request can be ended from another thread."""
+
+    sock: socket.socket | None
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        cancellation: Cancellation | None = getattr(_waiting, "cancellation", None)
+        if cancellation is not None:
+            cancellation.on_cancel(self._shut_down)
+        return super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def connect(self) -> None:
+        super().connect()  # type: ignore[misc]
+        cancellation: Cancellation | None = getattr(_waiting, "cancellation", None)
+        if cancellation is not None and cancellation.cancelled:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        if self.sock is not None:
+            # Of the plain socket: an SSLSocket's own would take its TLS state from under the reader.
+            with suppress(OSError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+
+class _HTTPConnection(_Abortable, AWSHTTPConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPSConnection(_Abortable, AWSHTTPSConnection):  # type: ignore[misc]
+    pass
+
+
+class _HTTPPool(AWSHTTPConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(AWSHTTPSConnectionPool):  # type: ignore[misc]
+    ConnectionCls = _HTTPSConnection
+
+
+class _AbortableSession(URLLib3Session):  # type: ignore[misc]
+    """botocore's HTTP session with connections that keep alive through NAT and can be aborted."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(socket_options=_SOCKET_OPTIONS, **options)
+        self._manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+class Session:
+    """AWS as the settings describe it.
+
+    Parameters
+    ----------
+    settings
+        Profile, region, endpoint and timeouts.
+    keys
+        Access key and secret key; None takes the user's own, as boto3 finds them.
+
+    Raises
+    ------
+    ConfigurationError
+        No such profile, or no region.
+    """
+
+    def __init__(self, settings: Settings, keys: tuple[str, str] | None = None) -> None:
+        self._settings = settings
+        with translated("AWS is not configured"):
+            self._core = botocore.session.Session(profile=settings.profile)
+            if settings.region is not None:
+                self._core.set_config_variable("region", settings.region)
+            if keys is not None:
+                self._core.set_credentials(*keys)
+            self._boto3 = boto3.Session(botocore_session=self._core)
+            if self._boto3.region_name is None:
+                raise boto.NoRegionError
+            self._boto3.get_credentials()
+
+    @property
+    def region(self) -> str:
+        """Name of the region."""
+        return str(self._boto3.region_name)
+
+    def client(self, service: str) -> Any:
+        """Make a client for control operations and storage: short waits, the SDK's own retries."""
+        config = Config(
+            connect_timeout=self._settings.connect_timeout_s,
+            read_timeout=_CONTROL_READ_TIMEOUT_S,
+            retries={"mode": "standard", "total_max_attempts": _CONTROL_ATTEMPTS},
+            max_pool_connections=_CONTROL_CONNECTIONS,
+            tcp_keepalive=True,
+        )
+        return self._boto3.client(service, endpoint_url=self._settings.endpoint_url, config=config)
+
+    def invoking_client(self, *, connections: int, read_timeout_s: float) -> Any:
+        """Make a Lambda client that invokes exactly once per call, and whose waits can be aborted.
+
+        Parameters
+        ----------
+        connections
+            Invocations in flight at most: as many connections are kept open.
+        read_timeout_s
+            Seconds to wait for an answer; above the function's own time limit.
+        """
+        timeout = (self._settings.connect_timeout_s, read_timeout_s)
+        config = Config(
+            connect_timeout=timeout[0],
+            read_timeout=timeout[1],
+            # The SDK must never send an invocation again by itself: the first may be running.
+            retries={"mode": "standard", "total_max_attempts": 1},
+            max_pool_connections=connections,
+            parameter_validation=False,
+        )
+        client = self._boto3.client("lambda", endpoint_url=self._settings.endpoint_url, config=config)
+        http = _AbortableSession(
+            verify=self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE", True),
+            proxies=get_environ_proxies(client.meta.endpoint_url),
+            timeout=timeout,
+            max_pool_connections=connections,
+        )
+        client.meta.events.register("before-send.lambda.Invoke", lambda request, **_: http.send(request))
+        return client
+
+
+@contextmanager
+def abortable(cancellation: Cancellation) -> Iterator[None]:
+    """Let ``cancellation`` end the request that this thread sends in the block."""
+    _waiting.cancellation = cancellation
+    try:
+        yield
+    finally:
+        _waiting.cancellation = None
+        cancellation.on_cancel(None)
+
+
+_BY_CODE: dict[str, tuple[type[DaskRootLambdaError], str]] = {
+    **dict.fromkeys(
+        ("TooManyRequestsException", "ThrottlingException", "Throttling", "EC2ThrottledException"),
+        (ThrottledError, "raise the concurrency quota, or ask for less concurrency"),
+    ),
+    **dict.fromkeys(
+        ("AccessDeniedException", "AccessDenied", "KMSAccessDeniedException"),
+        (AccessError, "the credentials lack this permission"),
+    ),
+    **dict.fromkeys(
+        (
+            "UnrecognizedClientException",
+            "InvalidSignatureException",
+            "InvalidClientTokenId",
+            "SignatureDoesNotMatch",
+            "MissingAuthenticationTokenException",
+            "IncompleteSignatureException",
+        ),
+        (AccessError, "the credentials are wrong: check them with 'aws sts get-caller-identity'"),
+    ),
+    **dict.fromkeys(
+        ("ExpiredTokenException", "ExpiredToken", "RequestExpired"),
+        (AccessError, "the credentials have expired: renew them"),
+    ),
+    "ResourceNotFoundException": (
+        FunctionNotFoundError,
+        "check its name, version and region, or deploy it with 'dask-root-lambda deploy'",
+    ),
+    **dict.fromkeys(
+        ("RequestTooLargeException", "RequestEntityTooLargeException"),
+        (TooLargeError, "give the function a store"),
+    ),
+    **dict.fromkeys(
+        ("ResourceNotReadyException", "SnapStartNotReadyException", "ResourceConflictException"),
+        (ServiceError, "the function is not ready yet"),
+    ),
+}
+"""Error code of the service -> our error, and what to do."""
+
+_BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[DaskRootLambdaError], str], ...] = (
+    (
+        (boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError),
+        AccessError,
+        "configure them with 'aws configure', a profile, or the environment",
+    ),
+    ((boto.SSOError, boto.TokenRetrievalError), AccessError, "log in again with 'aws sso login'"),
+    (boto.ProfileNotFound, ConfigurationError, "check dask-root-lambda.aws.profile"),
+    (boto.NoRegionError, ConfigurationError, "set AWS_REGION or dask-root-lambda.aws.region"),
+    (
+        (boto.EndpointConnectionError, boto.ConnectTimeoutError, boto.ProxyConnectionError),
+        UnreachableError,
+        "check the network, the region and the endpoint",
+    ),
+    (boto.SSLError, UnreachableError, "check the certificates: AWS_CA_BUNDLE names another bundle"),
+    (boto.ReadTimeoutError, NoAnswerError, "the function may be running still; see its logs"),
+    (boto.HTTPClientError, ServiceError, "the connection broke"),
+    ((ValueError, boto.BotoCoreError), ConfigurationError, "check the AWS settings"),
+)
+"""Error of the SDK -> our error, and what to do; the first that matches."""
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Translate the SDK's errors into ours.
+
+    Parameters
+    ----------
+    what
+        What was tried, for the message.
+    """
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _from_code(what, error) from error
+    except (boto.BotoCoreError, boto.HTTPClientError, ValueError) as error:
+        if isinstance(error, DaskRootLambdaError):
+            raise
+        kind, advice = next((kind, advice) for cause, kind, advice in _BY_TYPE if isinstance(error, cause))
+        raise kind(f"{what}: {error}; {advice}") from error
+
+
+def _from_code(what: str, error: Any) -> DaskRootLambdaError:
+    response = error.response
+    metadata = response.get("ResponseMetadata", {})
+    code, status = response.get("Error", {}).get("Code", ""), metadata.get("HTTPStatusCode", 0)
+    kind, advice = _BY_CODE.get(
+        code, (ServiceError, "the service failed") if status >= 500 else (InvocationError, "see the message")
+    )
+    reason = response.get("Reason", "")
+    return kind(
+        f"{what}: {error}{f' ({reason})' if reason else ''}; {advice}", request_id=metadata.get("RequestId")
+    )

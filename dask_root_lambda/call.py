@@ -1,0 +1,112 @@
+"""The steps of a run, as functions that Dask can call and an executor can send away.
+
+Called, they run in this process. Given to a `LambdaExecutor`, they travel as ``map`` and ``merge``
+operations, in the wire format of `dask_root_lambda.protocol`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dask_root_lambda.protocol import store
+from dask_root_lambda.protocol.errors import ProtocolError
+from dask_root_lambda.protocol.task import Body
+
+
+@dataclass(frozen=True)
+class PackedMapper:
+    """An RDataFrame graph and its dataset, packed to travel once."""
+
+    run: str
+    """Identity of graph, dataset and number of ranges."""
+    blob: bytes
+    """Blob of a `dask_root_lambda.protocol.task.Mapper`."""
+    digest: str
+    """SHA-256 of the blob."""
+    n_ranges: int
+    root: str = ""
+    """ROOT's minor version on the client."""
+    local_files: tuple[str, ...] = ()
+    """Files on this machine that it reads or writes; a function in AWS cannot reach them."""
+
+    def __sizeof__(self) -> int:
+        """Bytes that Dask should count for it."""
+        return object.__sizeof__(self) + len(self.blob) + sum(map(len, self.local_files))
+
+    def __repr__(self) -> str:
+        return f"<PackedMapper {self.run}: {self.n_ranges} ranges, {len(self.blob):,} bytes>"
+
+
+@dataclass(frozen=True)
+class MapRange:
+    """Run one range of a dataset: `PackedMapper` -> partial result."""
+
+    index: int
+    """Which range, from 0."""
+
+    def __call__(self, mapper: PackedMapper) -> Body:
+        """Run it in this process."""
+        from lambda_runtime.handler import environment
+
+        runner = environment().runner
+        blob, _ = runner.map(runner.load(mapper.digest, lambda: mapper.blob), self.index)
+        return Body.of(blob)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Merge partial results, in order, into a new one."""
+
+    run: str
+    """The run they belong to."""
+
+    def __call__(self, parts: Sequence[Body]) -> Body:
+        """Merge in this process; parts that lie in a store are fetched, one at a time."""
+        from lambda_runtime.handler import environment
+
+        return Body.of(environment().runner.merge(map(fetch, parts)))
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Check the merged result against its dataset; split it into one blob per action."""
+
+    run: str
+    """The run that is done with it."""
+    n_files: int
+    """Length of the dataset's file table."""
+    entries: int | None
+    """Entries of a dataset without files."""
+
+    def __call__(self, merged: Body) -> tuple[bytes, ...]:
+        """See `lambda_runtime.runner.Runner.finish`."""
+        from lambda_runtime.handler import environment
+
+        return environment().runner.finish(fetch(merged), n_files=self.n_files, entries=self.entries)
+
+
+@dataclass(frozen=True)
+class Select:
+    """Pick the blob of one action."""
+
+    index: int
+    """The action's place in booking order."""
+
+    def __call__(self, blobs: Sequence[bytes]) -> bytes:
+        """Pick it."""
+        return blobs[self.index]
+
+
+def fetch(body: Body) -> bytes:
+    """Return a body's blob, from the store it lies in if it is not inline."""
+    if body.inline is not None:
+        return body.inline
+    if body.key is None:
+        raise ProtocolError("a body with neither bytes nor key")
+    return store.connect(body.store).get(body.key)
+
+
+def stored_in(body: Body, url: str) -> Body:
+    """Say where a body's key is to be looked up."""
+    return body if body.inline is not None else replace(body, store=url)

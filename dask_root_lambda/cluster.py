@@ -1,0 +1,169 @@
+"""A Dask cluster in the user's process whose tasks run on Lambda."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from distributed import Client, Scheduler, Worker
+from distributed.deploy.spec import SpecCluster
+from distributed.threadpoolexecutor import ThreadPoolExecutor
+
+from dask_root_lambda import distrdf
+from dask_root_lambda import progress as bars
+from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.gateway import LambdaPlugin
+from dask_root_lambda.report import Report
+
+
+_LOOPBACK = "127.0.0.1:0"
+"""Any port of this machine only: whoever reaches a scheduler can run code."""
+
+
+class LambdaClient(Client):
+    """A client of a `LambdaCluster`.
+
+    Whatever it computes runs on Lambda, also where another client is Dask's current one.
+    """
+
+    def compute(self, *args: Any, **kwargs: Any) -> Any:
+        """See `distributed.Client.compute`."""
+        with self.as_current():
+            return super().compute(*args, **kwargs)
+
+    def persist(self, *args: Any, **kwargs: Any) -> Any:
+        """See `distributed.Client.persist`."""
+        with self.as_current():
+            return super().persist(*args, **kwargs)
+
+
+class LambdaCluster(SpecCluster):
+    """A scheduler and one gateway worker, in this process, whose tasks run on AWS Lambda.
+
+    The worker has as many slots as invocations may be in flight. Ranges of RDataFrames, and tasks
+    annotated with ``executor="lambda"``, run on Lambda; partial results are merged in a small pool of
+    threads here.
+
+    Parameters
+    ----------
+    execution
+        ``"lambda"`` (AWS), ``"emulated"`` (Lambda on this machine) or ``"local"`` (threads of this
+        process). It can be changed later, also in mid-run.
+    concurrency
+        Invocations in flight at most.
+    merge_threads
+        Threads that merge partial results.
+    function
+        Name or ARN of the function.
+    region
+        AWS region.
+    endpoint_url
+        Another endpoint than AWS's.
+    memory_mb
+        Memory of the emulated function, MB of 2^20 bytes.
+    timeout_s
+        Time limit of the emulated function, seconds.
+    progress
+        Whether a bar is shown while ranges run; None shows one on a terminal and in a notebook.
+    dashboard_address
+        Where Dask's dashboard listens; None for none.
+    **kwargs
+        Passed on to `distributed.SpecCluster`.
+
+    Raises
+    ------
+    DaskRootLambdaError
+        The execution cannot be used: credentials, function, endpoint, or an extra that is not installed.
+
+    Examples
+    --------
+    >>> with LambdaCluster(execution="emulated", concurrency=4) as cluster, cluster.get_client() as client:
+    ...     df = RDataFrame("Events", files, npartitions=32)
+    ...     n = df.Filter("nMuon == 2").Count().GetValue()
+    ...     print(cluster.report())
+    """
+
+    def __init__(
+        self,
+        execution: str | None = None,
+        *,
+        concurrency: int | None = None,
+        merge_threads: int | None = None,
+        function: str | None = None,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        memory_mb: int | None = None,
+        timeout_s: int | None = None,
+        progress: bool | None = None,
+        dashboard_address: str | None = _LOOPBACK,
+        **kwargs: Any,
+    ) -> None:
+        settings = Settings.resolve(
+            execution=execution,
+            concurrency=concurrency,
+            merge_threads=merge_threads,
+            function=function,
+            region=region,
+            endpoint_url=endpoint_url,
+            memory_mb=memory_mb,
+            timeout_s=timeout_s,
+            progress=progress,
+        )
+        # ROOT's hook, and its thread safety before there are threads.
+        distrdf.install_hook()
+        self._executor = LambdaExecutor(settings=settings)
+        try:
+            super().__init__(
+                scheduler=_scheduler(dashboard_address),
+                workers={0: _gateway(settings, self._executor)},
+                silence_logs=logging.WARNING,
+                **kwargs,
+            )
+        except BaseException:
+            self._executor.shutdown(wait=False)
+            raise
+        if bars.wanted(settings.progress):
+            bars.show(self._executor.ledger)
+
+    @property
+    def execution(self) -> Execution:
+        """Where ranges that start from now on run: ``"lambda"``, ``"emulated"`` or ``"local"``."""
+        return self._executor.execution
+
+    @execution.setter
+    def execution(self, name: str) -> None:
+        self._executor.execution = name
+
+    def report(self) -> Report:
+        """Return what was run so far, and what it cost."""
+        return self._executor.report()
+
+    def get_client(self) -> LambdaClient:
+        """Return a client, which becomes Dask's current one."""
+        return LambdaClient(self)
+
+
+def _scheduler(dashboard_address: str | None) -> dict[str, Any]:
+    options = {
+        "protocol": "inproc://",
+        "dashboard": dashboard_address is not None,
+        "dashboard_address": dashboard_address,
+    }
+    return {"cls": Scheduler, "options": options}
+
+
+def _gateway(settings: Settings, executor: LambdaExecutor) -> dict[str, Any]:
+    options = {
+        "protocol": "inproc://",
+        "nthreads": executor.concurrency,
+        "executor": {
+            "default": ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
+        },
+        "plugins": (LambdaPlugin(settings=settings, executor=executor),),
+        # The memory is the user's process's; pausing the gateway would only stop the merges.
+        "memory_limit": 0,
+        "dashboard": False,
+        "dashboard_address": _LOOPBACK,
+    }
+    return {"cls": Worker, "options": options}

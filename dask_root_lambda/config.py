@@ -1,0 +1,130 @@
+"""Settings: an argument, else ``dask.config``, else the packaged YAML; resolved once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from typing import Any, Literal, get_args
+
+import dask.config
+import yaml
+
+from dask_root_lambda.protocol.errors import ConfigurationError
+
+Execution = Literal["lambda", "emulated", "local"]
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
+
+_LAMBDA_CONCURRENCY = 1000
+"""AWS's default quota of concurrent executions of an account and region:
+https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
+
+
+def _defaults() -> dict[str, Any]:
+    text = resources.files("dask_root_lambda").joinpath("dask-root-lambda.yaml").read_text()
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+dask.config.update_defaults(_defaults())
+
+
+def _option(key: str, low: float | None = None, high: float | None = None) -> Any:
+    return field(metadata={"key": key, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an executor and its invokers need to know; see `Settings.resolve`."""
+
+    execution: Execution = _option("execution")
+    """Where ranges run."""
+    concurrency: int | None = _option("concurrency", 1, 10_000)
+    """Invocations in flight at most; None leaves it to the execution."""
+    local_threads: int | None = _option("local-threads", 1, 1024)
+    """Ranges at once under local execution; None is the number of cores."""
+    merge_threads: int = _option("merge-threads", 1, 256)
+    merge_on: Literal["cluster", "lambda"] = _option("merge-on")
+    fan_in: int = _option("fan-in", 2, 1000)
+    """Partial results merged by one task."""
+    progress: bool | None = _option("progress")
+    """Show a bar; None decides by the terminal."""
+    region: str | None = _option("aws.region")
+    profile: str | None = _option("aws.profile")
+    endpoint_url: str | None = _option("aws.endpoint-url")
+    function: str = _option("aws.function")
+    """Name or ARN."""
+    qualifier: str | None = _option("aws.qualifier")
+    """Version or alias."""
+    store: str | None = _option("aws.store")
+    """URL of the store for large bodies; None asks the function."""
+    connect_timeout_s: float = _option("aws.connect-timeout-s", 0.001, 60)
+    memory_mb: int = _option("emulated.memory-mb", 128, 10_240)
+    """The emulated function's memory."""
+    timeout_s: int = _option("emulated.timeout-s", 1, 900)
+    """The emulated function's time limit."""
+    start_timeout_s: float = _option("emulated.start-timeout-s", 0.001, 600)
+    """How long the emulator may take to start."""
+    max_attempts: int = _option("retry.max-attempts", 1, 100)
+    max_crashes: int = _option("retry.max-crashes", 1, 100)
+    prices: Mapping[str, Any] = _option("prices")
+    """More regions for the price table."""
+
+    @classmethod
+    def resolve(cls, **arguments: Any) -> Settings:
+        """Take each setting from ``arguments``, else from ``dask.config``.
+
+        Parameters
+        ----------
+        **arguments
+            Settings by the name of their field; None stands for "not given".
+
+        Raises
+        ------
+        ConfigurationError
+            A setting that does not exist or is out of range, with what is allowed.
+        """
+        known = {item.name: item for item in fields(cls)}
+        unknown = sorted(set(arguments) - set(known))
+        if unknown:
+            raise ConfigurationError(f"no setting named {', '.join(unknown)}; there are {', '.join(known)}")
+        values = {
+            name: _checked(item.name, item.metadata, arguments.get(name)) for name, item in known.items()
+        }
+        settings = cls(**values)
+        check_execution(settings.execution)
+        if settings.merge_on not in ("cluster", "lambda"):
+            raise ConfigurationError(f"merge_on is {settings.merge_on!r}: use 'cluster' or 'lambda'")
+        return settings
+
+    def limit(self, execution: Execution) -> int:
+        """How many tasks run at once under an execution."""
+        cores = os.cpu_count() or 1
+        if execution == "local":
+            return self.local_threads or cores
+        return self.concurrency or (_LAMBDA_CONCURRENCY if execution == "lambda" else cores)
+
+
+def check_execution(name: str) -> Execution:
+    """Return ``name`` if it is an execution.
+
+    Raises
+    ------
+    ConfigurationError
+        It is none.
+    """
+    for execution in EXECUTIONS:
+        if name == execution:
+            return execution
+    raise ConfigurationError(f"no execution named {name!r}: use {', '.join(map(repr, EXECUTIONS))}")
+
+
+def _checked(name: str, metadata: Mapping[str, Any], argument: Any) -> Any:
+    value = argument if argument is not None else dask.config.get(f"dask-root-lambda.{metadata['key']}")
+    low, high = metadata["low"], metadata["high"]
+    if value is None or low is None:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ConfigurationError(f"{name} is {value!r}: it has to be a number from {low:g} to {high:g}")
+    return value

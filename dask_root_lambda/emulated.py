@@ -1,0 +1,145 @@
+"""The emulated execution: an emulator in a process of its own, with a bucket and a function in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import replace
+
+from dask_root_lambda import aws
+from dask_root_lambda.config import Settings
+from dask_root_lambda.invoker import STORE_VARIABLE, AwsInvoker
+from dask_root_lambda.protocol.errors import ConfigurationError, InitError
+
+_REGION = "us-east-1"
+_NAME = "dask-root-lambda"
+"""Of the function and of the bucket."""
+_ROLE = f"arn:aws:iam::123456789012:role/{_NAME}"
+_HANDLER = "lambda_runtime.handler.handler"
+_STOP_TIMEOUT_S = 10.0
+
+
+class EmulatedInvoker(AwsInvoker):
+    """Invokes a function of an emulator that it starts, and ends when closed.
+
+    Raises
+    ------
+    ConfigurationError
+        The extra ``emulator`` is not installed.
+    InitError
+        The emulator did not start, with what it wrote.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._process = EmulatorProcess(settings.start_timeout_s)
+        try:
+            own = replace(
+                settings,
+                endpoint_url=self._process.endpoint,
+                region=_REGION,
+                profile=None,
+                function=_NAME,
+                qualifier=None,
+                store=None,
+            )
+            session = aws.Session(own, keys=("emulated", "emulated"))
+            _deploy(session, own)
+            super().__init__(own, "emulated", session)
+        except BaseException:
+            self._process.stop()
+            raise
+
+    def close(self) -> None:
+        """End the emulator, and with it every execution environment."""
+        super().close()
+        self._process.stop()
+
+
+def _deploy(session: aws.Session, settings: Settings) -> None:
+    """Make the bucket and the function, as Terraform does in AWS."""
+    with aws.translated("the emulated function could not be made"):
+        session.client("s3").create_bucket(Bucket=_NAME)
+        session.client("lambda").create_function(
+            FunctionName=_NAME,
+            Role=_ROLE,
+            PackageType="Image",
+            Code={"ImageUri": f"{_NAME}:emulated"},
+            ImageConfig={"Command": [_HANDLER]},
+            MemorySize=settings.memory_mb,
+            Timeout=settings.timeout_s,
+            Environment={"Variables": {STORE_VARIABLE: f"s3://{_NAME}"}},
+        )
+
+
+class EmulatorProcess:
+    """The emulator as a process. It ends with this one, however this one ends.
+
+    Parameters
+    ----------
+    start_timeout_s
+        Seconds it may take until it serves.
+    """
+
+    def __init__(self, start_timeout_s: float) -> None:
+        missing = [name for name in ("moto", "awslambdaric") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ConfigurationError(
+                f"emulated execution needs {' and '.join(missing)}: pip install 'dask-root-lambda[emulator]'"
+            )
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
+        # Its standard input closes with this process, also after kill -9. A session of its own keeps the
+        # terminal's Ctrl-C from it: the run is stopped here, in order.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "dask_root_lambda.emulator", *_ARGUMENTS],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            start_new_session=True,
+            text=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        )
+        try:
+            self.endpoint = self._wait_until_ready(start_timeout_s)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End it and everything it started."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def _wait_until_ready(self, timeout_s: float) -> str:
+        lines: queue.Queue[str] = queue.Queue()
+        assert self._process.stdout is not None
+        threading.Thread(
+            target=lambda out: lines.put(out.readline()), args=(self._process.stdout,), daemon=True
+        ).start()
+        try:
+            line = lines.get(timeout=timeout_s)
+        except queue.Empty:
+            line = ""
+        if not line:
+            self._log.seek(0)
+            said = self._log.read().decode(errors="replace")[-2000:]
+            raise InitError(
+                f"the emulator did not start within {timeout_s:g} s; it wrote: {said or 'nothing'}"
+            )
+        return str(json.loads(line)["endpoint"])
+
+
+_ARGUMENTS = ("--port", "0", "--region", _REGION, "--exit-with-stdin", "--stop-on-disconnect")

@@ -1,0 +1,204 @@
+"""A call becomes a request, and its answer a result.
+
+Keys in the store: ``mappers/SHA256`` for graphs, ``partials/RUN/...`` for the partial results of a run,
+``calls/ID/...`` for what a plain call sends and returns.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dask_root_lambda.call import MapRange, Merge, PackedMapper, fetch
+from dask_root_lambda.invoker import Invocation, Invoker
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import InputError, ProtocolError
+from dask_root_lambda.protocol.store import Store
+from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Versions
+
+INLINE_MAPPER_BYTES = 8_192
+"""A mapper up to this size travels with each range: cheaper than a question to the store from each new
+environment."""
+
+_FILES_NAMED = 3
+"""How many files an error names."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function and its arguments, under the key of a task."""
+
+    task: str
+    function: Callable[..., Any]
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] | None = None
+
+    @property
+    def mapper(self) -> PackedMapper | None:
+        """The mapper, where the call is a range of one."""
+        first = self.args[0] if isinstance(self.function, MapRange) and self.args else None
+        return first if isinstance(first, PackedMapper) else None
+
+    @property
+    def run(self) -> str | None:
+        """The run it belongs to, where it belongs to one."""
+        if isinstance(self.function, Merge):
+            return self.function.run
+        return self.mapper.run if self.mapper is not None else None
+
+
+class Encoder:
+    """Makes requests of calls. What is too large goes into the store, and a mapper goes there once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._published: dict[tuple[str, str], frozenset[str]] = {}
+
+    def request(self, call: Call, invoker: Invoker, attempt: int) -> Request:
+        """Make the request of a call.
+
+        Raises
+        ------
+        InputError
+            The function runs on another machine, and the call needs files of this one.
+        StoreError
+            The store failed.
+        """
+        if call.mapper is not None:
+            return self._map(call, call.mapper, invoker, attempt)
+        if isinstance(call.function, Merge):
+            prefix = partials(call.function.run)
+            parts = _fitted(call.args[0], invoker.store, prefix)
+            return Request("merge", call.task, parts, attempt, result_key=f"{prefix}{uuid.uuid4().hex}")
+        prefix = f"calls/{uuid.uuid4().hex}/"
+        blob = wire.dumps((call.function, tuple(call.args), dict(call.kwargs or {})))
+        bodies = _fitted([Body.of(blob)], invoker.store, prefix)
+        return Request("call", call.task, bodies, attempt, result_key=f"{prefix}result")
+
+    def left_over(self, call: Call, invoker: Invoker) -> Body | None:
+        """Return the partial result that an earlier run, which failed, left in the store for this range."""
+        mapper = call.mapper
+        if mapper is None or not isinstance(call.function, MapRange):
+            return None
+        key = _partial_key(mapper, call.function.index)
+        if key not in self._publish(mapper, invoker.store):
+            return None
+        return Body(key=key, store=invoker.store.url)
+
+    def forget(self, run: str, store: Store) -> None:
+        """Delete the partial results of a run that succeeded."""
+        store.delete(store.keys(partials(run)))
+        with self._lock:
+            self._published = {name: kept for name, kept in self._published.items() if name[1] != run}
+
+    def _map(self, call: Call, mapper: PackedMapper, invoker: Invoker, attempt: int) -> Request:
+        assert isinstance(call.function, MapRange)
+        _check_reach(mapper, invoker)
+        if _is_small(mapper):
+            body = Body.of(mapper.blob)
+        else:
+            self._publish(mapper, invoker.store)
+            body = Body(key=_mapper_key(mapper), size=len(mapper.blob))
+        return Request(
+            operation="map",
+            task=call.task,
+            bodies=(body,),
+            attempt=attempt,
+            range_index=call.function.index,
+            result_key=_partial_key(mapper, call.function.index),
+            versions=Versions(root=mapper.root),
+        )
+
+    def _publish(self, mapper: PackedMapper, store: Store) -> frozenset[str]:
+        """Put a mapper into the store, the first time; return the keys of its run that are there."""
+        name = (store.url, mapper.run)
+        with self._lock:
+            if name not in self._published:
+                if not _is_small(mapper):
+                    store.put(_mapper_key(mapper), mapper.blob)
+                self._published[name] = frozenset(store.keys(partials(mapper.run)))
+            return self._published[name]
+
+
+def result(call: Call, invocation: Invocation, store: Store) -> Any:
+    """Return what a call returns, of the invocation that answered it.
+
+    Ranges and merges return a `Body`, unopened. What a plain call left in the store is deleted.
+
+    Raises
+    ------
+    Exception
+        Of a plain call: what the function raised, caused by a `UserCodeError` with its traceback.
+    DaskRootLambdaError
+        What went wrong otherwise.
+    """
+    reply = invocation.reply
+    if invocation.error is not None:
+        raise _original(invocation) or invocation.error
+    if reply is None or reply.body is None:
+        raise ProtocolError("the function answered without a result", task=call.task)
+    if call.run is not None:
+        return reply.body
+    value = wire.loads(fetch(reply.body))
+    if reply.body.key is not None:
+        store.delete(store.keys(reply.body.key.rpartition("/")[0] + "/"))
+    return value
+
+
+def partials(run: str) -> str:
+    """Prefix of the keys of a run's partial results."""
+    return f"partials/{run}/"
+
+
+def _original(invocation: Invocation) -> BaseException | None:
+    """Unpickle the exception that a plain call raised, where it can be."""
+    failure = invocation.reply.failure if invocation.reply is not None else None
+    if failure is None or not failure.exception:
+        return None
+    try:
+        exception = wire.loads(wire.decode(failure.exception))
+    except Exception:  # whatever its class does when it is unpickled; the UserCodeError tells the rest
+        return None
+    if not isinstance(exception, BaseException):
+        return None
+    exception.__cause__ = invocation.error
+    return exception
+
+
+def _check_reach(mapper: PackedMapper, invoker: Invoker) -> None:
+    if not (invoker.remote and mapper.local_files):
+        return
+    named, more = mapper.local_files[:_FILES_NAMED], len(mapper.local_files) - _FILES_NAMED
+    raise InputError(
+        f"a function in AWS cannot reach files of this machine: {', '.join(named)}"
+        f"{f' and {more} more' if more > 0 else ''}. Use root:// URLs, or execution='local' or 'emulated'"
+    )
+
+
+def _is_small(mapper: PackedMapper) -> bool:
+    return len(mapper.blob) <= INLINE_MAPPER_BYTES
+
+
+def _mapper_key(mapper: PackedMapper) -> str:
+    return f"mappers/{mapper.digest}"
+
+
+def _partial_key(mapper: PackedMapper, index: int) -> str:
+    return f"{partials(mapper.run)}{index}"
+
+
+def _fitted(bodies: Sequence[Body], store: Store, prefix: str) -> tuple[Body, ...]:
+    """Put bodies into the store, the largest first, until the rest fits into an envelope."""
+    fitted = list(bodies)
+    by_size = sorted(range(len(fitted)), key=lambda index: fitted[index].size)
+    while by_size and sum(wire.encoded_size(len(body.inline or b"")) for body in fitted) > MAX_ENVELOPE_BYTES:
+        largest = by_size.pop()
+        blob = fitted[largest].inline
+        if blob is not None:
+            key = f"{prefix}{uuid.uuid4().hex}"
+            store.put(key, blob)
+            fitted[largest] = Body(key=key, size=len(blob), store=store.url)
+    return tuple(fitted)

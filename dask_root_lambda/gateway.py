@@ -1,0 +1,254 @@
+"""Dask's side of the executor: everything that knows distributed's inside.
+
+A worker has the executor under the name ``lambda``. A task with that annotation arrives here as distributed
+gives it to any executor: as `_run_task_simple` with the task, its data and a clock offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import os
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any
+
+from dask.task_spec import Task
+from dask.typing import Key
+from distributed import Client, Reschedule, WorkerPlugin
+from distributed.core import Status
+from distributed.metrics import context_meter
+from distributed.worker import Worker, _run_task_simple
+
+from dask_root_lambda.call import Finish
+from dask_root_lambda.config import Settings
+from dask_root_lambda.encoding import Call
+from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.invoker import Invocation
+
+EXECUTOR = "lambda"
+"""Name of the executor on the workers, and of what they report about it."""
+
+
+class GatewayExecutor(Executor):
+    """Runs a worker's tasks on a `LambdaExecutor`.
+
+    Parameters
+    ----------
+    executor
+        Runs the tasks; shut down with this one.
+    """
+
+    def __init__(self, executor: LambdaExecutor) -> None:
+        self.executor = executor
+        self._futures: dict[Key, Future[Any]] = {}
+        self._dropped: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run one task of the worker. Called on its event loop: never blocks."""
+        if fn is not _run_task_simple:
+            return self.executor.submit(fn, *args, **kwargs)
+        task, data, delay_s = args
+        if type(task) is not Task:
+            return _done(fn(task, data, delay_s))
+        return self._submit_task(task, data, delay_s)
+
+    def drop(self, key: Key) -> None:
+        """End a task that nobody wants any more."""
+        future = self._futures.get(key)
+        if future is not None:
+            self._dropped.add(future)
+            self.executor.cancel(future)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
+        """End all tasks and shut down. Does not wait for answers: a closing worker would wait with it."""
+        self.executor.shutdown(wait=False, cancel_futures=True)
+
+    def _submit_task(self, task: Task, data: Mapping[Key, Any], delay_s: float) -> Future[Any]:
+        args, kwargs = Task(task.key, _arguments, *task.args, **task.kwargs)(data)
+        context = contextvars.copy_context()
+        observe = functools.partial(_observe, context)
+        future = self.executor.submit_call(Call(_name(task.key), task.func, args, kwargs), observe)
+        outcome: Future[Any] = Future()
+        outcome.set_running_or_notify_cancel()
+        self._futures[task.key] = future
+        began_s = time.time()
+
+        def settle(done: Future[Any]) -> None:
+            if self._futures.get(task.key) is done:
+                del self._futures[task.key]
+            dropped = done in self._dropped
+            self._dropped.discard(done)
+            # The same key may have been asked for again meanwhile: then it is run again, and not failed.
+            func = _reschedule if dropped else done.result
+            message = _run_task_simple(Task(task.key, func), {}, delay_s)
+            message["start"] = began_s + delay_s
+            outcome.set_result(message)
+
+        future.add_done_callback(settle)
+        return outcome
+
+
+def _arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Stand in for a task's function, to have dask evaluate its arguments."""
+    return args, kwargs
+
+
+def _reschedule() -> None:
+    raise Reschedule
+
+
+def _done(value: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future
+
+
+def _name(key: Key) -> str:
+    return "-".join(map(str, key)) if isinstance(key, tuple) else str(key)
+
+
+def _observe(context: contextvars.Context, invocation: Invocation) -> None:
+    """Add an invocation's figures to the span of its task, whose context this is."""
+    bill = invocation.billing
+    figures = (
+        ("lambda-billed", bill.billed_s, "seconds"),
+        ("lambda-init", (bill.init_s or 0.0) + (bill.restore_s or 0.0), "seconds"),
+        ("lambda-cost", invocation.usd, "usd"),
+    )
+    for label, value, unit in figures:
+        context.run(context_meter.digest_metric, label, value, unit)
+
+
+class LambdaPlugin(WorkerPlugin):
+    """Gives the workers of a Dask cluster the executor ``lambda``.
+
+    ``client.register_plugin(LambdaPlugin())`` does it for a cluster that exists; `LambdaCluster` is this
+    plugin on a worker of its own. Tasks go there by annotation:
+    ``with dask.annotate(executor="lambda"): ...``.
+
+    Parameters
+    ----------
+    execution
+        ``"lambda"``, ``"emulated"`` or ``"local"``, as for `LambdaExecutor`.
+    concurrency
+        Invocations in flight at most, of each worker. A worker gives out as many tasks as it has threads:
+        start it with as many.
+    settings
+        All settings at once, instead of the two above.
+    executor
+        An executor that exists already, for a worker in this process.
+    """
+
+    name = "dask-root-lambda"
+
+    def __init__(
+        self,
+        execution: str | None = None,
+        *,
+        concurrency: int | None = None,
+        settings: Settings | None = None,
+        executor: LambdaExecutor | None = None,
+    ) -> None:
+        self._settings = settings or Settings.resolve(execution=execution, concurrency=concurrency)
+        self._executor = executor
+
+    async def setup(self, worker: Worker) -> None:
+        """Give ``worker`` the executor; distributed calls this."""
+        if self._executor is None:
+            self._executor = await asyncio.to_thread(LambdaExecutor, settings=self._settings)
+        self._worker = worker
+        self._gateway = GatewayExecutor(self._executor)
+        self._finished: dict[Key, str] = {}
+        worker.executors[EXECUTOR] = self._gateway
+        worker.metrics[EXECUTOR] = self._metrics
+        if worker.status == Status.running:
+            await worker.heartbeat()
+
+    async def teardown(self, worker: Worker) -> None:
+        """Take the executor away again; distributed calls this when the worker closes."""
+        worker.metrics.pop(EXECUTOR, None)
+        worker.executors.pop(EXECUTOR, None)
+        await asyncio.to_thread(self._gateway.shutdown)
+
+    def transition(self, key: Key, start: str, finish: str, **_: Any) -> None:
+        """Follow the worker's tasks: drop those nobody wants, and clean up after a run that succeeded."""
+        if finish == "cancelled":
+            self._gateway.drop(key)
+        elif finish == "memory":
+            function = getattr(self._worker.state.tasks[key].run_spec, "func", None)
+            if isinstance(function, Finish):
+                self._finished[key] = function.run
+        elif start == "memory" and key in self._finished:
+            run = self._finished.pop(key)
+            self._worker.loop.run_in_executor(None, self._gateway.executor.forget, run)
+
+    def _metrics(self, _: Worker) -> dict[str, Any]:
+        """Report to the scheduler, with each heartbeat."""
+        executor = self._gateway.executor
+        total = executor.ledger.total()
+        return {
+            "execution": executor.execution,
+            "concurrency": executor.concurrency,
+            "in_flight": executor.ledger.in_flight,
+            "invocations": total.invocations,
+            "cold": total.cold_starts,
+            "retries": total.retries,
+            "billed": total.billed_s,
+            "usd": total.usd,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the executor: each worker opens its own."""
+        return {"_settings": self._settings, "_executor": None}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a graph that is made now is going to run."""
+
+    has_lambda: bool
+    """Whether its workers have the executor."""
+    slots: int
+    """Tasks that run there at once."""
+
+
+def current_client() -> Client | None:
+    """Return the client that Dask would use, if there is one."""
+    try:
+        client: Client = Client.current()
+    except ValueError:
+        return None
+    return client
+
+
+def target() -> Target:
+    """Return what the current client's cluster offers; without a client, this machine."""
+    client = current_client()
+    if client is None:
+        return Target(False, os.cpu_count() or 1)
+    if has_lambda(client):
+        return Target(True, sum(int(each["concurrency"]) for each in _reports(client)) or 1)
+    return Target(False, sum(client.ncores().values()) or 1)
+
+
+_known: weakref.WeakSet[Client] = weakref.WeakSet()
+"""Clients whose workers have been seen to have the executor."""
+
+
+def has_lambda(client: Client) -> bool:
+    """Tell whether the workers of a client's cluster have the executor."""
+    if client not in _known and _reports(client):
+        _known.add(client)
+    return client in _known
+
+
+def _reports(client: Client) -> list[Mapping[str, Any]]:
+    """Return what the workers of a cluster last said of their executors."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    metrics = (worker["metrics"].get(EXECUTOR) for worker in workers if worker.get("metrics"))
+    return [each for each in metrics if each]

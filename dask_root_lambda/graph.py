@@ -1,0 +1,89 @@
+"""The Dask graph of a run: one layer of ranges, a tree of merges, one key per result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.task_spec import DataNode, List, Task, TaskRef
+from dask.typing import Key
+
+from dask_root_lambda import reduction
+from dask_root_lambda.call import Finish, MapRange, Merge, PackedMapper, Select
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which executor of the workers runs what; None is their default."""
+
+    ranges: str | None = None
+    merges: str | None = None
+
+
+@dataclass(frozen=True)
+class RunGraph:
+    """The graph of a run, and where its results are."""
+
+    graph: HighLevelGraph
+    merged: Key
+    """Key of the merged partial result, a `Body`."""
+    results: tuple[Key, ...]
+    """Per action, in booking order, the key of its result: the blob of a mergeable object."""
+
+
+def build(
+    mapper: PackedMapper, finish: Finish, n_results: int, *, fan_in: int, placement: Placement
+) -> RunGraph:
+    """Build the graph of a run. Only its layer of ranges, and merges where asked, are annotated.
+
+    Parameters
+    ----------
+    mapper
+        Graph and dataset; all ranges depend on it, so it travels to each worker once.
+    finish
+        Checks the merged result and splits it.
+    n_results
+        Actions of the graph.
+    fan_in
+        Partial results merged by one task.
+    placement
+        Which executors run ranges and merges.
+    """
+    names = {part: f"{part}-{mapper.run}" for part in ("mapper", "range", "merge", "finish", "result")}
+    leaves: list[Key] = [(names["range"], index) for index in range(mapper.n_ranges)]
+    ranges = {key: Task(key, MapRange(index), TaskRef(names["mapper"])) for index, key in enumerate(leaves)}
+    merges, merged = _merges(names["merge"], mapper.run, leaves, fan_in)
+    results: list[Key] = [(names["result"], index) for index in range(n_results)]
+    layers = {
+        names["mapper"]: MaterializedLayer({names["mapper"]: DataNode(names["mapper"], mapper)}),
+        names["range"]: MaterializedLayer(ranges, annotations=_annotations(placement.ranges)),
+        names["merge"]: MaterializedLayer(merges, annotations=_annotations(placement.merges)),
+        names["finish"]: MaterializedLayer({names["finish"]: Task(names["finish"], finish, TaskRef(merged))}),
+        names["result"]: MaterializedLayer(
+            {key: Task(key, Select(index), TaskRef(names["finish"])) for index, key in enumerate(results)}
+        ),
+    }
+    below: dict[str, set[str]] = {
+        names["mapper"]: set(),
+        names["range"]: {names["mapper"]},
+        names["merge"]: {names["range"]},
+        names["finish"]: {names["merge"], names["range"]},
+        names["result"]: {names["finish"]},
+    }
+    return RunGraph(HighLevelGraph(layers, below), merged, tuple(results))
+
+
+def _merges(name: str, run: str, leaves: list[Key], fan_in: int) -> tuple[dict[Key, Task], Key]:
+    """Return the tasks of the merge tree, and the key of its root: the leaf itself if there is one."""
+    tasks: dict[Key, Task] = {}
+    below = leaves
+    for level, groups in enumerate(reduction.plan(len(leaves), fan_in)):
+        here: list[Key] = [(name, level, index) for index in range(len(groups))]
+        for key, group in zip(here, groups, strict=True):
+            tasks[key] = Task(key, Merge(run), List(*(TaskRef(below[index]) for index in group)))
+        below = here
+    return tasks, below[0]
+
+
+def _annotations(executor: str | None) -> dict[str, str] | None:
+    return {"executor": executor} if executor is not None else None

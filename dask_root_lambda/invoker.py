@@ -1,0 +1,303 @@
+"""One invocation: a request goes to a function, in AWS or in this process, and an answer comes back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import time
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from dask_root_lambda import aws, billing
+from dask_root_lambda.billing import Billing, Prices
+from dask_root_lambda.call import stored_in
+from dask_root_lambda.cancellation import Cancellation
+from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.protocol import store as stores
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import (
+    ConfigurationError,
+    CorruptBlobError,
+    CrashError,
+    DaskRootLambdaError,
+    ExecutionEnvironmentError,
+    FunctionTimeoutError,
+    InitError,
+    OutOfMemoryError,
+    RunCancelledError,
+    TooLargeError,
+)
+from dask_root_lambda.protocol.store import MemoryStore, S3Store, Store
+from dask_root_lambda.protocol.task import Body, Reply, Request
+
+logger = logging.getLogger(__name__)
+
+STORE_VARIABLE = "DASK_ROOT_LAMBDA_STORE"
+"""The function's environment variable with the URL of its store."""
+
+_OWN_STORE = MemoryStore()
+stores.register(_OWN_STORE)
+
+_ANSWER_MARGIN_S = 30.0
+"""How much longer than the function's time limit an answer is waited for."""
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How an invocation went: answered, or failed with an error; billed either way."""
+
+    reply: Reply | None
+    error: DaskRootLambdaError | None
+    billing: Billing
+    usd: float
+    """Cost at list price."""
+    bytes_up: int
+    """Length of the request, as sent."""
+    bytes_down: int
+    """Length of the answer, as received."""
+    request_id: str | None = None
+
+
+class Invoker(Protocol):
+    """Where requests go. Implementations may be called from many threads at once."""
+
+    execution: Execution
+    remote: bool
+    """Whether the function runs on another machine, without this one's files."""
+    store: Store
+    """Where bodies go that are too large to be inline."""
+    prices: Prices
+
+    def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
+        """Send a request and wait for its answer, at most for a bounded time.
+
+        Raises
+        ------
+        InvocationError, RunCancelledError, TooLargeError
+            The function was not run, did not answer, or the wait was cancelled.
+        """
+
+    def close(self) -> None:
+        """Give back what the invoker holds."""
+
+
+class LocalInvoker:
+    """Runs the function's handler in this process, in the calling thread."""
+
+    execution: Execution = "local"
+    remote = False
+    prices = billing.NO_PRICES
+
+    def __init__(self) -> None:
+        from lambda_runtime import handler
+
+        self.store: Store = _OWN_STORE
+        self._answer = handler.answer
+        self._environment = handler.Environment(_OWN_STORE)
+
+    def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
+        """See `Invoker.invoke`. A range that has begun is not ended by a cancellation."""
+        if cancellation.cancelled:
+            raise RunCancelledError("the run was stopped", task=request.task)
+        event = request.to_json()
+        began_s = time.monotonic()
+        reply = self._answer(self._environment, event)
+        bill = Billing(duration_s=time.monotonic() - began_s, peak_memory_mb=reply.usage.peak_memory_mb)
+        size = reply.body.size if reply.body is not None else 0
+        sent = sum(body.size for body in request.bodies)
+        kept = replace(reply, body=reply.body and stored_in(reply.body, self.store.url))
+        return Invocation(kept, _failure(reply, request, None), bill, 0.0, sent, size, uuid.uuid4().hex)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True)
+class FunctionInfo:
+    """What AWS says of a function."""
+
+    name: str
+    qualifier: str | None
+    memory_mb: int
+    timeout_s: int
+    storage_mb: int
+    architecture: str
+    store_url: str | None
+
+    @classmethod
+    def look_up(cls, session: aws.Session, settings: Settings) -> FunctionInfo:
+        """Ask AWS for the function's configuration.
+
+        Raises
+        ------
+        FunctionNotFoundError, AccessError, UnreachableError
+            With what to do.
+        """
+        name, qualifier = settings.function, settings.qualifier
+        which = {"FunctionName": name, **({"Qualifier": qualifier} if qualifier else {})}
+        with aws.translated(f"the function {name!r} cannot be used"):
+            found = session.client("lambda").get_function_configuration(**which)
+        variables = found.get("Environment", {}).get("Variables", {})
+        return cls(
+            name=name,
+            qualifier=qualifier,
+            memory_mb=int(found["MemorySize"]),
+            timeout_s=int(found["Timeout"]),
+            storage_mb=int(found.get("EphemeralStorage", {}).get("Size", 512)),
+            architecture=str(found.get("Architectures", ["x86_64"])[0]),
+            store_url=settings.store or variables.get(STORE_VARIABLE),
+        )
+
+
+class AwsInvoker:
+    """Invokes a function of AWS Lambda, or of anything that speaks its API.
+
+    Parameters
+    ----------
+    settings
+        Function, region, endpoint and concurrency.
+    execution
+        ``lambda``, or ``emulated`` where the endpoint is on this machine.
+    session
+        AWS; the one that the settings describe if None.
+
+    Raises
+    ------
+    ConfigurationError, AccessError, FunctionNotFoundError, UnreachableError
+        The function cannot be used, and why.
+    """
+
+    def __init__(
+        self, settings: Settings, execution: Execution = "lambda", session: aws.Session | None = None
+    ) -> None:
+        self.execution = execution
+        self.remote = execution == "lambda"
+        session = session or aws.Session(settings)
+        self._info = info = FunctionInfo.look_up(session, settings)
+        self.prices = billing.prices(session.region, info.architecture, settings.prices)
+        self.store = _open_store(session, info)
+        self._client = session.invoking_client(
+            connections=settings.limit(execution), read_timeout_s=info.timeout_s + _ANSWER_MARGIN_S
+        )
+
+    def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
+        """See `Invoker.invoke`."""
+        payload = json.dumps(request.to_json(), separators=(",", ":")).encode()
+        try:
+            answer, text = self._send(payload, cancellation)
+        except DaskRootLambdaError as error:
+            if cancellation.cancelled:
+                raise RunCancelledError("the run was stopped", task=request.task) from None
+            error.task, error.attempt = request.task, request.attempt
+            raise
+        return self._read(request, len(payload), answer, text)
+
+    def close(self) -> None:
+        """Close idle connections; those in use close when their answer is there."""
+        self._client.close()
+
+    def _send(self, payload: bytes, cancellation: Cancellation) -> tuple[dict[str, Any], bytes]:
+        options = {"Qualifier": self._info.qualifier} if self._info.qualifier else {}
+        with aws.abortable(cancellation), aws.translated(f"invoking {self._info.name!r} failed"):
+            answer = self._client.invoke(
+                FunctionName=self._info.name, Payload=payload, LogType="Tail", **options
+            )
+            # Reading to the end gives the connection back to the pool.
+            text: bytes = answer["Payload"].read()
+        return answer, text
+
+    def _read(self, request: Request, sent: int, answer: dict[str, Any], text: bytes) -> Invocation:
+        request_id = answer.get("ResponseMetadata", {}).get("RequestId")
+        log = base64.b64decode(answer.get("LogResult", "")).decode(errors="replace")
+        reply: Reply | None = None
+        error: DaskRootLambdaError | None
+        try:
+            if "FunctionError" in answer:
+                error = _function_error(self._info, json.loads(text), log)
+            else:
+                reply = _checked(Reply.from_json(json.loads(text)), self.store)
+                error = _failure(reply, request, request_id)
+        except ValueError:
+            error = CorruptBlobError(f"the answer is not JSON: {text[:200]!r}")
+        except DaskRootLambdaError as problem:
+            error = problem
+        if error is not None:
+            error.task, error.attempt, error.request_id = request.task, request.attempt, request_id
+        bill = billing.parse_report(log) or self._estimate(reply)
+        usd = self.prices.usd(bill, self._info.storage_mb)
+        return Invocation(reply, error, bill, usd, sent, len(text), request_id)
+
+    def _estimate(self, reply: Reply | None) -> Billing:
+        """Reckon the bill from what the function saw, where the REPORT line was cut off."""
+        usage = reply.usage if reply is not None else None
+        duration_s = usage.duration_s if usage else 0.0
+        init_s = usage.init_s if usage and usage.invocation == 0 else None
+        return Billing(
+            duration_s=duration_s,
+            billed_s=duration_s + (init_s or 0.0),
+            memory_mb=self._info.memory_mb,
+            peak_memory_mb=usage.peak_memory_mb if usage else 0.0,
+            init_s=init_s,
+        )
+
+
+def _checked(reply: Reply, store: Store) -> Reply:
+    """Verify an inline body, and say of the other kind where it lies."""
+    body: Body | None = reply.body
+    if body is None:
+        return reply
+    if body.inline is not None:
+        wire.verify(body.inline)
+    return replace(reply, body=stored_in(body, store.url))
+
+
+def _failure(reply: Reply, request: Request, request_id: str | None) -> DaskRootLambdaError | None:
+    if reply.failure is None:
+        return None
+    return reply.failure.to_error(request.task, request.attempt, request_id)
+
+
+def _function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> DaskRootLambdaError:
+    """Make an error of what Lambda says when a function did not answer.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
+    """
+    kind, message = str(document.get("errorType", "")), str(document.get("errorMessage", ""))
+    tail = "\n".join(line for line in log.splitlines() if not line.startswith(("START ", "END ", "REPORT ")))
+    said = f"{message}\n{tail[-2000:]}".rstrip()
+    if kind == "Sandbox.Timedout" or "Task timed out after" in message:
+        return FunctionTimeoutError(
+            f"the task took longer than the function's {info.timeout_s} s: use more partitions, or raise the "
+            f"time limit (900 s at most). {said}"
+        )
+    if kind == "Runtime.OutOfMemory" or "signal: killed" in message:
+        return OutOfMemoryError(
+            f"the task needed more than the function's {info.memory_mb} MB: use more partitions, or give it "
+            f"more memory (10,240 MB at most). {said}"
+        )
+    if kind == "Function.ResponseSizeTooLarge":
+        return TooLargeError(f"the result is over Lambda's limit: give the function a store. {said}")
+    if kind == "Runtime.ExitError":
+        return CrashError(
+            f"the process ended while it ran the task; user code that crashes does this. {said}"
+        )
+    if kind.startswith(("Runtime.", "Sandbox.", "Extension.")):
+        return InitError(f"the function did not start ({kind}): rebuild and deploy its image. {said}")
+    return ExecutionEnvironmentError(f"the function failed with {kind}: see its logs. {said}")
+
+
+def _open_store(session: aws.Session, info: FunctionInfo) -> Store:
+    if info.store_url is None:
+        raise ConfigurationError(
+            f"the function {info.name!r} has no store: set {STORE_VARIABLE} in its environment, or "
+            "dask-root-lambda.aws.store here"
+        )
+    if not info.store_url.startswith("s3://"):
+        store: Store = stores.open_store(info.store_url)
+    else:
+        bucket, _, prefix = info.store_url.removeprefix("s3://").partition("/")
+        store = S3Store(bucket, prefix, session.client("s3"))
+    stores.register(store)
+    return store

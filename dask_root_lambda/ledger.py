@@ -1,0 +1,191 @@
+"""The account of what an executor does: sums per run and together, kept while it runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from dask_root_lambda.billing import Prices
+from dask_root_lambda.invoker import Invocation, Invoker
+from dask_root_lambda.report import Report, RunReport
+
+CALLS = "calls"
+"""The run that plain function calls are counted under."""
+
+
+@dataclass
+class Account:
+    """A run's report so far. Not thread-safe: the ledger holds its lock."""
+
+    report: RunReport
+    ranges_done: int = 0
+    in_flight: int = 0
+    since_s: float = 0.0
+    failed: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more belongs to it: the same graph on the same data begins a new one."""
+        complete = 0 < self.report.ranges <= self.ranges_done
+        return complete or (self.failed and self.in_flight == 0)
+
+    def begin(self, now_s: float, execution: str) -> None:
+        """Count a task that starts."""
+        if self.in_flight == 0:
+            self.since_s = now_s
+        self.in_flight += 1
+        if execution not in self.report.executions:
+            self.report = replace(self.report, executions=(*self.report.executions, execution))
+
+    def end(self, now_s: float) -> None:
+        """Count a task that ended."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self.count(wall_s=now_s - self.since_s)
+
+    def count(self, **increments: float) -> None:
+        """Add to fields of the report."""
+        self.report = replace(
+            self.report, **{name: getattr(self.report, name) + value for name, value in increments.items()}
+        )
+
+    def add(self, invocation: Invocation) -> None:
+        """Count an invocation."""
+        bill, usage = invocation.billing, invocation.reply.usage if invocation.reply else None
+        self.count(
+            invocations=1,
+            cold_starts=int(bill.cold),
+            init_s=(bill.init_s or 0.0) + (bill.restore_s or 0.0),
+            duration_s=bill.duration_s,
+            billed_s=bill.billed_s,
+            gb_seconds=bill.gb_seconds,
+            usd=invocation.usd,
+            entries=usage.entries if usage else 0,
+            bytes_read=usage.bytes_read if usage else 0,
+            bytes_up=invocation.bytes_up,
+            bytes_down=invocation.bytes_down,
+        )
+        if bill.peak_memory_mb > self.report.peak_memory_mb:
+            self.report = replace(self.report, peak_memory_mb=bill.peak_memory_mb)
+
+    def snapshot(self, now_s: float) -> RunReport:
+        """Return the report, with the time in flight up to now."""
+        if self.in_flight == 0:
+            return self.report
+        return replace(self.report, wall_s=self.report.wall_s + now_s - self.since_s)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, for those who show it."""
+
+    report: RunReport
+    """Of the run so far."""
+    ranges_done: int
+    in_flight: int
+    """Tasks of the run that are being run now."""
+
+
+class Ledger:
+    """Sums per run and together; all methods may be called from any thread.
+
+    Parameters
+    ----------
+    clock
+        Seconds from some fixed time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._total = Account(RunReport("total"))
+        self._accounts: list[Account] = []
+        self._current: dict[str, Account] = {}
+        self._prices: list[Prices] = []
+        self._watchers: list[Callable[[Progress], None]] = []
+
+    def watch(self, watcher: Callable[[Progress], None]) -> None:
+        """Call ``watcher`` whenever a run gets on; it must be quick and thread-safe."""
+        self._watchers.append(watcher)
+
+    def begin(self, run: str, n_ranges: int, invoker: Invoker) -> Account:
+        """Count a task that starts; the account is where the rest of it is counted.
+
+        Parameters
+        ----------
+        run
+            The run it belongs to, or `CALLS`.
+        n_ranges
+            Ranges of that run; 0 for what is no range.
+        invoker
+            Where it runs.
+        """
+        now_s = self._clock()
+        with self._lock:
+            account = self._account(run, n_ranges)
+            for each in (account, self._total):
+                each.begin(now_s, invoker.execution)
+            if invoker.prices not in self._prices:
+                self._prices.append(invoker.prices)
+        self._tell(account)
+        return account
+
+    def add(self, account: Account, invocation: Invocation) -> None:
+        """Count an invocation, whether it succeeded or not."""
+        with self._lock:
+            for each in (account, self._total):
+                each.add(invocation)
+
+    def retry(self, account: Account) -> None:
+        """Count a task that is tried again."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(retries=1)
+
+    def end(self, account: Account, *, is_range: bool, failed: bool, empty: bool = False) -> None:
+        """Count a task that ended; ``empty`` is a range without entries."""
+        now_s = self._clock()
+        with self._lock:
+            account.ranges_done += is_range and not failed
+            account.failed |= failed
+            for each in (account, self._total):
+                each.count(done=int(not failed), failures=int(failed), empty=int(empty))
+                each.end(now_s)
+        self._tell(account)
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks that are being run now."""
+        return self._total.in_flight
+
+    def total(self) -> RunReport:
+        """Return the sums over all runs."""
+        with self._lock:
+            return self._total.snapshot(self._clock())
+
+    def report(self) -> Report:
+        """Return everything so far."""
+        with self._lock:
+            now_s = self._clock()
+            runs = tuple(account.snapshot(now_s) for account in self._accounts)
+            return Report(runs, self._total.snapshot(now_s), tuple(self._prices))
+
+    def _account(self, run: str, n_ranges: int) -> Account:
+        account = self._current.get(run)
+        if account is None or account.over:
+            account = self._current[run] = Account(RunReport(run))
+            self._accounts.append(account)
+        if n_ranges and account.report.ranges == 0:
+            for each in (account, self._total):
+                each.count(ranges=n_ranges)
+        return account
+
+    def _tell(self, account: Account) -> None:
+        if not self._watchers:
+            return
+        with self._lock:
+            progress = Progress(account.snapshot(self._clock()), account.ranges_done, account.in_flight)
+        for watcher in self._watchers:
+            watcher(progress)

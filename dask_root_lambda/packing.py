@@ -1,0 +1,264 @@
+"""A DistRDF graph, packed for the road.
+
+DistRDF parses the constructor's arguments into a head node, keeps the booked operations as nodes, and
+knows how to run them on a range of entries. `pack` makes a mapper of a head node: the callables of
+DistRDF that a range needs, the user's code, and the file table, under an identity.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from dask.tokenize import TokenizationError, tokenize
+from ROOT._distrdf import ComputationGraphGenerator, HeadNode, Ranges
+from ROOT._distrdf.Operation import Snapshot
+
+from dask_root_lambda.call import Finish, PackedMapper
+from dask_root_lambda.protocol import rootfile, wire
+from dask_root_lambda.protocol.errors import GraphError, InputError
+from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
+from lambda_runtime import files
+from lambda_runtime.runner import ROOT_VERSION
+
+_PROBES = 16
+"""Files whose identity is read at once."""
+
+Source = Literal["tree", "rntuple", "spec", "entries"]
+_SOURCES: tuple[tuple[type[Any], Source], ...] = (
+    (HeadNode.TreeHeadNode, "tree"),
+    (HeadNode.RNTupleHeadNode, "rntuple"),
+    (HeadNode.RDatasetSpecHeadNode, "spec"),
+    (HeadNode.EmptySourceHeadNode, "entries"),
+)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A graph ready to become a Dask graph."""
+
+    mapper: PackedMapper
+    finish: Finish
+    actions: tuple[Any, ...]
+    """DistRDF's nodes of the actions, in the order of their results."""
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """What a head node reads."""
+
+    source: Source
+    files: tuple[DataFile, ...]
+    entries: int | None
+    """Entries of a frame without files."""
+    ranges: Callable[..., list[Any]]
+    """See `dask_root_lambda.protocol.task.Program`."""
+    identity: tuple[Any, ...]
+    """Content of the files, of friends too, and how they are divided."""
+
+
+def pack(head: Any, n_ranges: int) -> Packed:
+    """Pack a head node, with every action that is booked on it and not computed yet.
+
+    Parameters
+    ----------
+    head
+        DistRDF's head node.
+    n_ranges
+        Ranges to divide its dataset into.
+
+    Raises
+    ------
+    InputError
+        A file of the dataset cannot be read, or changed since the head node was made.
+    GraphError
+        Something in the graph cannot be pickled.
+    """
+    nodes = head._generate_graph_dict()
+    dataset = _dataset(head, n_ranges)
+    attachments = tuple(_attachments(head.backend))
+    code = "\n".join(head.backend.strings_to_declare.values())
+    graph = _token(_operations(nodes), code, head.backend.initialization, attachments)
+    program = Program(
+        initialize=head.backend.initialization,
+        ranges=dataset.ranges,
+        build=head._generate_rdf_creator(),
+        trigger=partial(ComputationGraphGenerator.trigger_computation_graph, nodes),
+    )
+    mapper = Mapper(
+        program=_pickled(program),
+        compiled_key=_token(graph, dataset.source, dataset.entries, _columns(head), _friends(head)),
+        files=dataset.files,
+        entries=dataset.entries,
+        npartitions=n_ranges,
+        code=code,
+        attachments=attachments,
+        source=dataset.source,
+        session=session(),
+    )
+    blob = wire.dumps(mapper)
+    packed = PackedMapper(
+        run=_token(graph, dataset.identity, ROOT_VERSION),
+        blob=blob,
+        digest=wire.digest(blob),
+        n_ranges=_n_ranges(dataset, n_ranges),
+        root=ROOT_VERSION,
+        local_files=_local_files(dataset, nodes),
+    )
+    return Packed(
+        packed, Finish(packed.run, len(dataset.files), dataset.entries), tuple(head._get_action_nodes())
+    )
+
+
+def identities(head: Any) -> tuple[FileIdentity, ...]:
+    """Read what identifies the content of a head node's files, those of friends last.
+
+    Of remote files, once: whether they are still the same is checked where they are read.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, or was replaced since the head node was made: the types of its columns may
+        have changed.
+    """
+    if isinstance(head, HeadNode.EmptySourceHeadNode):
+        return ()
+    friends = getattr(head, "friendinfo", None)
+    others = (
+        [str(name) for names in friends.fFriendFileNames for name in names] if friends is not None else []
+    )
+    urls = [*head.inputfiles, *others]
+    unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in head.identities]
+    with ThreadPoolExecutor(_PROBES) as pool:
+        for url, identity in zip(unknown, pool.map(files.identify, unknown), strict=True):
+            if head.identities.setdefault(url, identity) != identity:
+                raise InputError(
+                    f"{url} was replaced since the RDataFrame was made: make the RDataFrame again"
+                )
+    return tuple(head.identities[url] for url in urls)
+
+
+def suggested_ranges(head: Any, slots: int) -> int:
+    """Return how many ranges use ``slots`` at once, but no more than there are clusters to share out.
+
+    Of a dataset of files the clusters are reckoned from the first: the others are opened where they run.
+    """
+    if isinstance(head, HeadNode.EmptySourceHeadNode):
+        return max(1, min(slots, int(head.nentries)))
+    names = head.subnames if isinstance(head, HeadNode.RNTupleHeadNode) else head.subtreenames
+    kind = "RNTuple" if isinstance(head, HeadNode.RNTupleHeadNode) else ""
+    boundaries, _ = Ranges.get_clusters_and_entries(kind, names[0], head.inputfiles[0])
+    return max(1, min(slots, (len(boundaries) - 1) * len(head.inputfiles)))
+
+
+def _operations(nodes: Mapping[int, Any]) -> list[Any]:
+    """Return the graph without what differs from run to run: parents by position, not by number."""
+    positions = {number: position for position, number in enumerate(nodes)}
+    return [
+        (node.operation.name, node.operation.args, node.operation.kwargs, positions[node.parent_id])
+        for node in nodes.values()
+        if node.operation is not None
+    ]
+
+
+def _dataset(head: Any, n_ranges: int) -> _Dataset:
+    source = next(name for kind, name in _SOURCES if isinstance(head, kind))
+    if source == "entries":
+        entries = int(head.nentries)
+        return _Dataset(source, (), entries, partial(_entry_ranges, entries, n_ranges), (entries, n_ranges))
+    return _files(head, source, n_ranges)
+
+
+def _files(head: Any, source: Source, n_ranges: int) -> _Dataset:
+    trees = head.subnames if source == "rntuple" else head.subtreenames
+    friends = None if source == "rntuple" else head.friendinfo
+    found = identities(head)
+    own = found[: len(head.inputfiles)]
+    table = tuple(DataFile(*row) for row in zip(head.inputfiles, trees, own, strict=True))
+    samples = head.sampleMap if source == "spec" else None
+    ranges = partial(
+        Ranges.get_percentage_ranges,
+        treenames=list(trees),
+        filenames=list(head.inputfiles),
+        npartitions=n_ranges,
+        friendinfo=friends,
+        sampleMap=samples,
+    )
+    described = _samples(samples or {})
+    return _Dataset(source, table, None, ranges, (table, found, n_ranges, _friends(head), described))
+
+
+def _entry_ranges(entries: int, n_ranges: int, *, exec_id: Any) -> list[Any]:
+    """Divide a number of entries; none at all are one range."""
+    if entries == 0:
+        return [Ranges.EmptySourceRange(exec_id, 0, 0, 0)]
+    balanced: list[Any] = Ranges.get_balanced_ranges(entries, n_ranges, exec_id)
+    return balanced
+
+
+def _n_ranges(dataset: _Dataset, asked: int) -> int:
+    return asked if dataset.entries is None else max(1, min(asked, dataset.entries))
+
+
+def _friends(head: Any) -> list[Any]:
+    """Return names, aliases and trees of the friends of a dataset, as plain values."""
+    friends = getattr(head, "friendinfo", None)
+    if friends is None:
+        return []
+    names = [(str(name), str(alias)) for name, alias in friends.fFriendNames]
+    return [names, [[str(name) for name in names] for names in friends.fFriendChainSubNames]]
+
+
+def _samples(samples: Mapping[str, Any]) -> list[Any]:
+    """Return the samples of a dataset specification, with their metadata, as plain values."""
+    return [(key, repr(sorted(sample.__getstate__().items()))) for key, sample in sorted(samples.items())]
+
+
+def _columns(head: Any) -> list[tuple[str, str]]:
+    """Names and types of the dataset's columns."""
+    frame = head.rdf_node
+    return [(str(name), str(frame.GetColumnType(name))) for name in frame.GetColumnNames()]
+
+
+def _attachments(backend: Any) -> Iterator[Attachment]:
+    kinds: tuple[tuple[Literal["header", "library", "pcm", "file"], set[str]], ...] = (
+        ("pcm", backend.pcms),
+        ("library", backend.shared_libraries),
+        ("header", backend.headers),
+        ("file", backend.files),
+    )
+    for kind, paths in kinds:
+        for path in sorted(paths):
+            yield Attachment(os.path.basename(path), kind, Path(path).read_bytes())  # noqa: PTH119  (a string)
+
+
+def _local_files(dataset: _Dataset, nodes: Mapping[int, Any]) -> tuple[str, ...]:
+    """Files on this machine: what is read, and what Snapshot writes."""
+    written = [str(node.operation.args[1]) for node in nodes.values() if isinstance(node.operation, Snapshot)]
+    read = [file.url for file in dataset.files]
+    return tuple(url for url in (*written, *read) if rootfile.local_path(url) is not None)
+
+
+def _pickled(program: Program) -> bytes:
+    try:
+        return wire.dumps(program)
+    except Exception as error:  # whatever the user's objects raise when they are pickled
+        raise GraphError(
+            f"the graph cannot be sent to where it runs: {type(error).__name__}: {error}. Pass expressions "
+            "as strings, and make what Python functions need inside them"
+        ) from error
+
+
+def _token(*parts: Any) -> str:
+    """Identify values by their content; what has no reproducible form is like nothing else."""
+    try:
+        return str(tokenize(*parts, ensure_deterministic=True))
+    except TokenizationError:
+        return uuid.uuid4().hex

@@ -1,0 +1,56 @@
+"""Whether and when a task is tried again: pure decisions from what happened so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dask_root_lambda.protocol.errors import CrashError, DaskRootLambdaError, ThrottledError
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a failed task is tried again, and how long is waited before."""
+
+    max_attempts: int = 4
+    """Tries of a task whose error may pass, the first included; throttled tries do not count."""
+    max_crashes: int = 2
+    """Tries of a task whose process ends: user code that crashes, crashes again."""
+    max_throttles: int = 60
+    """Tries that found no free concurrency; with the longest delay, about twenty minutes."""
+    base_delay_s: float = 0.2
+    max_delay_s: float = 20.0
+
+    def delay_s(self, errors: Sequence[DaskRootLambdaError], jitter: float) -> float | None:
+        """Decide what follows the last of ``errors``, which are all errors of one task in order.
+
+        Parameters
+        ----------
+        errors
+            At least one.
+        jitter
+            A random number in [0, 1): delays are spread over half their length, so that tasks which
+            failed together do not come back together.
+
+        Returns
+        -------
+        float or None
+            Seconds to wait before the next try; None to give up.
+        """
+        last = errors[-1]
+        kind = _limited_with(last)
+        count = sum(isinstance(error, kind) == isinstance(last, kind) for error in errors)
+        if not last.retryable or count >= self._limit(last):
+            return None
+        delay_s = min(self.max_delay_s, self.base_delay_s * 2.0 ** (count - 1))
+        return delay_s * (0.5 + 0.5 * jitter)
+
+    def _limit(self, error: DaskRootLambdaError) -> int:
+        if isinstance(error, ThrottledError):
+            return self.max_throttles
+        return self.max_crashes if isinstance(error, CrashError) else self.max_attempts
+
+
+def _limited_with(error: DaskRootLambdaError) -> type[DaskRootLambdaError]:
+    """Return the class of errors that share a limit with this one, or that do not."""
+    return CrashError if isinstance(error, CrashError) else ThrottledError

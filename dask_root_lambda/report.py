@@ -1,0 +1,131 @@
+"""What runs did and what they cost, as a table, in a notebook, or as plain numbers."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dask_root_lambda.billing import Prices
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What one run did and cost, or all runs together."""
+
+    run: str
+    """Identity of graph, dataset and partition; ``calls`` for plain functions, ``total`` for all."""
+    ranges: int = 0
+    """Ranges of the run's dataset."""
+    done: int = 0
+    """Ranges, merges and calls done."""
+    empty: int = 0
+    """Ranges without entries: more ranges were asked for than the files have clusters."""
+    invocations: int = 0
+    """Times the function was run, whether it succeeded or not."""
+    cold_starts: int = 0
+    """Invocations that had to wait for a new environment, started or restored."""
+    retries: int = 0
+    """Tries after the first."""
+    failures: int = 0
+    """Tasks given up."""
+    init_s: float = 0.0
+    """Seconds of INIT and of restoring, of all environments."""
+    duration_s: float = 0.0
+    """Seconds that the handler ran."""
+    billed_s: float = 0.0
+    """Seconds billed."""
+    gb_seconds: float = 0.0
+    """Billed seconds times memory, GB of 2^30 bytes."""
+    usd: float = 0.0
+    """Cost at list price, without storage requests."""
+    peak_memory_mb: float = 0.0
+    """Largest memory use of an environment, MB of 2^20 bytes."""
+    entries: int = 0
+    """Entries processed."""
+    bytes_read: int = 0
+    """Bytes read from the dataset's files."""
+    bytes_up: int = 0
+    """Bytes of requests sent."""
+    bytes_down: int = 0
+    """Bytes of answers received."""
+    wall_s: float = 0.0
+    """Seconds during which something of it was in flight."""
+    executions: tuple[str, ...] = ()
+    """Where it ran."""
+
+    @property
+    def entries_per_s(self) -> float:
+        """Entries processed in a second of wall time."""
+        return self.entries / self.wall_s if self.wall_s > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the runs of a cluster or an executor did and cost, per run and together."""
+
+    runs: tuple[RunReport, ...]
+    """In the order in which they began."""
+    total: RunReport
+    """All together."""
+    prices: tuple[Prices, ...] = ()
+    """The price lists that the costs were reckoned with."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain dictionaries, lists and numbers, for JSON."""
+        return {
+            "total": {**asdict(self.total), "entries_per_s": self.total.entries_per_s},
+            "runs": [{**asdict(run), "entries_per_s": run.entries_per_s} for run in self.runs],
+            "prices": [asdict(table) for table in self.prices],
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{name:<{_NAME_WIDTH}}{value}" for name, value in self._rows()]
+        return "\n".join((*lines, *self._notes()))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._rows()
+        )
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        return f"<table>{rows}</table>{notes}"
+
+    def _rows(self) -> Iterable[tuple[str, str]]:
+        total = self.total
+        yield "executions", ", ".join(total.executions) or "nothing ran"
+        yield "runs", f"{len(self.runs):,}"
+        yield "ranges", f"{total.ranges:,}" + (f", {total.empty:,} of them empty" if total.empty else "")
+        yield "invocations", f"{total.invocations:,}, {total.retries:,} retries, {total.failures:,} failures"
+        yield "cold starts", f"{total.cold_starts:,}, INIT {total.init_s:,.1f} s"
+        yield "billed", f"{total.billed_s:,.1f} s, {total.gb_seconds:,.1f} GB-s"
+        yield "cost", f"{total.usd:,.6f} USD"
+        yield "peak memory", f"{total.peak_memory_mb:,.0f} MB"
+        yield "entries", f"{total.entries:,}, {total.entries_per_s:,.0f}/s"
+        yield (
+            "bytes",
+            f"{_size(total.bytes_read)} read, {_size(total.bytes_up)} up, {_size(total.bytes_down)} down",
+        )
+        yield "wall", f"{total.wall_s:,.1f} s"
+
+    def _notes(self) -> Iterable[str]:
+        if self.total.empty:
+            yield (
+                f"{self.total.empty:,} ranges had no entries: the files have fewer clusters than npartitions "
+                "asks for."
+            )
+        for table in self.prices:
+            if table.date:
+                yield f"Cost at the list prices of {table.region} on {table.date}, without storage requests."
+
+
+_NAME_WIDTH = 14
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:,.0f} {unit}" if unit == "B" else f"{n_bytes:,.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.1f} TB"
