@@ -67,11 +67,11 @@ class Concurrency:
         Raises
         ------
         InvalidParameterError
-            If it leaves too little for the other functions. Accounts smaller than those of AWS may
-            reserve all they have.
+            If it leaves too little for the other functions.
         """
         others = sum(limit for name, limit in self.reserved.items() if name != function)
-        minimum = min(UNRESERVED_MINIMUM, max(0, self.account_limit - UNRESERVED_MINIMUM))
+        # A new account, of 10 or 50, may reserve nothing.
+        minimum = min(UNRESERVED_MINIMUM, self.account_limit)
         if self.account_limit - others - amount < minimum:
             raise InvalidParameterError(
                 "Specified ReservedConcurrentExecutions for function decreases account's "

@@ -5,27 +5,14 @@ Source: https://docs.aws.amazon.com/lambda/latest/api/API_Operations.html.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
-
 from dask_root_lambda.emulator.concurrency import Concurrency
-from dask_root_lambda.emulator.errors import ResourceConflictError, ValidationError
+from dask_root_lambda.emulator.errors import ResourceConflictError
 from dask_root_lambda.emulator.fleet import Fleet
-from dask_root_lambda.emulator.functions import (
-    LATEST,
-    Function,
-    FunctionVersion,
-    Reference,
-    Registry,
-    change,
-    change_code,
-    describe,
-    parse_name,
-)
+from dask_root_lambda.emulator.functions import LATEST, FunctionVersion, change, change_code, describe
+from dask_root_lambda.emulator.operations import Operation, Parameters, check_revision, page, require
 from dask_root_lambda.emulator.packages import PackageStore
-
-Parameters: TypeAlias = dict[str, Any]
-Operation: TypeAlias = Callable[[Parameters], Parameters]
+from dask_root_lambda.emulator.registry import Function, Reference, Registry, parse_name
+from dask_root_lambda.emulator.versions import VersionControl
 
 
 class FunctionControl:
@@ -41,15 +28,23 @@ class FunctionControl:
         The limits.
     packages
         Their code.
+    versions
+        Publishes them.
     """
 
     def __init__(
-        self, registry: Registry, fleet: Fleet, concurrency: Concurrency, packages: PackageStore
+        self,
+        registry: Registry,
+        fleet: Fleet,
+        concurrency: Concurrency,
+        packages: PackageStore,
+        versions: VersionControl,
     ) -> None:
         self._registry = registry
-        self._packages = packages
         self._fleet = fleet
         self._concurrency = concurrency
+        self._packages = packages
+        self._versions = versions
 
     def operations(self) -> dict[str, Operation]:
         """By their names in the API."""
@@ -67,25 +62,20 @@ class FunctionControl:
         }
 
     def _create(self, parameters: Parameters) -> Parameters:
-        for name in ("FunctionName", "Role", "Code"):
-            if name not in parameters:
-                raise ValidationError(
-                    "1 validation error detected: Value null at "
-                    f"'{name[0].lower()}{name[1:]}' failed to satisfy constraint: Member must not be null"
-                )
-        reference = parse_name(parameters["FunctionName"])
-        if reference.name in self._registry.functions:
-            raise ResourceConflictError(f"Function already exist: {reference.name}")
+        require(parameters, "FunctionName", "Role", "Code")
+        name = parse_name(parameters["FunctionName"]).name
+        if name in self._registry.functions:
+            raise ResourceConflictError(f"Function already exist: {name}")
         package = self._packages.read(parameters["Code"], parameters.get("PackageType", "Zip"))
-        version = describe(parameters, self._registry.arn(Reference(reference.name, None)), package)
-        function = Function(version, tags=dict(parameters.get("Tags", {})))
-        self._registry.functions[reference.name] = function
-        return dict(version.document)
+        latest = describe(name, parameters, self._registry.arn(Reference(name)), package)
+        function = Function(latest, tags=dict(parameters.get("Tags") or {}))
+        self._registry.functions[name] = function
+        return self._published(function, parameters)
 
     def _get(self, parameters: Parameters) -> Parameters:
         reference = self._reference(parameters)
         function, version = self._registry.get(reference), self._registry.resolve(reference)
-        answer: Parameters = {"Configuration": dict(version.document), "Code": _code(version)}
+        answer: Parameters = {"Configuration": self._get_configuration(parameters), "Code": _code(version)}
         if function.tags:
             answer["Tags"] = dict(function.tags)
         if reference.name in self._concurrency.reserved:
@@ -93,37 +83,58 @@ class FunctionControl:
         return answer
 
     def _get_configuration(self, parameters: Parameters) -> Parameters:
-        return dict(self._registry.resolve(self._reference(parameters)).document)
+        reference = self._reference(parameters)
+        # The ARN is that of the name which was asked for, an alias included.
+        return {**self._registry.resolve(reference).document, "FunctionArn": self._registry.arn(reference)}
 
     def _update_configuration(self, parameters: Parameters) -> Parameters:
         function = self._registry.get(self._reference(parameters))
-        return self._replace(function, change(function.latest, parameters))
+        check_revision(parameters, function.latest.revision)
+        self._replace(function, change(function.latest, parameters))
+        return dict(function.latest.document)
 
     def _update_code(self, parameters: Parameters) -> Parameters:
         function = self._registry.get(self._reference(parameters))
+        check_revision(parameters, function.latest.revision)
         package = self._packages.read(parameters, function.latest.document["PackageType"])
-        return self._replace(function, change_code(function.latest, package))
+        changed = change_code(function.latest, package, parameters.get("Architectures"))
+        if parameters.get("DryRun"):
+            return dict(changed.document)
+        self._replace(function, changed)
+        return self._published(function, parameters)
 
-    def _replace(self, function: Function, version: FunctionVersion) -> Parameters:
+    def _published(self, function: Function, parameters: Parameters) -> Parameters:
+        version = self._versions.publish(function) if parameters.get("Publish") else function.latest
+        return dict(version.document)
+
+    def _replace(self, function: Function, version: FunctionVersion) -> None:
         old, function.latest = function.latest, version
         self._fleet.retire(old.name, old.revision)
-        return dict(version.document)
 
     def _delete(self, parameters: Parameters) -> Parameters:
         reference = self._reference(parameters)
-        version = self._registry.resolve(reference)
+        function, version = self._registry.get(reference), self._registry.resolve(reference)
         if reference.qualifier in (None, LATEST):
             del self._registry.functions[reference.name]
             self._concurrency.reserved.pop(reference.name, None)
             self._fleet.retire(reference.name)
-        else:
-            del self._registry.functions[reference.name].versions[version.version]
-            self._fleet.retire(reference.name, version.revision)
+            return {}
+        for alias in function.aliases.values():
+            if version.version in (alias.version, *alias.weights):
+                raise ResourceConflictError(
+                    f"Version {version.version} of {reference.name} is used by the alias {alias.name}. "
+                    "Remove or change the alias first."
+                )
+        del function.versions[version.version]
+        self._fleet.retire(reference.name, version.revision)
         return {}
 
     def _list(self, parameters: Parameters) -> Parameters:
         functions = sorted(self._registry.functions.items())
-        return page([dict(function.latest.document) for _, function in functions], "Functions", parameters)
+        versions = [function.latest for _, function in functions]
+        if parameters.get("FunctionVersion") == "ALL":
+            versions += [version for _, function in functions for version in function.versions.values()]
+        return page([dict(version.document) for version in versions], "Functions", parameters)
 
     def _put_concurrency(self, parameters: Parameters) -> Parameters:
         reference = self._reference(parameters)
@@ -147,21 +158,10 @@ class FunctionControl:
         return parse_name(parameters["FunctionName"], parameters.get("Qualifier"))
 
 
-def page(items: list[Parameters], name: str, parameters: Parameters) -> Parameters:
-    """One page of a list; the marker is the position of the next one."""
-    start = int(parameters.get("Marker") or 0)
-    stop = start + int(parameters.get("MaxItems", 50))
-    answer: Parameters = {name: items[start:stop]}
-    if stop < len(items):
-        answer["NextMarker"] = str(stop)
-    return answer
-
-
 def _code(version: FunctionVersion) -> Parameters:
+    package = version.package
     if version.document["PackageType"] == "Image":
-        repository = (
-            version.package.image_uri.partition("@")[0].rpartition(":")[0] or version.package.image_uri
-        )
-        resolved = f"{repository}@sha256:{version.document['CodeSha256']}"
-        return {"RepositoryType": "ECR", "ImageUri": version.package.image_uri, "ResolvedImageUri": resolved}
+        repository = package.image_uri.partition("@")[0].rpartition(":")[0] or package.image_uri
+        resolved = f"{repository}@sha256:{package.sha256}"
+        return {"RepositoryType": "ECR", "ImageUri": package.image_uri, "ResolvedImageUri": resolved}
     return {"RepositoryType": "S3"}

@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._secure = transport.get_extra_info("ssl_object") is not None
         self._peers.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client, and tell the handler if it was still working for it."""
         self._peers.discard(self)
         exchange, self._exchange = self._exchange, None

@@ -8,6 +8,7 @@
     ├── InvalidParameterError       400
     ├── ValidationError             400
     ├── InvalidContentError         400
+    ├── PreconditionFailedError     412
     ├── RequestTooLargeError        413
     ├── TooManyRequestsError        429
     └── NotEmulatedError            501   ours: the operation exists on AWS and not here
@@ -88,6 +89,13 @@ class ValidationError(ApiError):
     status = 400
     code = "ValidationException"
     message_key = "message"
+
+
+class PreconditionFailedError(ApiError):
+    """The resource has another revision than the caller thinks."""
+
+    status = 412
+    code = "PreconditionFailedException"
 
 
 class InvalidContentError(ApiError):

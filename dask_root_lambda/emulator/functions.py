@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from dask_root_lambda.emulator.errors import InvalidParameterError, ResourceNotFoundError, ValidationError
+from dask_root_lambda.emulator.errors import InvalidParameterError
+from dask_root_lambda.emulator.operations import check_range
 from dask_root_lambda.emulator.packages import Package
 
 LATEST = "$LATEST"
@@ -36,11 +36,6 @@ RESERVED_VARIABLES = frozenset(
         "AWS_LAMBDA_RUNTIME_API", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
     }
 )  # fmt: skip
-
-_NAME = re.compile(
-    r"(?:arn:aws[a-z-]*:lambda:(?P<region>[a-z0-9-]+):)?(?:(?P<account>\d{12}):)?(?:function:)?"
-    r"(?P<name>[a-zA-Z0-9-_]{1,64})(?::(?P<qualifier>\$LATEST|[a-zA-Z0-9-_]+))?"
-)
 
 
 @dataclass(frozen=True)
@@ -110,56 +105,8 @@ class FunctionVersion:
         return str(command[0] if command else self.document.get("Handler", ""))
 
 
-@dataclass
-class Function:
-    """A function with everything that belongs to it."""
-
-    latest: FunctionVersion
-    """``$LATEST``."""
-    versions: dict[str, FunctionVersion] = field(default_factory=dict)
-    """Published versions by number."""
-    tags: dict[str, str] = field(default_factory=dict)
-    """Tags."""
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A function as the parameter FunctionName names it."""
-
-    name: str
-    """Without anything else."""
-    qualifier: str | None
-    """Version or alias; None if it names none."""
-
-
-def parse_name(text: str, qualifier: str | None = None) -> Reference:
-    """Read a name, partial ARN or ARN, with or without a qualifier.
-
-    Raises
-    ------
-    ValidationError
-        If it is none of them.
-    InvalidParameterError
-        If two qualifiers contradict each other.
-    """
-    found = _NAME.fullmatch(text)
-    if found is None:
-        raise ValidationError(
-            f"1 validation error detected: Value '{text}' at 'functionName' failed to satisfy constraint: "
-            "Member must be a function name, a partial ARN or an ARN"
-        )
-    inner = found["qualifier"]
-    if inner and qualifier and inner != qualifier:
-        raise InvalidParameterError(
-            f"The derived qualifier from the function name does not match the specified qualifier: "
-            f"{inner} and {qualifier}."
-        )
-    return Reference(found["name"], qualifier or inner)
-
-
-def describe(parameters: Mapping[str, Any], arn: str, package: Package) -> FunctionVersion:
+def describe(name: str, parameters: Mapping[str, Any], arn: str, package: Package) -> FunctionVersion:
     """Make ``$LATEST`` of a new function, with AWS's defaults for what is not given."""
-    name = parse_name(parameters["FunctionName"]).name
     document: dict[str, Any] = {
         "FunctionName": name,
         "FunctionArn": arn,
@@ -182,9 +129,22 @@ def change(version: FunctionVersion, parameters: Mapping[str, Any]) -> FunctionV
     return _stamp(_apply(dict(version.document), parameters), version.package)
 
 
-def change_code(version: FunctionVersion, package: Package) -> FunctionVersion:
-    """Give a version other code, and a new revision."""
-    return _stamp(dict(version.document), package)
+def change_code(
+    version: FunctionVersion, package: Package, architectures: list[str] | None = None
+) -> FunctionVersion:
+    """Give a version other code, for the same or another architecture, and a new revision."""
+    document = dict(version.document)
+    if architectures:
+        document["Architectures"] = architectures
+    return _stamp(document, package)
+
+
+def number(latest: FunctionVersion, name: str, arn: str, description: str | None) -> FunctionVersion:
+    """Make a numbered version of ``$LATEST``."""
+    document = {**latest.document, "Version": name, "FunctionArn": arn}
+    if description is not None:
+        document["Description"] = description
+    return _stamp(document, latest.package)
 
 
 def check_settings(parameters: Mapping[str, Any]) -> None:
@@ -197,25 +157,12 @@ def check_settings(parameters: Mapping[str, Any]) -> None:
     InvalidParameterError
         For environment variables that are reserved or too large.
     """
-    _check_range("memorySize", parameters.get("MemorySize"), MEMORY_MB)
-    _check_range("timeout", parameters.get("Timeout"), TIMEOUT_S)
-    _check_range(
+    check_range("memorySize", parameters.get("MemorySize"), MEMORY_MB)
+    check_range("timeout", parameters.get("Timeout"), TIMEOUT_S)
+    check_range(
         "ephemeralStorage.size", parameters.get("EphemeralStorage", {}).get("Size"), EPHEMERAL_STORAGE_MB
     )
     _check_variables(parameters.get("Environment", {}).get("Variables", {}))
-
-
-def _check_range(name: str, value: int | None, allowed: range) -> None:
-    if value is None or value in allowed:
-        return
-    low = value < allowed.start
-    bound = (
-        f"greater than or equal to {allowed.start}" if low else f"less than or equal to {allowed.stop - 1}"
-    )
-    raise ValidationError(
-        f"1 validation error detected: Value '{value}' at '{name}' failed to satisfy constraint: "
-        f"Member must have value {bound}"
-    )
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:
@@ -259,47 +206,3 @@ def _stamp(document: dict[str, Any], package: Package) -> FunctionVersion:
     document["CodeSha256"] = package.sha256
     document["CodeSize"] = package.size_bytes
     return FunctionVersion(document, package)
-
-
-class Registry:
-    """The functions of one account and region.
-
-    Parameters
-    ----------
-    region
-        Of their ARNs.
-    account_id
-        Of their ARNs.
-    """
-
-    def __init__(self, region: str, account_id: str) -> None:
-        self._prefix = f"arn:aws:lambda:{region}:{account_id}:function:"
-        self.functions: dict[str, Function] = {}
-        """By name."""
-
-    def arn(self, reference: Reference) -> str:
-        """ARN of a function, with the qualifier that it was named by."""
-        return self._prefix + reference.name + (f":{reference.qualifier}" if reference.qualifier else "")
-
-    def get(self, reference: Reference) -> Function:
-        """Find a function.
-
-        Raises
-        ------
-        ResourceNotFoundError
-            If there is none of that name.
-        """
-        function = self.functions.get(reference.name)
-        if function is None:
-            raise ResourceNotFoundError(f"Function not found: {self.arn(reference)}")
-        return function
-
-    def resolve(self, reference: Reference) -> FunctionVersion:
-        """Find the version that a name, with or without qualifier, stands for."""
-        function = self.get(reference)
-        if reference.qualifier in (None, LATEST):
-            return function.latest
-        version = function.versions.get(reference.qualifier)
-        if version is None:
-            raise ResourceNotFoundError(f"Function not found: {self.arn(reference)}")
-        return version

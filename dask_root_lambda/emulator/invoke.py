@@ -28,7 +28,8 @@ from dask_root_lambda.emulator.errors import (
     RequestTooLargeError,
 )
 from dask_root_lambda.emulator.fleet import Fleet
-from dask_root_lambda.emulator.functions import FunctionVersion, Registry, parse_name
+from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.registry import Registry, parse_name
 from dask_root_lambda.emulator.runtime_api import Event
 
 logger = logging.getLogger(__name__)

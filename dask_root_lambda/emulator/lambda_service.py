@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import uuid
 from urllib.parse import unquote
 
 from dask_root_lambda.emulator.concurrency import Concurrency
-from dask_root_lambda.emulator.control import FunctionControl, Operation
+from dask_root_lambda.emulator.control import FunctionControl
 from dask_root_lambda.emulator.endpoint import Exchange, Response
 from dask_root_lambda.emulator.environment import Platform
 from dask_root_lambda.emulator.errors import ApiError, NotEmulatedError
 from dask_root_lambda.emulator.fleet import Fleet
-from dask_root_lambda.emulator.functions import Registry
 from dask_root_lambda.emulator.invoke import Invoker
+from dask_root_lambda.emulator.operations import Operation
 from dask_root_lambda.emulator.packages import PackageStore
+from dask_root_lambda.emulator.registry import Registry
 from dask_root_lambda.emulator.routes import read_call
+from dask_root_lambda.emulator.settings import SettingsControl
+from dask_root_lambda.emulator.versions import VersionControl
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +41,18 @@ class LambdaService:
 
     def __init__(self, platform: Platform, packages: PackageStore) -> None:
         options = platform.options
-        registry = Registry(options.region, options.account_id)
+        registry = Registry(options.region, options.account_id, random.Random(options.seed))  # noqa: S311 - no secret
         self.fleet = Fleet(platform)
         """The environments."""
         self.concurrency = Concurrency(options.account_concurrency)
         """The limits."""
         self._invoker = Invoker(registry, self.fleet, self.concurrency, options.stop_on_disconnect)
+        versions = VersionControl(registry, lambda version: version)
+        control = FunctionControl(registry, self.fleet, self.concurrency, packages, versions)
         self._operations: dict[str, Operation] = {
-            **FunctionControl(registry, self.fleet, self.concurrency, packages).operations(),
+            **control.operations(),
+            **versions.operations(),
+            **SettingsControl(registry, self.concurrency).operations(),
         }
 
     def handle(self, exchange: Exchange) -> None:

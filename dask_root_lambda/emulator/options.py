@@ -57,6 +57,9 @@ class Options:
     private_key: Path | None = None
     """PEM file, if the key is not in ``certificate``."""
 
+    seed: int | None = None
+    """Of everything that is left to chance: weighted aliases, faults by probability."""
+
     def __post_init__(self) -> None:
         if self.account_concurrency < 1:
             raise ValueError(f"account_concurrency must be at least 1, not {self.account_concurrency}")

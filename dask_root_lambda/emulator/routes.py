@@ -39,6 +39,8 @@ class Route:
     """HTTP method."""
     pattern: re.Pattern[str]
     """Of the path, with a named group for each parameter in it."""
+    marks: tuple[str, ...]
+    """Items that the query must have: they tell two operations of one path apart."""
     status: int
     """HTTP status of success."""
     query_names: tuple[tuple[str, str], ...]
@@ -71,7 +73,7 @@ def is_lambda(request: Request) -> bool:
     return service == "lambda" if service else _LAMBDA_PATH.match(request.path) is not None
 
 
-def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
+def find_route(method: str, path: str, query: str = "") -> tuple[Route, dict[str, str]]:
     """Operation and path parameters of a request.
 
     Raises
@@ -80,7 +82,7 @@ def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
         If the API has no such path.
     """
     for route in routes():
-        if route.method == method:
+        if route.method == method and set(route.marks) <= set(query.split("&")):
             found = route.pattern.fullmatch(path)
             if found:
                 return route, {name: unquote(value) for name, value in found.groupdict().items()}
@@ -89,7 +91,7 @@ def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
 
 def read_call(request: Request) -> Call:
     """Operation and parameters of a request whose body, if any, is a JSON object."""
-    route, parameters = find_route(request.method, request.path)
+    route, parameters = find_route(request.method, request.path, request.query)
     query = parse_qs(request.query, keep_blank_values=True)
     values: dict[str, Any] = dict(parameters)
     for url_name, name in route.query_names:
@@ -112,13 +114,14 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 @cache
 def routes() -> tuple[Route, ...]:
-    """Every operation of the service."""
+    """Every operation of the service, those that a query tells apart first."""
     model = botocore.session.get_session().get_service_model("lambda")
-    return tuple(_route(model.operation_model(name)) for name in model.operation_names)
+    every = [_route(model.operation_model(name)) for name in model.operation_names]
+    return tuple(sorted(every, key=lambda route: not route.marks))
 
 
 def _route(operation: Any) -> Route:
-    path = operation.http["requestUri"].partition("?")[0]
+    path, _, marks = operation.http["requestUri"].partition("?")
     members = operation.input_shape.members if operation.input_shape else {}
     in_query = {
         shape.serialization.get("name", name): name
@@ -130,6 +133,7 @@ def _route(operation: Any) -> Route:
         operation.name,
         operation.http["method"],
         re.compile(_path_pattern(path) + "/?"),
+        tuple(marks.split("&")) if marks else (),
         operation.http.get("responseCode", 200),
         tuple(in_query.items()),
         lists,

@@ -1,0 +1,72 @@
+"""What operations of the API have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from dask_root_lambda.emulator.errors import PreconditionFailedError, ValidationError
+
+Parameters: TypeAlias = dict[str, Any]
+Operation: TypeAlias = Callable[[Parameters], Parameters]
+
+
+def require(parameters: Parameters, *names: str) -> None:
+    """Refuse a call without a parameter that it needs.
+
+    Raises
+    ------
+    ValidationError
+        Naming the first that is missing.
+    """
+    for name in names:
+        if name not in parameters:
+            raise ValidationError(
+                f"1 validation error detected: Value null at '{name[0].lower()}{name[1:]}' failed to satisfy "
+                "constraint: Member must not be null"
+            )
+
+
+def check_range(name: str, value: int | None, allowed: range) -> None:
+    """Refuse a number out of its range; None is a parameter that was not given.
+
+    Raises
+    ------
+    ValidationError
+        Naming the bound.
+    """
+    if value is None or value in allowed:
+        return
+    low = value < allowed.start
+    bound = (
+        f"greater than or equal to {allowed.start}" if low else f"less than or equal to {allowed.stop - 1}"
+    )
+    raise ValidationError(
+        f"1 validation error detected: Value '{value}' at '{name}' failed to satisfy constraint: "
+        f"Member must have value {bound}"
+    )
+
+
+def check_revision(parameters: Parameters, revision: str) -> None:
+    """Refuse a call that was meant for another revision of its resource.
+
+    Raises
+    ------
+    PreconditionFailedError
+        If the parameter RevisionId is there, and another.
+    """
+    if parameters.get("RevisionId", revision) != revision:
+        raise PreconditionFailedError(
+            "The Revision Id provided does not match the latest Revision Id. "
+            "Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
+        )
+
+
+def page(items: list[Parameters], name: str, parameters: Parameters) -> Parameters:
+    """Cut one page out of a list; the marker is the position of the next one."""
+    start = int(parameters.get("Marker") or 0)
+    stop = start + int(parameters.get("MaxItems", 50))
+    answer: Parameters = {name: items[start:stop]}
+    if stop < len(items):
+        answer["NextMarker"] = str(stop)
+    return answer
