@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--idle-timeout", type=float, default=defaults.idle_timeout_s, metavar="S", dest="idle_timeout_s",
         help="end environments that had no work for so long (default: %(default)s)")  # fmt: skip
     add("--python-path", action="append", default=[], metavar="DIR", help="directory of handlers; repeatable")
+    add("--virtual-clock", action="store_true", help="skip the waiting between retries, and when told to")
     add("--stop-on-disconnect", action="store_true", help="end what runs for a client that goes away")
     add("--certificate", type=Path, metavar="PEM", help="serve TLS with this certificate")
     add("--private-key", type=Path, metavar="PEM", help="its key, if that is in another file")
@@ -53,6 +54,7 @@ def serve(args: argparse.Namespace) -> int:
         account_concurrency=args.account_concurrency,
         idle_timeout_s=args.idle_timeout_s,
         python_path=tuple(args.python_path),
+        virtual_clock=args.virtual_clock,
         stop_on_disconnect=args.stop_on_disconnect,
         certificate=args.certificate,
         private_key=args.private_key,

@@ -35,6 +35,11 @@ class Concurrency:
         """What functions without a reservation share."""
         return max(0, self.account_limit - sum(self.reserved.values()))
 
+    @property
+    def total(self) -> int:
+        """Invocations of all functions that run now."""
+        return self._running.total()
+
     def running(self, function: str) -> int:
         """Invocations of a function that run now."""
         return self._running[function]

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from dask_root_lambda.emulator import log_lines, memory
+from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.endpoint import Exchange, Response
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.log_lines import Usage
@@ -57,6 +58,8 @@ class Platform:
     """Where they log."""
     credentials: Callable[[str], Credentials]
     """From a role's ARN."""
+    clock: Clock
+    """For waiting between events, and for the time in the log."""
     endpoint: str = ""
     """URL of the emulator."""
 
@@ -91,7 +94,7 @@ class Environment:
     ) -> None:
         self.version = version
         self.idle_since_s = 0.0
-        """When it finished its last event, in the event loop's time."""
+        """When it finished its last event, by the monotonic clock."""
         self.usable = True
         """Whether it can take another event."""
         self._platform = platform
@@ -227,7 +230,7 @@ class Environment:
         self._event = event
         self._watch_memory()
         if exchange is not None:
-            exchange.respond(event.response(int((time.time() + left_s) * 1000)))
+            exchange.respond(event.response(int((self._platform.clock.now_s() + left_s) * 1000)))
         ending = Exited(self._exit_status) if self._gone.is_set() else await self._wait(left_s)
         self._platform.memory.forget(self._pid)
         self._event = None
@@ -239,7 +242,7 @@ class Environment:
             duration_ms = self.version.timeout_s * 1000
         ending = self._check_peak(ending)
         self._drain()
-        verdict = judge(ending, event.request_id, self.version.timeout_s, _iso_now())
+        verdict = judge(ending, event.request_id, self.version.timeout_s, _iso(self._platform.clock.now_s()))
         if verdict.remark:
             self._stream.write_line(verdict.remark)
         peak_mb = min(memory.megabytes(self._peak_bytes), self.version.memory_mb)
@@ -358,7 +361,7 @@ class Environment:
             self._stream.write(data)
 
     def _log_init_failure(self, phase: str, failure: Ending) -> None:
-        verdict = judge(failure, "", self.version.timeout_s, _iso_now())
+        verdict = judge(failure, "", self.version.timeout_s, _iso(self._platform.clock.now_s()))
         line = log_lines.init_report(self._init_ms or 0.0, phase, verdict.status, verdict.error_type)
         self._stream.write_line(line)
 
@@ -367,5 +370,6 @@ def _now_s() -> float:
     return time.monotonic()
 
 
-def _iso_now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _iso(now_s: float) -> str:
+    now = datetime.fromtimestamp(now_s, timezone.utc)
+    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")

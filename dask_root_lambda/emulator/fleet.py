@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
+from dask_root_lambda.emulator.clock import Timer
 from dask_root_lambda.emulator.environment import Environment, Outcome, Platform
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.runtime_api import Event
@@ -27,7 +27,7 @@ class Fleet:
         self._platform = platform
         self._idle: defaultdict[str, list[Environment]] = defaultdict(list)
         self._all: set[Environment] = set()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._sweeper: Timer | None = None
 
     async def run(
         self, version: FunctionVersion, event: Event, on_environment: Callable[[Environment], None]
@@ -51,9 +51,10 @@ class Fleet:
             if outcome is not None:
                 return outcome
 
-    def count(self, function: str) -> int:
-        """Environments of a function, busy ones included."""
-        return sum(environment.version.name == function for environment in self._all)
+    @property
+    def total(self) -> int:
+        """Environments of all functions, busy ones included."""
+        return len(self._all)
 
     def retire(self, function: str, revision: str | None = None) -> None:
         """End the environments of a function, or of one revision of it; busy ones after their event."""
@@ -84,7 +85,7 @@ class Fleet:
         if not environment.usable:
             self._end(environment)
             return
-        environment.idle_since_s = asyncio.get_running_loop().time()
+        environment.idle_since_s = self._platform.clock.monotonic_s()
         self._idle[environment.version.revision].append(environment)
         if self._sweeper is None:
             self._schedule_sweep()
@@ -100,12 +101,12 @@ class Fleet:
 
     def _schedule_sweep(self) -> None:
         delay_s = min(SWEEP_S, self._platform.options.idle_timeout_s / 2)
-        self._sweeper = asyncio.get_running_loop().call_later(delay_s, self._sweep)
+        self._sweeper = self._platform.clock.call_later(delay_s, self._sweep)
 
     def _sweep(self) -> None:
         """End environments that were idle for too long."""
         self._sweeper = None
-        oldest_s = asyncio.get_running_loop().time() - self._platform.options.idle_timeout_s
+        oldest_s = self._platform.clock.monotonic_s() - self._platform.options.idle_timeout_s
         for environments in tuple(self._idle.values()):
             for environment in tuple(environments):
                 if environment.idle_since_s <= oldest_s:

@@ -13,12 +13,10 @@ import logging
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import parse_qs
 
-from dask_root_lambda.emulator.concurrency import Concurrency
 from dask_root_lambda.emulator.endpoint import Exchange, Request, Response
 from dask_root_lambda.emulator.environment import PAYLOAD_LIMIT_BYTES, Environment, Outcome
 from dask_root_lambda.emulator.errors import (
@@ -27,9 +25,10 @@ from dask_root_lambda.emulator.errors import (
     InvalidParameterError,
     RequestTooLargeError,
 )
-from dask_root_lambda.emulator.fleet import Fleet
+from dask_root_lambda.emulator.event_queue import EventQueue
 from dask_root_lambda.emulator.functions import FunctionVersion
-from dask_root_lambda.emulator.registry import Registry, parse_name
+from dask_root_lambda.emulator.registry import Reference, Registry, parse_name
+from dask_root_lambda.emulator.runner import Runner
 from dask_root_lambda.emulator.runtime_api import Event
 
 logger = logging.getLogger(__name__)
@@ -46,6 +45,8 @@ class Invocation:
 
     version: FunctionVersion
     """What to run."""
+    reference: Reference
+    """As the client named it."""
     event: Event
     """What to run it on."""
     kind: str
@@ -61,35 +62,41 @@ class Invoker:
     ----------
     registry
         The functions.
-    fleet
-        The environments.
-    concurrency
-        The limits.
+    runner
+        Runs them.
+    events
+        Runs those that nobody waits for.
     stop_on_disconnect
         Whether to end what runs for a client that went away.
     """
 
     def __init__(
-        self, registry: Registry, fleet: Fleet, concurrency: Concurrency, stop_on_disconnect: bool
+        self, registry: Registry, runner: Runner, events: EventQueue, stop_on_disconnect: bool
     ) -> None:
         self._registry = registry
-        self._fleet = fleet
-        self._concurrency = concurrency
+        self._runner = runner
+        self._events = events
         self._stop_on_disconnect = stop_on_disconnect
         self._tasks: set[asyncio.Task[None]] = set()
 
     def handle(self, exchange: Exchange, function: str) -> None:
         """Answer an Invoke request, now or when the function has run."""
         invocation = self._read(exchange.request, function)
-        request_id = invocation.event.request_id
+        headers = (("x-amzn-RequestId", invocation.event.request_id),)
         if invocation.kind == "DryRun":
-            exchange.respond(Response(204, (("x-amzn-RequestId", request_id),)))
-            return
-        name = invocation.version.name
-        self._concurrency.enter(name)
-        if invocation.kind == "Event":
-            exchange.respond(Response(202, (("x-amzn-RequestId", request_id),)))
-        self._spawn(self._run(exchange, invocation))
+            exchange.respond(Response(204, headers))
+        elif invocation.kind == "Event":
+            exchange.respond(Response(202, headers))
+            self._events.submit(invocation.reference, invocation.event)
+        else:
+            task = asyncio.get_running_loop().create_task(self._run(exchange, invocation))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def submit(self, arn: str, payload: bytes) -> None:
+        """Accept an event from Lambda itself, for a function that is a destination."""
+        reference = parse_name(arn)
+        self._events.submit(reference, _new_event(payload, self._registry.arn(reference)))
 
     def close(self) -> None:
         """Stop waiting for functions."""
@@ -97,16 +104,16 @@ class Invoker:
             task.cancel()
 
     async def _run(self, exchange: Exchange, invocation: Invocation) -> None:
+        request_id = invocation.event.request_id
         try:
-            outcome = await self._fleet.run(invocation.version, invocation.event, self._guard(exchange))
+            outcome = await self._runner.run(invocation.version, invocation.event, self._guard(exchange))
             exchange.respond(_answer(invocation, outcome))
+        except ApiError as error:
+            exchange.respond(error.response(request_id))
         except Exception:
-            logger.exception("invocation %s failed inside the emulator", invocation.event.request_id)
-            exchange.respond(
-                ApiError("the emulator failed; see its log").response(invocation.event.request_id)
-            )
-        finally:
-            self._concurrency.leave(invocation.version.name)
+            # A client must get an answer, whatever is wrong here.
+            logger.exception("invocation %s failed inside the emulator", request_id)
+            exchange.respond(ApiError("the emulator failed; see its log").response(request_id))
 
     def _guard(self, exchange: Exchange) -> Callable[[Environment], None]:
         """End the environment with its client, if that is what the user wants."""
@@ -117,11 +124,6 @@ class Invoker:
 
         return follow
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def _read(self, request: Request, function: str) -> Invocation:
         qualifier = parse_qs(request.query).get("Qualifier", [None])[0] if request.query else None
         reference = parse_name(function, qualifier)
@@ -129,14 +131,17 @@ class Invoker:
         kind = request.headers.get("x-amz-invocation-type", "RequestResponse")
         if kind not in _TYPES:
             raise InvalidParameterError(f"InvocationType is {kind!r}; it must be one of {', '.join(_TYPES)}")
-        event = Event(
-            request_id=str(uuid.uuid4()),
-            payload=_check_payload(request.body, kind),
-            arn=self._registry.arn(reference),
-            trace_id=request.headers.get("x-amzn-trace-id") or _new_trace_id(),
-            client_context=_client_context(request.headers.get("x-amz-client-context", "")),
+        event = _new_event(
+            _check_payload(request.body, kind),
+            self._registry.arn(reference),
+            request.headers.get("x-amzn-trace-id", ""),
+            _client_context(request.headers.get("x-amz-client-context", "")),
         )
-        return Invocation(version, event, kind, request.headers.get("x-amz-log-type") == "Tail")
+        return Invocation(version, reference, event, kind, request.headers.get("x-amz-log-type") == "Tail")
+
+
+def _new_event(payload: bytes, arn: str, trace_id: str = "", client_context: str = "") -> Event:
+    return Event(str(uuid.uuid4()), payload, arn, trace_id or _new_trace_id(), client_context)
 
 
 def _check_payload(payload: bytes, kind: str) -> bytes:

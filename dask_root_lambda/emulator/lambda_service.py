@@ -10,15 +10,18 @@ from urllib.parse import unquote
 
 from dask_root_lambda.emulator.concurrency import Concurrency
 from dask_root_lambda.emulator.control import FunctionControl
+from dask_root_lambda.emulator.destinations import Destinations
 from dask_root_lambda.emulator.endpoint import Exchange, Response
 from dask_root_lambda.emulator.environment import Platform
 from dask_root_lambda.emulator.errors import ApiError, NotEmulatedError
+from dask_root_lambda.emulator.event_queue import EventQueue
 from dask_root_lambda.emulator.fleet import Fleet
 from dask_root_lambda.emulator.invoke import Invoker
 from dask_root_lambda.emulator.operations import Operation
 from dask_root_lambda.emulator.packages import PackageStore
 from dask_root_lambda.emulator.registry import Registry
 from dask_root_lambda.emulator.routes import read_call
+from dask_root_lambda.emulator.runner import Runner
 from dask_root_lambda.emulator.settings import SettingsControl
 from dask_root_lambda.emulator.versions import VersionControl
 
@@ -46,7 +49,11 @@ class LambdaService:
         """The environments."""
         self.concurrency = Concurrency(options.account_concurrency)
         """The limits."""
-        self._invoker = Invoker(registry, self.fleet, self.concurrency, options.stop_on_disconnect)
+        runner = Runner(self.fleet, self.concurrency, platform.clock)
+        self._destinations = Destinations(platform, self._submit)
+        self._events = EventQueue(registry, runner, self.concurrency, self._destinations, platform.clock)
+        self._invoker = Invoker(registry, runner, self._events, options.stop_on_disconnect)
+        platform.clock.is_quiet = self._is_quiet
         versions = VersionControl(registry, lambda version: version)
         control = FunctionControl(registry, self.fleet, self.concurrency, packages, versions)
         self._operations: dict[str, Operation] = {
@@ -79,7 +86,16 @@ class LambdaService:
     def close(self) -> None:
         """End what runs."""
         self._invoker.close()
+        self._events.close()
+        self._destinations.close()
         self.fleet.close()
+
+    def _submit(self, arn: str, payload: bytes) -> None:
+        """Take an event for the function that is another one's destination."""
+        self._invoker.submit(arn, payload)
+
+    def _is_quiet(self) -> bool:
+        return not self.concurrency.total and not self._events.busy
 
     def _operate(self, exchange: Exchange) -> Response:
         call = read_call(exchange.request)

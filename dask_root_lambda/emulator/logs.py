@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -35,6 +36,8 @@ class LogStream:
     """Log group."""
     name: str
     """Log stream."""
+    now_s: Callable[[], float]
+    """The clock."""
     events: deque[LogEvent] = field(default_factory=lambda: deque(maxlen=EVENTS_PER_STREAM))
     """Complete lines that were not handed over yet."""
     _partial: bytes = b""
@@ -69,23 +72,30 @@ class LogStream:
         self.write(line.encode())
 
     def _append(self, line: bytes) -> None:
-        now_ms = int(time.time() * 1000)
+        now_ms = int(self.now_s() * 1000)
         for start in range(0, max(len(line), 1), EVENT_BYTES):
             piece = line[start : start + EVENT_BYTES]
             self.events.append(LogEvent(now_ms, piece.decode("utf-8", "replace")))
 
 
 class LogStore:
-    """The logs of all environments, the oldest forgotten first."""
+    """The logs of all environments, the oldest forgotten first.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    now_s
+        The clock.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.time) -> None:
+        self._now_s = now_s
         self.streams: OrderedDict[tuple[str, str], LogStream] = OrderedDict()
         """By group and name."""
 
     def open(self, group: str, version: str) -> LogStream:
         """Start the log of a new environment, under a name as AWS gives them."""
-        day = datetime.now(timezone.utc).strftime("%Y/%m/%d")
-        stream = LogStream(group, f"{day}/[{version}]{secrets.token_hex(16)}")
+        day = datetime.fromtimestamp(self._now_s(), timezone.utc).strftime("%Y/%m/%d")
+        stream = LogStream(group, f"{day}/[{version}]{secrets.token_hex(16)}", self._now_s)
         self.streams[group, stream.name] = stream
         while len(self.streams) > STREAMS:
             self.streams.popitem(last=False)

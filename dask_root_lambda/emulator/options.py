@@ -57,6 +57,8 @@ class Options:
     private_key: Path | None = None
     """PEM file, if the key is not in ``certificate``."""
 
+    virtual_clock: bool = False
+    """Skip the waiting between events: a retry follows at once, and ``Emulator.advance`` ends idle times."""
     seed: int | None = None
     """Of everything that is left to chance: weighted aliases, faults by probability."""
 

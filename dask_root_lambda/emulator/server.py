@@ -6,10 +6,14 @@ import asyncio
 import logging
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+from dask_root_lambda.emulator.admin import PREFIX as ADMIN_PREFIX
+from dask_root_lambda.emulator.admin import Admin
+from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.credentials import invent_credentials
 from dask_root_lambda.emulator.endpoint import Exchange, HttpServer
 from dask_root_lambda.emulator.environment import Platform
@@ -26,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 30.0
+
+Result = TypeVar("Result")
 
 
 class Emulator:
@@ -52,6 +59,7 @@ class Emulator:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        self._parts: _Parts | None = None
         self._started = threading.Event()
         self._failure: BaseException | None = None
 
@@ -103,37 +111,80 @@ class Emulator:
             self._failure = error
             self._started.set()
 
+    def advance(self, seconds: float) -> None:
+        """Let time pass at once: idle environments end, retries are made.
+
+        Parameters
+        ----------
+        seconds
+            How much.
+
+        Raises
+        ------
+        RuntimeError
+            If the emulator does not run, or was started without ``virtual_clock=True``.
+        """
+        self._call(lambda parts: parts.clock.advance(seconds))
+
+    def state(self) -> dict[str, Any]:
+        """Tell what runs: ``environments``, ``running`` (invocations) and ``time_s`` (its clock)."""
+        return self._call(lambda parts: parts.admin.state())
+
+    def _call(self, action: Callable[[_Parts], Result]) -> Result:
+        """Do something on the event loop's thread."""
+        if self._loop is None or self._parts is None:
+            raise RuntimeError("the emulator does not run; start() it first")
+
+        async def act(parts: _Parts) -> Result:
+            return action(parts)
+
+        return asyncio.run_coroutine_threadsafe(act(self._parts), self._loop).result(CALL_TIMEOUT_S)
+
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         tls = _tls_context(self.options)
-        platform = Platform(self.options, Processes(), MemoryWatch(), LogStore(), invent_credentials)
-        others = OtherServices(self.options.region)
-        packages = PackageStore(platform.processes.root / "code", others.fetch_object)
-        functions = LambdaService(platform, packages)
-        server = HttpServer(_Dispatcher(functions, others))
+        parts = _Parts(self.options)
         try:
-            await server.listen(self.options.host, self.options.port, tls)
-            self.endpoint = platform.endpoint = _url(self.options, server.port, tls is not None)
+            await parts.server.listen(self.options.host, self.options.port, tls)
+            self.endpoint = parts.platform.endpoint = _url(self.options, parts.server.port, tls is not None)
+            self._parts = parts
             self._started.set()
             await self._stop.wait()
         finally:
-            server.close()
-            functions.close()
-            platform.memory.close()
-            platform.processes.close()
-            others.close()
+            self._parts = None
+            parts.close()
 
 
-class _Dispatcher:
-    """Sends a request to the service that it is for."""
+class _Parts:
+    """What an emulator is made of."""
 
-    def __init__(self, functions: LambdaService, others: OtherServices) -> None:
-        self._functions = functions
-        self._others = others
+    def __init__(self, options: Options) -> None:
+        self.clock = Clock(options.virtual_clock)
+        logs = LogStore(self.clock.now_s)
+        self.platform = Platform(options, Processes(), MemoryWatch(), logs, invent_credentials, self.clock)
+        self.others = OtherServices(options.region)
+        packages = PackageStore(self.platform.processes.root / "code", self.others.fetch_object)
+        self.functions = LambdaService(self.platform, packages)
+        self.admin = Admin(self.functions, self.clock)
+        self.server = HttpServer(self._dispatch)
 
-    def __call__(self, exchange: Exchange) -> None:
-        service = self._functions if is_lambda(exchange.request) else self._others
-        service.handle(exchange)
+    def close(self) -> None:
+        """End everything that runs."""
+        self.server.close()
+        self.functions.close()
+        self.clock.close()
+        self.platform.memory.close()
+        self.platform.processes.close()
+        self.others.close()
+
+    def _dispatch(self, exchange: Exchange) -> None:
+        """Send a request to the service that it is for."""
+        if exchange.request.path.startswith(ADMIN_PREFIX):
+            self.admin.handle(exchange)
+        elif is_lambda(exchange.request):
+            self.functions.handle(exchange)
+        else:
+            self.others.handle(exchange)
 
 
 def _tls_context(options: Options) -> ssl.SSLContext | None:

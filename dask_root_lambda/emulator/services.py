@@ -79,6 +79,7 @@ class OtherServices:
         try:
             response = await loop.run_in_executor(self._threads, self.answer, exchange.request)
         except Exception:
+            # moto raises whatever went wrong in it; a client must get an answer.
             logger.exception("moto failed on %s %s", exchange.request.method, exchange.request.target)
             response = Response(
                 500, (("Content-Type", "text/plain"),), b"moto failed; see the emulator's log"

@@ -1,0 +1,60 @@
+"""One attempt to run an event: within the limits, in an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dask_root_lambda.emulator.clock import Clock
+from dask_root_lambda.emulator.concurrency import Concurrency
+from dask_root_lambda.emulator.environment import Environment, Outcome
+from dask_root_lambda.emulator.fleet import Fleet
+from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.runtime_api import Event
+
+
+class Runner:
+    """Runs events, synchronous or not.
+
+    Parameters
+    ----------
+    fleet
+        The environments.
+    concurrency
+        The limits.
+    clock
+        Told when an event ends.
+    """
+
+    def __init__(self, fleet: Fleet, concurrency: Concurrency, clock: Clock) -> None:
+        self._fleet = fleet
+        self._concurrency = concurrency
+        self._clock = clock
+
+    async def run(
+        self,
+        version: FunctionVersion,
+        event: Event,
+        on_environment: Callable[[Environment], None] = lambda _: None,
+    ) -> Outcome:
+        """Run an event.
+
+        Parameters
+        ----------
+        version
+            What to run.
+        event
+            What to run it on.
+        on_environment
+            Told which environment got the event.
+
+        Raises
+        ------
+        TooManyRequestsError
+            If a limit is reached.
+        """
+        self._concurrency.enter(version.name)
+        try:
+            return await self._fleet.run(version, event, on_environment)
+        finally:
+            self._concurrency.leave(version.name)
+            self._clock.work_ended()
