@@ -9,14 +9,13 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
-from dask_root_lambda.emulator import log_lines, memory
+from dask_root_lambda.emulator import memory
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.endpoint import Exchange, Response
 from dask_root_lambda.emulator.functions import FunctionVersion
-from dask_root_lambda.emulator.log_lines import Usage
+from dask_root_lambda.emulator.log_lines import JsonLines, Lines, TextLines, Usage, iso_time
 from dask_root_lambda.emulator.logs import LogStore
 from dask_root_lambda.emulator.options import Options
 from dask_root_lambda.emulator.outcomes import (
@@ -101,6 +100,7 @@ class Environment:
         self._on_loss = on_loss
         self._name = f"env-{secrets.token_hex(8)}"
         self._stream = platform.logs.open(version.log_group, version.version)
+        self._lines = _lines_of(version, platform.clock)
         self._api = RuntimeApi(self)
         self._address = ""
         self._starts = 0
@@ -219,12 +219,12 @@ class Environment:
             return await self._invoke(event, begun_s)
         self._log_init_failure("invoke", again)
         self._init_ms = None
-        self._stream.write_line(log_lines.start(event.request_id, self.version.version))
+        self._stream.write_line(self._lines.start(event.request_id, self.version.version))
         return self._conclude(event, again, begun_s)
 
     async def _invoke(self, event: Event, begun_s: float) -> Outcome:
         self._drain()
-        self._stream.write_line(log_lines.start(event.request_id, self.version.version))
+        self._stream.write_line(self._lines.start(event.request_id, self.version.version))
         left_s = self.version.timeout_s - (_now_s() - begun_s)
         exchange, self._waiting = self._waiting, None
         self._event = event
@@ -242,16 +242,23 @@ class Environment:
             duration_ms = self.version.timeout_s * 1000
         ending = self._check_peak(ending)
         self._drain()
-        verdict = judge(ending, event.request_id, self.version.timeout_s, _iso(self._platform.clock.now_s()))
+        verdict = judge(
+            ending, event.request_id, self.version.timeout_s, iso_time(self._platform.clock.now_s())
+        )
         if verdict.remark:
-            self._stream.write_line(verdict.remark)
+            self._stream.write_line(self._lines.remark(verdict.remark))
         peak_mb = min(memory.megabytes(self._peak_bytes), self.version.memory_mb)
         usage = Usage(
-            duration_ms, self.version.memory_mb, peak_mb, self._init_ms, verdict.status, verdict.error_type
+            duration_ms,
+            self.version.memory_mb,
+            peak_mb,
+            self._init_ms,
+            status=verdict.status,
+            error_type=verdict.error_type,
         )
         self._init_ms = None
-        self._stream.write_line(log_lines.end(event.request_id))
-        self._stream.write_line(log_lines.report(event.request_id, usage))
+        self._stream.write_line(self._lines.end(event.request_id))
+        self._stream.write_line(self._lines.report(event.request_id, usage))
         self.usable = self.usable and verdict.survives
         return Outcome(verdict, usage, self._stream.tail)
 
@@ -361,8 +368,8 @@ class Environment:
             self._stream.write(data)
 
     def _log_init_failure(self, phase: str, failure: Ending) -> None:
-        verdict = judge(failure, "", self.version.timeout_s, _iso(self._platform.clock.now_s()))
-        line = log_lines.init_report(self._init_ms or 0.0, phase, verdict.status, verdict.error_type)
+        verdict = judge(failure, "", self.version.timeout_s, iso_time(self._platform.clock.now_s()))
+        line = self._lines.init_report(self._init_ms or 0.0, phase, verdict.status, verdict.error_type)
         self._stream.write_line(line)
 
 
@@ -370,6 +377,6 @@ def _now_s() -> float:
     return time.monotonic()
 
 
-def _iso(now_s: float) -> str:
-    now = datetime.fromtimestamp(now_s, timezone.utc)
-    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _lines_of(version: FunctionVersion, clock: Clock) -> Lines:
+    wants_json = version.document["LoggingConfig"]["LogFormat"] == "JSON"
+    return JsonLines(clock.now_s) if wants_json else TextLines()

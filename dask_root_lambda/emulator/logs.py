@@ -69,7 +69,8 @@ class LogStream:
         """Append a line of Lambda's own, after ending what a process left unfinished."""
         if self._partial:
             self.write(b"\n")
-        self.write(line.encode())
+        if line:
+            self.write(line.encode())
 
     def _append(self, line: bytes) -> None:
         now_ms = int(self.now_s() * 1000)

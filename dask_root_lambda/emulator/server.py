@@ -162,7 +162,7 @@ class _Parts:
         self.clock = Clock(options.virtual_clock)
         logs = LogStore(self.clock.now_s)
         self.platform = Platform(options, Processes(), MemoryWatch(), logs, invent_credentials, self.clock)
-        self.others = OtherServices(options.region)
+        self.others = OtherServices(options.region, logs)
         packages = PackageStore(self.platform.processes.root / "code", self.others.fetch_object)
         self.functions = LambdaService(self.platform, packages)
         self.admin = Admin(self.functions, self.clock)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, quote
 
+from dask_root_lambda.emulator.cloudwatch import CloudWatch, take_pending
 from dask_root_lambda.emulator.endpoint import Exchange, Request, Response
 from dask_root_lambda.emulator.errors import InvalidParameterError
+from dask_root_lambda.emulator.logs import LogStore
 from dask_root_lambda.emulator.routes import credential_scope
 
 logger = logging.getLogger(__name__)
@@ -41,10 +43,14 @@ class OtherServices:
     ----------
     region
         For requests that name none.
+    logs
+        What functions have logged.
     """
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, logs: LogStore) -> None:
         self._region = region
+        self._logs = logs
+        self._cloudwatch = CloudWatch(region, self.answer, _trim_logs)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="emulator-moto")
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,7 +83,7 @@ class OtherServices:
     async def _answer(self, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
         try:
-            response = await loop.run_in_executor(self._threads, self.answer, exchange.request)
+            response = await loop.run_in_executor(self._threads, self._work(exchange.request))
         except Exception:
             # moto raises whatever went wrong in it; a client must get an answer.
             logger.exception("moto failed on %s %s", exchange.request.method, exchange.request.target)
@@ -85,6 +91,18 @@ class OtherServices:
                 500, (("Content-Type", "text/plain"),), b"moto failed; see the emulator's log"
             )
         exchange.respond(response)
+
+    def _work(self, request: Request) -> Callable[[], Response]:
+        """Decide, on the event loop's thread, what a thread has to do for a request."""
+        if credential_scope(request)[1] != "logs":
+            return lambda: self.answer(request)
+        batches = take_pending(self._logs)
+
+        def answer_with_logs() -> Response:
+            self._cloudwatch.hand_over(batches)
+            return self.answer(request)
+
+        return answer_with_logs
 
     def answer(self, request: Request) -> Response:
         """Ask moto."""
@@ -113,6 +131,15 @@ def reset() -> None:
     from moto.core.base_backend import BackendDict
 
     BackendDict.reset()
+
+
+def _trim_logs(group: str, stream: str, keep: int) -> None:
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.logs.models import logs_backends
+
+    for backend in tuple(logs_backends[DEFAULT_ACCOUNT_ID].values()):
+        if group in backend.groups and stream in backend.groups[group].streams:
+            del backend.groups[group].streams[stream].events[:-keep]
 
 
 def _find_handler(host: str, path: str) -> Any:

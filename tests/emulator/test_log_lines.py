@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
 
-from dask_root_lambda.emulator import log_lines
-from dask_root_lambda.emulator.log_lines import Usage
+from dask_root_lambda.emulator.log_lines import JsonLines, TextLines, Usage
 from dask_root_lambda.emulator.logs import EVENT_BYTES, STREAMS, LogStore
 from dask_root_lambda.emulator.outcomes import describe_exit
 
@@ -28,17 +28,50 @@ def test_report_is_worded_as_aws_does() -> None:
 
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html
     """
-    usage = Usage(133.614, 128, 31, 80.0, "error", "Runtime.ExitError")
-    assert log_lines.report("id", usage) == (
+    usage = Usage(133.614, 128, 31, 80.0, status="error", error_type="Runtime.ExitError")
+    assert TextLines().report("id", usage) == (
         "REPORT RequestId: id\tDuration: 133.61 ms\tBilled Duration: 214 ms\tMemory Size: 128 MB\t"
-        "Max Memory Used: 31 MB\tInit Duration: 80.00 ms\tStatus: error\tError Type: Runtime.ExitError\n"
+        "Max Memory Used: 31 MB\tInit Duration: 80.00 ms\tStatus: error\tError Type: Runtime.ExitError\t\n"
     )
+
+
+def test_a_restore_is_reported_and_billed() -> None:
+    """The function's part of the restore is billed with the duration.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
+    """
+    usage = Usage(91.83, 512, 126, restore_ms=1029.45, billed_restore_ms=161.2)
+    assert TextLines().report("id", usage) == (
+        "REPORT RequestId: id\tDuration: 91.83 ms\tBilled Duration: 254 ms\tMemory Size: 512 MB\t"
+        "Max Memory Used: 126 MB\tRestore Duration: 1029.45 ms\tBilled Restore Duration: 162 ms\t\n"
+    )
+    assert TextLines().restore_report(1236.04, "error", "Runtime.ExitError") == (
+        "RESTORE_REPORT Restore Duration: 1236.04 ms\tStatus: error\tError Type: Runtime.ExitError\n"
+    )
+
+
+def test_json_says_the_same() -> None:
+    """Platform records, as the Telemetry API words them.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
+    """
+    lines = JsonLines(lambda: 1_700_000_000.5)
+    usage = Usage(1.5, 128, 30, 80.25, status="error", error_type="Runtime.ExitError")
+    report = json.loads(lines.report("id", usage))
+    assert (report["time"], report["type"]) == ("2023-11-14T22:13:20.500Z", "platform.report")
+    assert report["record"] == {
+        "requestId": "id", "status": "error", "errorType": "Runtime.ExitError",
+        "metrics": {"durationMs": 1.5, "billedDurationMs": 82, "memorySizeMB": 128, "maxMemoryUsedMB": 30,
+                    "initDurationMs": 80.25},
+    }  # fmt: skip
+    start = json.loads(lines.start("id", "3"))
+    assert (start["type"], start["record"]) == ("platform.start", {"requestId": "id", "version": "3"})
 
 
 def test_init_report_is_worded_as_aws_does() -> None:
     """https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html."""
     expected = "INIT_REPORT Init Duration: 1236.04 ms\tPhase: init\tStatus: timeout\n"
-    assert log_lines.init_report(1236.04, "init", "timeout", "") == expected
+    assert TextLines().init_report(1236.04, "init", "timeout") == expected
 
 
 @pytest.mark.parametrize(
