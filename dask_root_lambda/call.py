@@ -49,8 +49,7 @@ class MapRange:
         """Run it in this process."""
         from lambda_runtime.handler import environment
 
-        runner = environment().runner
-        blob, _ = runner.map(runner.load(mapper.digest, lambda: mapper.blob), self.index)
+        blob, _ = environment().runner.map(mapper.digest, lambda: mapper.blob, self.index)
         return Body.of(blob)
 
 

@@ -16,7 +16,6 @@ from dask_root_lambda.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin
 from dask_root_lambda.report import Report
 
-
 _LOOPBACK = "127.0.0.1:0"
 """Any port of this machine only: whoever reaches a scheduler can run code."""
 
@@ -134,6 +133,11 @@ class LambdaCluster(SpecCluster):
     @execution.setter
     def execution(self, name: str) -> None:
         self._executor.execution = name
+
+    async def _close(self) -> None:
+        # What runs still is not wanted any more: the worker would wait for it, and complain.
+        self._executor.cancel_all()
+        await super()._close()
 
     def report(self) -> Report:
         """Return what was run so far, and what it cost."""

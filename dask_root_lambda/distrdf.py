@@ -284,22 +284,16 @@ class ClientBackend(Backend):
 def install_hook() -> None:
     """Let ``ROOT.RDataFrame(..., executor=client)`` use us where ``client`` has the executor.
 
-    One assignment: every door of ROOT to Dask (``ROOT.RDataFrame``, ``FromSpec``,
-    ``ROOT.RDF.Distributed.Dask.RDataFrame``) makes its backend by this name. Other clients get ROOT's own.
+    One assignment: all doors of ROOT to Dask (``ROOT.RDataFrame``, ``FromSpec``,
+    ``ROOT.RDF.Distributed.Dask.RDataFrame``) make an instance of this class. For other clients that is
+    what they get, unchanged.
     """
-    from ROOT._distrdf.Backends.Dask import Backend
+    from ROOT._distrdf.Backends.Dask.Backend import DaskBackend
 
-    if Backend.DaskBackend is _backend:
-        return
-    _stock.append(Backend.DaskBackend)
-    Backend.DaskBackend = _backend
+    DaskBackend.__new__ = _new_backend
 
 
-_stock: list[Any] = []
-"""ROOT's own Dask backend, once the hook has replaced it."""
-
-
-def _backend(daskclient: Client | None = None) -> Any:
+def _new_backend(stock: type[Any], daskclient: Client | None = None) -> Any:
     if daskclient is not None and gateway.has_lambda(daskclient):
         return ClientBackend(daskclient)
-    return _stock[0](daskclient=daskclient)
+    return object.__new__(stock)

@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 _IDLE_THREAD_S = 30.0
 """A thread that has had nothing to do for so long ends."""
 
+_END_TIMEOUT_S = 5.0
+"""How long a shutdown waits for tasks that it has ended."""
+
 Opener = Callable[[Settings], Invoker]
 OPENERS: Mapping[Execution, Opener] = {
     "lambda": AwsInvoker,
@@ -183,7 +186,10 @@ class LambdaExecutor(Executor):
         if cancel_futures or not wait:
             self._cancel(lambda job: not wait or job not in self._running)
         with self._lock:
-            self._all_done.wait_for(lambda: not (self._pending or self._running), None if wait else 0)
+            # What was ended gets a moment: the process must not exit while ROOT is at work in a thread.
+            self._all_done.wait_for(
+                lambda: not (self._pending or self._running), None if wait else _END_TIMEOUT_S
+            )
         with self._opening:
             invokers, self._invokers = list(self._invokers.values()), {}
         for invoker in invokers:

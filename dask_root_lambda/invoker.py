@@ -98,12 +98,14 @@ class LocalInvoker:
         self._environment = handler.Environment(_OWN_STORE)
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
-        """See `Invoker.invoke`. A range that has begun is not ended by a cancellation."""
+        """See `Invoker.invoke`. A cancellation ends the event loop of a range at its next entry."""
         if cancellation.cancelled:
             raise RunCancelledError("the run was stopped", task=request.task)
         event = request.to_json()
         began_s = time.monotonic()
-        reply = self._answer(self._environment, event)
+        reply = self._answer(self._environment, event, cancellation.on_cancel)
+        if cancellation.cancelled:
+            raise RunCancelledError("the run was stopped", task=request.task)
         bill = Billing(duration_s=time.monotonic() - began_s, peak_memory_mb=reply.usage.peak_memory_mb)
         size = reply.body.size if reply.body is not None else 0
         sent = sum(body.size for body in request.bodies)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dask.tokenize import TokenizationError, tokenize
-from ROOT._distrdf import ComputationGraphGenerator, HeadNode, Ranges
+from ROOT._distrdf import HeadNode, Ranges
 from ROOT._distrdf.Operation import Snapshot
 
 from dask_root_lambda.call import Finish, PackedMapper
@@ -90,7 +90,7 @@ def pack(head: Any, n_ranges: int) -> Packed:
         initialize=head.backend.initialization,
         ranges=dataset.ranges,
         build=head._generate_rdf_creator(),
-        trigger=partial(ComputationGraphGenerator.trigger_computation_graph, nodes),
+        nodes=nodes,
     )
     mapper = Mapper(
         program=_pickled(program),

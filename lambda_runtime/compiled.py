@@ -1,82 +1,103 @@
 """Compiled RDataFrame graphs, kept for the next ranges in the same process.
 
-DistRDF keeps an RDataFrame and its actions in process-wide registers, under an execution identifier.
-Compiling costs seconds, changing the range of a compiled graph milliseconds. But a compiled graph serves
-one thread at a time, and only columns of the types it was compiled for. So the identifiers handed out
-here are named by graph and column types, and each is lent to one range at a time.
+DistRDF keeps an RDataFrame in a process-wide register, under an execution identifier. Compiling its graph
+costs seconds, giving a compiled graph another range milliseconds. But a compiled graph serves one thread
+at a time, and only columns of the types it was compiled for. So the identifiers handed out here are named
+by graph and column types, and each is lent to one range at a time.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 from ROOT._distrdf import _graph_cache
 from ROOT._distrdf._graph_cache import ExecutionIdentifier
 
+_OURS = "dask-root-lambda"
 RNTUPLE = "RNTuple"
 """The name by which DistRDF knows that a graph reads RNTuples."""
 
 _serial = itertools.count()
-"""Tells identifiers apart, across all instances: DistRDF's registers are the process's."""
+"""Tells identifiers apart, across all instances: DistRDF's register is the process's."""
+
+
+@dataclass(eq=False)
+class CompiledGraph:
+    """A compiled graph, or one that is about to be compiled, lent to one range."""
+
+    identifier: ExecutionIdentifier
+    """Under which DistRDF keeps it."""
+    key: str
+    actions: list[Any] | None = None
+    """The results booked on it, of its last range; None until it is compiled."""
+    switch: Any = None
+    """What ends its event loop; see `lambda_runtime.sharing`."""
 
 
 class CompiledGraphs:
-    """Execution identifiers of compiled graphs, at most ``capacity`` idle ones, the last used kept."""
+    """Compiled graphs that are not being used, at most ``capacity``, those used last."""
 
     def __init__(self, capacity: int = 16) -> None:
         self._capacity = capacity
-        self._idle: OrderedDict[ExecutionIdentifier, str] = OrderedDict()
+        self._idle: list[CompiledGraph] = []
         self._lock = threading.Lock()
 
     @contextmanager
-    def borrow(self, key: str, *, rntuple: bool) -> Iterator[tuple[ExecutionIdentifier, bool]]:
-        """Lend the identifier of a graph compiled under ``key``, or a new one; tell whether it is new.
+    def borrow(self, key: str, *, rntuple: bool) -> Iterator[CompiledGraph]:
+        """Lend a graph compiled under ``key``, or the place of a new one.
 
         A graph that failed is forgotten: ROOT calls its state invalid. Graphs over RNTuples are compiled
         anew each time, by DistRDF itself.
         """
-        known = None if rntuple else self._take(key)
-        name = RNTUPLE if rntuple else "dask-root-lambda"
-        identifier = known or ExecutionIdentifier(name, f"{key}-{next(_serial)}")
-        try:
-            yield identifier, known is None
-        except BaseException:
-            _forget(identifier)
-            raise
         if rntuple:
-            _forget(identifier)
-        else:
-            self._give_back(identifier, key)
+            with self._lend_once(RNTUPLE, key) as graph:
+                yield graph
+            return
+        graph = self._take(key) or CompiledGraph(_new_identifier(key), key)
+        try:
+            yield graph
+        except BaseException:
+            _forget(graph)
+            raise
+        if graph.actions is not None:
+            self._give_back(graph)
+
+    def once(self) -> AbstractContextManager[CompiledGraph]:
+        """Lend the place of a graph that is not kept."""
+        return self._lend_once(_OURS, "once")
 
     @contextmanager
-    def once(self) -> Iterator[ExecutionIdentifier]:
-        """Make an identifier of a graph that is not kept."""
-        identifier = ExecutionIdentifier("dask-root-lambda", f"once-{next(_serial)}")
+    def _lend_once(self, name: str, key: str) -> Iterator[CompiledGraph]:
+        graph = CompiledGraph(_new_identifier(key, name), key)
         try:
-            yield identifier
+            yield graph
         finally:
-            _forget(identifier)
+            _forget(graph)
 
-    def _take(self, key: str) -> ExecutionIdentifier | None:
+    def _take(self, key: str) -> CompiledGraph | None:
         with self._lock:
-            for identifier in reversed(self._idle):
-                if self._idle[identifier] == key:
-                    del self._idle[identifier]
-                    return identifier
+            for graph in reversed(self._idle):
+                if graph.key == key:
+                    self._idle.remove(graph)
+                    return graph
         return None
 
-    def _give_back(self, identifier: ExecutionIdentifier, key: str) -> None:
+    def _give_back(self, graph: CompiledGraph) -> None:
         with self._lock:
-            self._idle[identifier] = key
-            surplus = [self._idle.popitem(last=False)[0] for _ in range(len(self._idle) - self._capacity)]
-        for identifier in surplus:
-            _forget(identifier)
+            self._idle.append(graph)
+            surplus, self._idle = self._idle[: -self._capacity], self._idle[-self._capacity :]
+        for old in surplus:
+            _forget(old)
 
 
-def _forget(identifier: ExecutionIdentifier) -> None:
-    _graph_cache._ACTIONS_REGISTER.pop(identifier, None)
-    _graph_cache._RDF_REGISTER.pop(identifier, None)
+def _new_identifier(key: str, name: str = _OURS) -> ExecutionIdentifier:
+    return ExecutionIdentifier(name, f"{key}-{next(_serial)}")
+
+
+def _forget(graph: CompiledGraph) -> None:
+    _graph_cache._RDF_REGISTER.pop(graph.identifier, None)

@@ -1,4 +1,4 @@
-"""What ROOT and Cling report while a piece of code runs.
+"""What ROOT and Cling report while a piece of code runs, and what that code raises, in our terms.
 
 Cling's diagnostics (with the user's line) and ROOT's errors go to the process's standard error, where
 the user of a function never sees them. `record` keeps those of the calling thread as text.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ROOT
+
+from dask_root_lambda.protocol.errors import CompilationError, DaskRootLambdaError, UserCodeError
 
 _RECORDER = r"""
 #include <TError.h>
@@ -93,6 +96,29 @@ def record() -> Iterator[Record]:
     kept.text = _without_repetitions(str(recorder.End()))
     if kept.text:
         logger.warning("ROOT reported:\n%s", kept.text)
+
+
+@contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Translate what the user's code raises, with ROOT's and Cling's diagnostics beside it."""
+    reported = Record()
+    try:
+        with record() as reported:
+            yield
+    except DaskRootLambdaError:
+        raise
+    except Exception as error:
+        name = type(error).__name__
+        kind = CompilationError if reported.from_compiler else UserCodeError
+        verdict = (
+            "does not compile; see the line below" if reported.from_compiler else f"raised {name}: {error}"
+        )
+        raise kind(
+            f"{what} {verdict}",
+            type_name=name,
+            traceback=traceback.format_exc(),
+            diagnostics=reported.text,
+        ) from None
 
 
 def _recorder() -> Any:

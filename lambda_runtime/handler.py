@@ -38,6 +38,8 @@ from dask_root_lambda.protocol.task import (
     requested_versions,
 )
 from lambda_runtime import STARTED_S, snapshot
+from lambda_runtime.attachments import IN_FUNCTION
+from lambda_runtime.event_loop import OnStop
 from lambda_runtime.runner import ROOT_VERSION, Runner
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ class Environment:
 
     def __init__(self, store: Store | None = None) -> None:
         self.identifier = uuid.uuid4().hex
-        self.runner = Runner()
+        self.runner = Runner(shared=not IN_FUNCTION)
         self._store = store
         self._count = 0
         self._bytes_read = int(ROOT.TFile.GetFileBytesRead())
@@ -94,15 +96,25 @@ def handler(event: Mapping[str, Any], _context: object = None) -> dict[str, Any]
     return answer(environment(), event).to_json()
 
 
-def answer(environment: Environment, event: Mapping[str, Any]) -> Reply:
-    """Do what an event asks for, in an environment."""
+def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop | None = None) -> Reply:
+    """Do what an event asks for, in an environment.
+
+    Parameters
+    ----------
+    environment
+        What is kept between events.
+    event
+        A request, as JSON.
+    on_stop
+        See `lambda_runtime.runner.Runner.map`.
+    """
     began_s, invocation, entries = time.monotonic(), environment.next_invocation(), 0
     body: Body | None = None
     failure: Failure | None = None
     try:
         requested_versions(event).check(VERSIONS)
         request = Request.from_json(event)
-        blob, entries = _run(environment, request)
+        blob, entries = _run(environment, request, on_stop)
         body = _put_away(environment, request.result_key, blob)
     except DaskRootLambdaError as error:
         failure = _failure(error)
@@ -120,13 +132,14 @@ def answer(environment: Environment, event: Mapping[str, Any]) -> Reply:
     return Reply(body=body, failure=failure, usage=usage, versions=VERSIONS)
 
 
-def _run(environment: Environment, request: Request) -> tuple[bytes, int]:
+def _run(environment: Environment, request: Request, on_stop: OnStop | None) -> tuple[bytes, int]:
     logger.info("%s, attempt %d", request.task, request.attempt)
     runner, bodies = environment.runner, request.bodies
     if request.operation == "map":
         digest = _digest(bodies[0])
-        loaded = runner.load(digest, lambda: _fetch_as(environment, bodies[0], digest))
-        return runner.map(loaded, request.range_index or 0)
+        return runner.map(
+            digest, lambda: _fetch_as(environment, bodies[0], digest), request.range_index or 0, on_stop
+        )
     if request.operation == "merge":
         return runner.merge(_fetch(environment, body) for body in bodies), 0
     return runner.call(_fetch(environment, bodies[0])), 0

@@ -195,8 +195,8 @@ class Program:
     """``exec_id=`` -> the dataset's ranges (``ROOT._distrdf.Ranges``)."""
     build: Callable[[Any], Any]
     """Range -> RDataFrame over it, and the entries of its trees."""
-    trigger: Callable[[Any, int, Any], list[Any]]
-    """RDataFrame, index of the range, execution id -> the results of its actions."""
+    nodes: dict[int, Any]
+    """The booked operations, by number, each with the number of its parent (``ROOT._distrdf.Node``)."""
 
 
 @dataclass(frozen=True)

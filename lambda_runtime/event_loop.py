@@ -1,0 +1,138 @@
+"""Running a range of entries through a graph: compile or take a compiled one, give it the range, run it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import ROOT
+from ROOT._distrdf import ComputationGraphGenerator
+from ROOT._distrdf.Backends import Utils
+
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.task import Mapper, PartialResult, Program
+from lambda_runtime import sharing
+from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
+from lambda_runtime.locking import SharedLock
+from lambda_runtime.mappers import LoadedMapper
+
+OnStop = Callable[[Callable[[], None] | None], None]
+"""Takes what ends an event loop, to be called from any thread; then None, when it is over."""
+
+_turns = SharedLock()
+"""Held alone to compile, together to run: ROOT keeps the code that waits to be compiled per process."""
+_one_at_a_time = threading.Lock()
+
+# The event loop runs without the GIL.
+ROOT.Internal.RDF.TriggerRun.__release_gil__ = True
+
+
+class EventLoop:
+    """Runs ranges, in several threads where the process is shared.
+
+    Parameters
+    ----------
+    shared
+        Whether several threads may run ranges, in a process that goes on after them. In a function's
+        environment there is one, and what compiling in turn costs at a cold start is saved.
+    """
+
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
+        self._compiled = CompiledGraphs()
+
+    def run(self, loaded: LoadedMapper, index: int, on_stop: OnStop | None) -> tuple[bytes, int]:
+        """Run a range; return the blob of its `PartialResult`, and how many entries were processed."""
+        mapper = loaded.mapper
+        # Graphs of a dataset specification crash in threads: https://github.com/root-project/root/issues/20845
+        alone = _one_at_a_time if mapper.source == "spec" else nullcontext()
+        key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
+        with alone, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
+            result = self._run(loaded, graph, loaded.ranges[index], on_stop)
+            if result.values is None and index == 0 and not any(result.entries_by_file.values()):
+                result = self._run_without_entries(mapper, result)
+            return wire.dumps(result), result.processed
+
+    def _run(
+        self, loaded: LoadedMapper, graph: CompiledGraph, data_range: Any, on_stop: OnStop | None
+    ) -> PartialResult:
+        own = dataclasses.replace(data_range, exec_id=graph.identifier)
+        is_new = graph.actions is None
+        with _turns.alone() if is_new else _turns.shared():
+            prepare = self._compile if is_new else self._reuse
+            frame, trees = prepare(loaded, graph, own, stoppable=on_stop is not None)
+        if trees is None:
+            processed, entries = data_range.end - data_range.start, {}
+        else:
+            processed, entries = trees.processed_entries, loaded.by_index(trees.trees_with_entries)
+        if frame is None or graph.actions is None:
+            return PartialResult(None, 0, entries)
+        with _turns.shared(), _stoppable(graph, on_stop):
+            ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
+        return PartialResult(_mergeables(graph.actions), processed, entries)
+
+    def _compile(
+        self, loaded: LoadedMapper, graph: CompiledGraph, data_range: Any, *, stoppable: bool
+    ) -> tuple[Any, Any]:
+        """Build and compile the graph over the range; return its frame, None if the range is empty."""
+        # Building writes into the program's nodes, so each graph needs nodes of its own.
+        program: Program = wire.loads(loaded.mapper.program)
+        objects = program.build(data_range)
+        frame = objects.rdf
+        if frame is not None:
+            if stoppable:
+                graph.switch = sharing.new_switch()
+                frame = sharing.behind(graph.switch, frame)
+            graph.actions = ComputationGraphGenerator.generate_computation_graph(
+                program.nodes, frame, data_range.id
+            )
+            if self._shared:
+                sharing.compile_graph(frame)
+        return frame, objects.entries_in_trees
+
+    def _reuse(
+        self, loaded: LoadedMapper, graph: CompiledGraph, data_range: Any, *, stoppable: bool
+    ) -> tuple[Any, Any]:
+        """Give a compiled graph another range; return its frame, None if the range is empty."""
+        objects = loaded.program.build(data_range)
+        if objects.rdf is not None:
+            graph.actions = [Utils.clone_action(action, data_range.id) for action in graph.actions or ()]
+        return objects.rdf, objects.entries_in_trees
+
+    def _run_without_entries(self, mapper: Mapper, empty: PartialResult) -> PartialResult:
+        """Run the graph over no entries, so that a dataset without entries has its (empty) results."""
+        program: Program = wire.loads(mapper.program)
+        with _turns.alone():
+            frame = _frame_without_entries(mapper)
+            actions = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, 0)
+            ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
+            return dataclasses.replace(empty, values=_mergeables(actions))
+
+
+@contextmanager
+def _stoppable(graph: CompiledGraph, on_stop: OnStop | None) -> Iterator[None]:
+    if on_stop is None:
+        yield
+        return
+    on_stop(graph.switch.Throw)
+    try:
+        yield
+    finally:
+        on_stop(None)
+
+
+def _mergeables(actions: list[Any]) -> list[Any]:
+    return [Utils.get_mergeablevalue(action) for action in actions]
+
+
+def _frame_without_entries(mapper: Mapper) -> Any:
+    if mapper.source == "entries":
+        return ROOT.RDataFrame(0)
+    if mapper.source == "rntuple":
+        return ROOT.RDataFrame(mapper.files[0].tree, [file.url for file in mapper.files])
+    spec = ROOT.RDF.Experimental.RDatasetSpec()
+    spec.AddSample(("", [file.tree for file in mapper.files], [file.url for file in mapper.files]))
+    return ROOT.RDataFrame(spec)

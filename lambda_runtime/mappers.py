@@ -1,0 +1,111 @@
+"""Mappers, unpickled: the user's code declared and run, the files checked."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import ROOT
+
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.task import Mapper, Program, session
+from lambda_runtime import attachments, files
+from lambda_runtime.diagnostics import user_code
+
+_KEPT = 8
+"""Mappers that a process remembers."""
+
+
+@dataclass(frozen=True)
+class LoadedMapper:
+    """A mapper with its program unpickled and the user's code declared."""
+
+    mapper: Mapper
+    program: Program
+    ranges: list[Any]
+    """DistRDF's ranges; their execution identifier is set for each run."""
+    indices: dict[str, list[int]]
+    """``file/tree``, as DistRDF writes it, -> where it stands in the file table."""
+    checked: set[str] = field(default_factory=set)
+    """Files that have been found to be those that the client saw."""
+
+    @classmethod
+    def load(cls, mapper: Mapper) -> LoadedMapper:
+        """Unpack the user's files, declare the user's code, run ``initialize``.
+
+        Raises
+        ------
+        CompilationError, UserCodeError
+            The user's code did not compile, or raised.
+        """
+        if mapper.session != session():
+            attachments.unpack(mapper.attachments)
+        with user_code("the C++ code given to DistributeCppCode"):
+            if mapper.code and not ROOT.gInterpreter.Declare(mapper.code):
+                raise RuntimeError("declaration failed")
+        with user_code("the function given to initialize"):
+            program: Program = wire.loads(mapper.program)
+            program.initialize()
+        indices: dict[str, list[int]] = {}
+        for index, file in enumerate(mapper.files):
+            indices.setdefault(f"{file.url}/{file.tree}", []).append(index)
+        return cls(mapper, program, program.ranges(exec_id=None), indices)
+
+    def by_index(self, entries_by_key: dict[str, int]) -> dict[int, int]:
+        """Return entries by index in the file table; a file listed twice counts twice."""
+        return {index: entries for key, entries in entries_by_key.items() for index in self.indices[key]}
+
+    def check_files(self, index: int) -> None:
+        """Compare the files of a range with those that the client saw, each once in this process.
+
+        Raises
+        ------
+        InputError
+            A file is missing, or not the one that the client saw.
+        """
+        if not self.mapper.files:
+            return
+        data_range = self.ranges[index]
+        own = slice(data_range.first_file_idx, data_range.last_file_idx)
+        for url, tree in zip(data_range.filenames[own], data_range.treenames[own], strict=True):
+            if url not in self.checked:
+                self._check_file(url, self.indices[f"{url}/{tree}"][0])
+                self.checked.add(url)
+
+    def _check_file(self, url: str, index: int) -> None:
+        expected, found = self.mapper.files[index].identity, files.identify(url)
+        if found != expected:
+            raise InputError(
+                f"{url} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
+                f"{expected.size:,}): make the RDataFrame again"
+            )
+
+
+class Mappers:
+    """The mappers that this process used last."""
+
+    def __init__(self) -> None:
+        self._loaded: OrderedDict[str, LoadedMapper] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, digest: str, fetch: Callable[[], bytes]) -> LoadedMapper:
+        """Return the mapper with this digest, loading it the first time.
+
+        Parameters
+        ----------
+        digest
+            SHA-256 of the mapper's blob.
+        fetch
+            Gets the blob; called only where the mapper is not known yet.
+        """
+        with self._lock:
+            if digest not in self._loaded:
+                self._loaded[digest] = LoadedMapper.load(wire.loads(fetch()))
+            self._loaded.move_to_end(digest)
+            while len(self._loaded) > _KEPT:
+                self._loaded.popitem(last=False)
+            return self._loaded[digest]

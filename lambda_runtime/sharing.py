@@ -1,0 +1,74 @@
+"""What a range needs in a process that it shares with others: a way to end it, and its turn to compile.
+
+A process of one's own can be killed; a range that runs in the user's process cannot. So there, the graph
+begins with a filter that passes every entry until its switch is thrown.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import ROOT
+
+_CODE = r"""
+#include <ROOT/RDF/InterfaceUtils.hxx>
+#include <ROOT/RDataFrame.hxx>
+#include <atomic>
+#include <memory>
+#include <stdexcept>
+
+namespace dask_root_lambda {
+
+class Switch {
+   std::shared_ptr<std::atomic<bool>> fThrown = std::make_shared<std::atomic<bool>>(false);
+
+public:
+   void Throw() { fThrown->store(true); }
+   bool operator()() const
+   {
+      if (fThrown->load(std::memory_order_relaxed))
+         throw std::runtime_error("the event loop was ended on request");
+      return true;
+   }
+};
+
+ROOT::RDF::RNode BehindSwitch(ROOT::RDF::RNode node, const Switch &check) { return node.Filter(check, {}); }
+
+class Compiler : ROOT::RDF::RNode {
+public:
+   Compiler(const ROOT::RDF::RNode &node) : ROOT::RDF::RNode(node) {}
+   void Compile() { GetLoopManager()->Jit(); }
+};
+
+} // namespace dask_root_lambda
+"""
+
+_declaring = threading.Lock()
+
+
+def new_switch() -> Any:
+    """Make a switch; its ``Throw()`` ends the event loops behind it, at their next entry."""
+    return _declared().Switch()
+
+
+def behind(switch: Any, frame: Any) -> Any:
+    """Return a node of ``frame`` whose entries pass through ``switch``."""
+    return _declared().BehindSwitch(ROOT.RDF.AsRNode(frame), switch)
+
+
+def compile_graph(frame: Any) -> None:
+    """Compile all that is booked on ``frame``, without running it.
+
+    ROOT keeps the code of all graphs that are not compiled yet in one place, and whoever runs next takes
+    all of it: two threads that start new graphs at once find their code taken, not yet compiled, and fail
+    with ``unordered_map::at``. (``RunGraphs`` compiles all graphs before it starts threads, too.)
+    """
+    _declared().Compiler(ROOT.RDF.AsRNode(frame)).Compile()
+
+
+def _declared() -> Any:
+    with _declaring:
+        if not hasattr(ROOT, "dask_root_lambda") or not hasattr(ROOT.dask_root_lambda, "Switch"):
+            ROOT.gInterpreter.Declare(_CODE)
+    return ROOT.dask_root_lambda
