@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.endpoint import Exchange, Response
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.log_lines import JsonLines, Lines, TextLines, Usage, iso_time
-from dask_root_lambda.emulator.logs import LogStore
+from dask_root_lambda.emulator.logs import LogPipe, LogStore
 from dask_root_lambda.emulator.options import Options
 from dask_root_lambda.emulator.outcomes import (
     Answered,
@@ -39,8 +38,7 @@ logger = logging.getLogger(__name__)
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html says 6 MB; this is what AWS counts.
 PAYLOAD_LIMIT_BYTES = 6_291_556
 
-_MIB = 1 << 20
-_READ_BYTES = 1 << 16
+MIB = 1 << 20
 
 
 @dataclass
@@ -88,6 +86,8 @@ class Environment:
         Called if its process ends while it has nothing to do.
     """
 
+    initialization_type = "on-demand"
+
     def __init__(
         self, version: FunctionVersion, platform: Platform, on_loss: Callable[[Environment], None]
     ) -> None:
@@ -100,7 +100,7 @@ class Environment:
         self._on_loss = on_loss
         self._name = f"env-{secrets.token_hex(8)}"
         self._stream = platform.logs.open(version.log_group, version.version)
-        self._lines = _lines_of(version, platform.clock)
+        self._lines = lines_of(version, platform.clock)
         self._api = RuntimeApi(self)
         self._address = ""
         self._starts = 0
@@ -112,12 +112,12 @@ class Environment:
         self._peak_bytes = 0
         self._over_limit = False
         self._init_ms: float | None = None
+        self._restore_ms: float | None = None
+        self._billed_restore_ms = 0.0
         self._event: Event | None = None
         self._waiting: Exchange | None = None
         self._awaited: asyncio.Future[Ending] | None = None
-        self._log_end, self._log_start = os.pipe()
-        os.set_blocking(self._log_end, False)
-        asyncio.get_running_loop().add_reader(self._log_end, self._drain)
+        self._pipe = LogPipe(self._stream)
 
     async def run(self, event: Event) -> Outcome | None:
         """Run one event, starting the process first if there is none yet.
@@ -137,11 +137,8 @@ class Environment:
         self._stream.open_tail()
         begun_s = _now_s()
         if not self._starts:
-            failure = await self._initialise()
-            if failure is not None:
-                return await self._retry_initialisation(event, failure)
-            begun_s = _now_s()
-        elif not self._asks() and not isinstance(await self._wait(self.version.timeout_s), Ready):
+            return await self._first(event)
+        if not self._asks() and not isinstance(await self._wait(self.version.timeout_s), Ready):
             # It has posted its last result, and did not live to ask for more.
             self.usable = False
             return None
@@ -159,12 +156,7 @@ class Environment:
         self.kill()
         self._api.close()
         self._platform.memory.forget(self._pid)
-        if self._log_end >= 0:
-            self._drain()
-            asyncio.get_running_loop().remove_reader(self._log_end)
-            os.close(self._log_end)
-            os.close(self._log_start)
-            self._log_end = -1
+        self._pipe.close()
 
     # What the runtime tells (runtime_api.Listener).
 
@@ -196,7 +188,18 @@ class Environment:
         """Take the error of loading the handler."""
         self._settle(Failed(payload, error_type))
 
+    def restore_fails(self, payload: bytes, error_type: str) -> None:
+        """Take the error of a hook after a restore."""
+        self._settle(Failed(payload, error_type))
+
     # Phases of an invocation.
+
+    async def _first(self, event: Event) -> Outcome:
+        """Start the process and run its first event."""
+        failure = await self._initialise()
+        if failure is not None:
+            return await self._retry_initialisation(event, failure)
+        return await self._invoke(event, _now_s())
 
     async def _initialise(self, limit_s: float | None = None) -> Ending | None:
         """Start the process; None if it asks for its first event in time."""
@@ -223,7 +226,7 @@ class Environment:
         return self._conclude(event, again, begun_s)
 
     async def _invoke(self, event: Event, begun_s: float) -> Outcome:
-        self._drain()
+        self._pipe.drain()
         self._stream.write_line(self._lines.start(event.request_id, self.version.version))
         left_s = self.version.timeout_s - (_now_s() - begun_s)
         exchange, self._waiting = self._waiting, None
@@ -241,7 +244,7 @@ class Environment:
         if isinstance(ending, TimedOut):
             duration_ms = self.version.timeout_s * 1000
         ending = self._check_peak(ending)
-        self._drain()
+        self._pipe.drain()
         verdict = judge(
             ending, event.request_id, self.version.timeout_s, iso_time(self._platform.clock.now_s())
         )
@@ -253,10 +256,13 @@ class Environment:
             self.version.memory_mb,
             peak_mb,
             self._init_ms,
+            self._restore_ms,
+            self._billed_restore_ms,
             status=verdict.status,
             error_type=verdict.error_type,
         )
-        self._init_ms = None
+        self._init_ms = self._restore_ms = None
+        self._billed_restore_ms = 0.0
         self._stream.write_line(self._lines.end(event.request_id))
         self._stream.write_line(self._lines.report(event.request_id, usage))
         self.usable = self.usable and verdict.survives
@@ -266,7 +272,7 @@ class Environment:
         """Find excesses that came and went between two looks."""
         if self._pid:
             self._peak_bytes = max(self._peak_bytes, memory.peak_rss_bytes(self._pid))
-        if self._peak_bytes > self.version.memory_mb * _MIB and isinstance(
+        if self._peak_bytes > self.version.memory_mb * MIB and isinstance(
             ending, (Answered, Failed, TooLarge)
         ):
             return OutOfMemory()
@@ -289,8 +295,10 @@ class Environment:
             self.version, image, self._platform.options, self._surroundings(home)
         )
         argv = (image.python, "-m", "awslambdaric", variables["_HANDLER"])
-        spec = ProcessSpec(self._process_name, argv, variables)
-        self._platform.processes.spawn(spec, os.dup(self._log_start), self._started, self._exited)
+        self._launch(ProcessSpec(self._process_name, argv, variables))
+
+    def _launch(self, spec: ProcessSpec) -> None:
+        self._platform.processes.spawn(spec, (self._pipe.writer(),), self._started, self._exited)
 
     def _surroundings(self, home: Path) -> Surroundings:
         return Surroundings(
@@ -298,7 +306,7 @@ class Environment:
             endpoint=self._platform.endpoint,
             log_stream=self._stream.name,
             home=home,
-            initialization_type="on-demand",
+            initialization_type=self.initialization_type,
             credentials=self._platform.credentials(self.version.role),
         )
 
@@ -306,7 +314,7 @@ class Environment:
         """End the process, but not the environment."""
         self._platform.processes.kill(self._process_name)
         await self._gone.wait()
-        self._drain()
+        self._pipe.drain()
 
     def _started(self, pid: int) -> None:
         self._pid = pid
@@ -334,7 +342,7 @@ class Environment:
 
     def _watch_memory(self) -> None:
         if self._pid:
-            self._platform.memory.watch(self._pid, self.version.memory_mb * _MIB, self._exceeds)
+            self._platform.memory.watch(self._pid, self.version.memory_mb * MIB, self._exceeds)
 
     def _exceeds(self, used_bytes: int) -> None:
         self._peak_bytes = max(self._peak_bytes, used_bytes)
@@ -358,15 +366,6 @@ class Environment:
 
     # The log.
 
-    def _drain(self) -> None:
-        """Take over what the process has written so far."""
-        while self._log_end >= 0:
-            try:
-                data = os.read(self._log_end, _READ_BYTES)
-            except BlockingIOError:
-                return
-            self._stream.write(data)
-
     def _log_init_failure(self, phase: str, failure: Ending) -> None:
         verdict = judge(failure, "", self.version.timeout_s, iso_time(self._platform.clock.now_s()))
         line = self._lines.init_report(self._init_ms or 0.0, phase, verdict.status, verdict.error_type)
@@ -377,6 +376,7 @@ def _now_s() -> float:
     return time.monotonic()
 
 
-def _lines_of(version: FunctionVersion, clock: Clock) -> Lines:
+def lines_of(version: FunctionVersion, clock: Clock) -> Lines:
+    """Choose the format of a version's log."""
     wants_json = version.document["LoggingConfig"]["LogFormat"] == "JSON"
     return JsonLines(clock.now_s) if wants_json else TextLines()

@@ -11,6 +11,9 @@
     ├── PreconditionFailedError     412
     ├── RequestTooLargeError        413
     ├── TooManyRequestsError        429
+    ├── SnapStartError              400
+    ├── SnapStartTimeoutError       408
+    ├── SnapStartNotReadyError      409
     └── NotEmulatedError            501   ours: the operation exists on AWS and not here
 
 Source: https://docs.aws.amazon.com/lambda/latest/api/CommonErrors.html and the pages of the operations.
@@ -140,6 +143,27 @@ class TooManyRequestsError(ApiError):
     def extra_headers(self) -> tuple[tuple[str, str], ...]:
         """Add the time to wait."""
         return (("Retry-After", str(self.retry_after_s)),)
+
+
+class SnapStartError(ApiError):
+    """A hook after the restore raised."""
+
+    status = 400
+    code = "SnapStartException"
+
+
+class SnapStartTimeoutError(ApiError):
+    """The restore took too long."""
+
+    status = 408
+    code = "SnapStartTimeoutException"
+
+
+class SnapStartNotReadyError(ApiError):
+    """The snapshot of the version is not there yet."""
+
+    status = 409
+    code = "SnapStartNotReadyException"
 
 
 class NotEmulatedError(ApiError):

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dask_root_lambda.emulator.clock import Timer
 from dask_root_lambda.emulator.environment import Environment, Outcome, Platform
 from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.restored import RestoredEnvironment
 from dask_root_lambda.emulator.runtime_api import Event
+from dask_root_lambda.emulator.snapshots import Snapshots
 
 # Idle environments are looked at this often, and more often where their time is shorter.
 SWEEP_S = 1.0
@@ -21,10 +23,13 @@ class Fleet:
     ----------
     platform
         What environments share.
+    snapshots
+        What environments of versions with SnapStart are restored from.
     """
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, snapshots: Snapshots) -> None:
         self._platform = platform
+        self._snapshots = snapshots
         self._idle: defaultdict[str, list[Environment]] = defaultdict(list)
         self._all: set[Environment] = set()
         self._sweeper: Timer | None = None
@@ -46,8 +51,10 @@ class Fleet:
         while True:
             environment = self._take(version)
             on_environment(environment)
-            outcome = await environment.run(event)
-            self._give_back(environment)
+            try:
+                outcome = await environment.run(event)
+            finally:
+                self._give_back(environment)
             if outcome is not None:
                 return outcome
 
@@ -64,6 +71,7 @@ class Fleet:
                 if environment in self._idle.get(version.revision, ()):
                     self._end(environment)
                 environment.usable = False
+        self._snapshots.retire(function, revision)
 
     def close(self) -> None:
         """End every environment."""
@@ -77,7 +85,11 @@ class Fleet:
         if idle:
             # Last in, first out: what is not needed gets old and ends.
             return idle.pop()
-        environment = Environment(version, self._platform, self._end)
+        snapshot = self._snapshots.get(version)
+        if snapshot is None:
+            environment = Environment(version, self._platform, self._end)
+        else:
+            environment = RestoredEnvironment(version, self._platform, self._end, snapshot)
         self._all.add(environment)
         return environment
 

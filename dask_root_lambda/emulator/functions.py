@@ -98,6 +98,16 @@ class FunctionVersion:
         return str(self.document["LoggingConfig"]["LogGroup"])
 
     @property
+    def state(self) -> str:
+        """Active, Pending or Failed."""
+        return str(self.document["State"])
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether published versions have SnapStart."""
+        return bool(self.document["SnapStart"]["ApplyOn"] == "PublishedVersions")
+
+    @property
     def handler(self) -> str:
         """What the runtime client is told to run; empty to leave it to the image."""
         image_config = self.document.get("ImageConfigResponse", {}).get("ImageConfig", {})
@@ -140,11 +150,27 @@ def change_code(
 
 
 def number(latest: FunctionVersion, name: str, arn: str, description: str | None) -> FunctionVersion:
-    """Make a numbered version of ``$LATEST``."""
+    """Make a numbered version of ``$LATEST``; one with SnapStart is pending until it has its snapshot."""
     document = {**latest.document, "Version": name, "FunctionArn": arn}
     if description is not None:
         document["Description"] = description
-    return _stamp(document, latest.package)
+    version = _stamp(document, latest.package)
+    if not latest.wants_snapshot:
+        return version
+    snap_start = {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}
+    reason = {"StateReason": "The function is being created.", "StateReasonCode": "Creating"}
+    return FunctionVersion(
+        {**version.document, "SnapStart": snap_start, "State": "Pending", **reason}, version.package
+    )
+
+
+def settle(version: FunctionVersion, reason_code: str = "", reason: str = "") -> FunctionVersion:
+    """Make a pending version active, or failed for a reason."""
+    document = {name: value for name, value in version.document.items() if not name.startswith("StateReason")}
+    document["State"] = "Failed" if reason_code else "Active"
+    if reason_code:
+        document.update({"StateReasonCode": reason_code, "StateReason": reason})
+    return FunctionVersion(document, version.package)
 
 
 def check_settings(parameters: Mapping[str, Any]) -> None:
@@ -162,7 +188,15 @@ def check_settings(parameters: Mapping[str, Any]) -> None:
     check_range(
         "ephemeralStorage.size", parameters.get("EphemeralStorage", {}).get("Size"), EPHEMERAL_STORAGE_MB
     )
+    if parameters.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions":
+        _check_snap_start(parameters)
     _check_variables(parameters.get("Environment", {}).get("Variables", {}))
+
+
+def _check_snap_start(parameters: Mapping[str, Any]) -> None:
+    # https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+    if parameters.get("EphemeralStorage", {}).get("Size", 512) > EPHEMERAL_STORAGE_MB.start:
+        raise InvalidParameterError("Ephemeral storage greater than 512 MB is not supported with SnapStart.")
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:

@@ -16,13 +16,16 @@ from dask_root_lambda.emulator.environment import Platform
 from dask_root_lambda.emulator.errors import ApiError, NotEmulatedError
 from dask_root_lambda.emulator.event_queue import EventQueue
 from dask_root_lambda.emulator.fleet import Fleet
+from dask_root_lambda.emulator.functions import FunctionVersion, settle
 from dask_root_lambda.emulator.invoke import Invoker
 from dask_root_lambda.emulator.operations import Operation
+from dask_root_lambda.emulator.outcomes import Ending
 from dask_root_lambda.emulator.packages import PackageStore
 from dask_root_lambda.emulator.registry import Registry
 from dask_root_lambda.emulator.routes import read_call
 from dask_root_lambda.emulator.runner import Runner
 from dask_root_lambda.emulator.settings import SettingsControl
+from dask_root_lambda.emulator.snapshots import Snapshots, reason_of_failure
 from dask_root_lambda.emulator.versions import VersionControl
 
 logger = logging.getLogger(__name__)
@@ -45,7 +48,9 @@ class LambdaService:
     def __init__(self, platform: Platform, packages: PackageStore) -> None:
         options = platform.options
         registry = Registry(options.region, options.account_id, random.Random(options.seed))  # noqa: S311 - no secret
-        self.fleet = Fleet(platform)
+        self._registry = registry
+        self._snapshots = Snapshots(platform)
+        self.fleet = Fleet(platform, self._snapshots)
         """The environments."""
         self.concurrency = Concurrency(options.account_concurrency)
         """The limits."""
@@ -54,7 +59,7 @@ class LambdaService:
         self._events = EventQueue(registry, runner, self.concurrency, self._destinations, platform.clock)
         self._invoker = Invoker(registry, runner, self._events, options.stop_on_disconnect)
         platform.clock.is_quiet = self._is_quiet
-        versions = VersionControl(registry, lambda version: version)
+        versions = VersionControl(registry, self._take_snapshot)
         control = FunctionControl(registry, self.fleet, self.concurrency, packages, versions)
         self._operations: dict[str, Operation] = {
             **control.operations(),
@@ -89,6 +94,17 @@ class LambdaService:
         self._events.close()
         self._destinations.close()
         self.fleet.close()
+        self._snapshots.close()
+
+    def _take_snapshot(self, version: FunctionVersion) -> None:
+        """Initialise a new version that has SnapStart; it is pending until that is done."""
+        if version.state == "Pending":
+            self._snapshots.prepare(version, lambda ending: self._settle_version(version, ending))
+
+    def _settle_version(self, version: FunctionVersion, ending: Ending) -> None:
+        function = self._registry.functions.get(version.name)
+        if function is not None and version.version in function.versions:
+            function.versions[version.version] = settle(version, *reason_of_failure(ending))
 
     def _submit(self, arn: str, payload: bytes) -> None:
         """Take an event for the function that is another one's destination."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import secrets
 import time
 from collections import OrderedDict, deque
@@ -16,6 +18,7 @@ EVENTS_PER_STREAM = 10_000
 STREAMS = 2_000
 # CloudWatch Logs takes no longer events.
 EVENT_BYTES = 256 * 1024
+READ_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,44 @@ class LogStream:
         for start in range(0, max(len(line), 1), EVENT_BYTES):
             piece = line[start : start + EVENT_BYTES]
             self.events.append(LogEvent(now_ms, piece.decode("utf-8", "replace")))
+
+
+class LogPipe:
+    """What a process writes, on its way into a log stream.
+
+    Parameters
+    ----------
+    stream
+        Where it goes.
+    """
+
+    def __init__(self, stream: LogStream) -> None:
+        self._stream = stream
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        asyncio.get_running_loop().add_reader(self._read_end, self.drain)
+
+    def writer(self) -> int:
+        """Return a new descriptor for a process to write to."""
+        return os.dup(self._write_end)
+
+    def drain(self) -> None:
+        """Take over what was written so far."""
+        while self._read_end >= 0:
+            try:
+                self._stream.write(os.read(self._read_end, READ_BYTES))
+            except BlockingIOError:
+                return
+
+    def close(self) -> None:
+        """Take over the rest, and no more."""
+        if self._read_end < 0:
+            return
+        self.drain()
+        asyncio.get_running_loop().remove_reader(self._read_end)
+        os.close(self._read_end)
+        os.close(self._write_end)
+        self._read_end = -1
 
 
 class LogStore:

@@ -66,13 +66,17 @@ class Processes:
         self.root = Path(tempfile.mkdtemp(prefix="lambda-emulator-"))
         """Directory for files of environments; the warden removes it."""
         self._watched: dict[str, _Watched] = {}
-        self._outbox: deque[tuple[bytes, int | None]] = deque()
+        self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._loop = asyncio.get_running_loop()
         self._control, self._warden = _start_warden(self.root)
         self._loop.add_reader(self._control, self._receive)
 
     def spawn(
-        self, spec: ProcessSpec, log: int, on_start: Callable[[int], None], on_exit: Callable[[Exit], None]
+        self,
+        spec: ProcessSpec,
+        descriptors: tuple[int, ...],
+        on_start: Callable[[int], None],
+        on_exit: Callable[[Exit], None],
     ) -> None:
         """Start a process.
 
@@ -80,8 +84,8 @@ class Processes:
         ----------
         spec
             What to run.
-        log
-            Descriptor that becomes its stdout and stderr; closed here.
+        descriptors
+            What becomes its stdout and stderr, and possibly what becomes its descriptor 3; closed here.
         on_start
             Called with its process id.
         on_exit
@@ -89,20 +93,39 @@ class Processes:
         """
         self._watched[spec.identity] = _Watched(on_start, on_exit)
         message = {"op": "spawn", "id": spec.identity, "argv": spec.argv, "env": spec.environment}
-        self._send(json.dumps(message).encode(), log)
+        self._send(json.dumps(message).encode(), descriptors)
+
+    def adopt(
+        self, spec: ProcessSpec, pid: int, on_start: Callable[[int], None], on_exit: Callable[[Exit], None]
+    ) -> None:
+        """Take over a process that one of them has forked and left to the warden.
+
+        Parameters
+        ----------
+        spec
+            Its identity and its variables.
+        pid
+            Its number.
+        on_start
+            Called with its number, when the warden has it.
+        on_exit
+            Called with how it ended.
+        """
+        self._watched[spec.identity] = _Watched(on_start, on_exit)
+        mark = spec.environment["AWS_LAMBDA_RUNTIME_API"]
+        self._send(json.dumps({"op": "adopt", "id": spec.identity, "pid": pid, "mark": mark}).encode())
 
     def kill(self, identity: str) -> None:
         """Send SIGKILL to a process and its group."""
-        self._send(json.dumps({"op": "kill", "id": identity}).encode(), None)
+        self._send(json.dumps({"op": "kill", "id": identity}).encode())
 
     def close(self) -> None:
         """End every process, and wait until they are gone."""
         self._loop.remove_reader(self._control)
         self._loop.remove_writer(self._control)
         self._control.close()
-        for _, descriptor in self._outbox:
-            if descriptor is not None:
-                os.close(descriptor)
+        for _, descriptors in self._outbox:
+            _close(descriptors)
         try:
             self._warden.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -111,15 +134,15 @@ class Processes:
             self._warden.wait()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def _send(self, packet: bytes, descriptor: int | None) -> None:
-        self._outbox.append((packet, descriptor))
+    def _send(self, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
+        self._outbox.append((packet, descriptors))
         self._flush()
 
     def _flush(self) -> None:
         while self._outbox:
-            packet, descriptor = self._outbox[0]
+            packet, descriptors = self._outbox[0]
             try:
-                socket.send_fds(self._control, [packet], [] if descriptor is None else [descriptor])
+                socket.send_fds(self._control, [packet], descriptors)
             except BlockingIOError:
                 self._loop.add_writer(self._control, self._flush)
                 return
@@ -127,8 +150,7 @@ class Processes:
                 self._lost(error)
                 return
             self._outbox.popleft()
-            if descriptor is not None:
-                os.close(descriptor)
+            _close(descriptors)
         self._loop.remove_writer(self._control)
 
     def _receive(self) -> None:
@@ -165,6 +187,11 @@ class Processes:
                 if watched.pid:
                     os.killpg(watched.pid, signal.SIGKILL)
             watched.on_exit(Exit(signal.SIGKILL, 0))
+
+
+def _close(descriptors: tuple[int, ...]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _start_warden(root: Path) -> tuple[socket.socket, subprocess.Popen[bytes]]:

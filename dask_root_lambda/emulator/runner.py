@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.concurrency import Concurrency
 from dask_root_lambda.emulator.environment import Environment, Outcome
+from dask_root_lambda.emulator.errors import ResourceConflictError, SnapStartNotReadyError
 from dask_root_lambda.emulator.fleet import Fleet
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.runtime_api import Event
@@ -51,10 +52,28 @@ class Runner:
         ------
         TooManyRequestsError
             If a limit is reached.
+        SnapStartNotReadyError
+            If the version has no snapshot yet.
+        ResourceConflictError
+            If it never will: its initialisation failed.
         """
+        if version.state != "Active":
+            _refuse(version)
         self._concurrency.enter(version.name)
         try:
             return await self._fleet.run(version, event, on_environment)
         finally:
             self._concurrency.leave(version.name)
             self._clock.work_ended()
+
+
+def _refuse(version: FunctionVersion) -> None:
+    if version.state == "Pending":
+        raise SnapStartNotReadyError(
+            "Lambda is initializing your function. It will be ready to invoke once your function state "
+            "becomes ACTIVE."
+        )
+    raise ResourceConflictError(
+        "The operation cannot be performed at this time. The function is currently in the following state: "
+        f"{version.state}. {version.document.get('StateReason', '')}"
+    )

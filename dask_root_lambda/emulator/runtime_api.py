@@ -66,6 +66,9 @@ class Listener(Protocol):
     def initialisation_fails(self, payload: bytes, error_type: str) -> None:
         """Learn that the handler could not be loaded."""
 
+    def restore_fails(self, payload: bytes, error_type: str) -> None:
+        """Learn that a hook after the restore raised."""
+
 
 class RuntimeApi:
     """The server of one environment.
@@ -99,9 +102,11 @@ class RuntimeApi:
         if result is not None:
             post = self._listener.runtime_answers if result[2] == "response" else self._listener.runtime_fails
             exchange.respond(post(result[1], request.body) or _ACCEPTED)
-        elif call == "init/error":
+        elif call in ("init/error", "restore/error"):
             error_type = request.headers.get(ERROR_TYPE_HEADER, "Runtime.Unknown")
-            self._listener.initialisation_fails(request.body, error_type)
+            init = call == "init/error"
+            tell = self._listener.initialisation_fails if init else self._listener.restore_fails
+            tell(request.body, error_type)
             exchange.respond(_ACCEPTED)
         else:
             exchange.respond(refusal(404, "NotFound", f"no such call: {request.method} {request.path}"))

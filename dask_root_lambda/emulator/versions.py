@@ -25,10 +25,10 @@ class VersionControl:
     registry
         The functions.
     on_publish
-        Told of every new version; returns it as it is to be listed.
+        Told of every new version, once it is listed.
     """
 
-    def __init__(self, registry: Registry, on_publish: Callable[[FunctionVersion], FunctionVersion]) -> None:
+    def __init__(self, registry: Registry, on_publish: Callable[[FunctionVersion], None]) -> None:
         self._registry = registry
         self._on_publish = on_publish
 
@@ -52,9 +52,9 @@ class VersionControl:
         function.publish_count += 1
         name = str(function.publish_count)
         arn = self._registry.arn(Reference(function.latest.name, name))
-        version = self._on_publish(number(function.latest, name, arn, description))
-        function.versions[name] = version
+        version = function.versions[name] = number(function.latest, name, arn, description)
         function.published_revision = function.latest.revision
+        self._on_publish(version)
         return version
 
     def _publish(self, parameters: Parameters) -> Parameters:

@@ -10,7 +10,8 @@ and exec. It is run as a script, with an isolated interpreter, and imports the s
 
 Messages are JSON, one per packet. To the warden::
 
-    {"op": "spawn", "id": ..., "argv": [...], "env": {...}, "private_tmp_mb": ...}  + log descriptor
+    {"op": "spawn", "id": ..., "argv": [...], "env": {...}}    + descriptors: output, and what becomes 3
+    {"op": "adopt", "id": ..., "pid": ..., "mark": ...}         an orphan that was forked on purpose
     {"op": "kill", "id": ...}
 
 From the warden::
@@ -40,6 +41,8 @@ PR_SET_CHILD_SUBREAPER = 36
 PARENT_CHECK_S = 1.0
 # How long processes that must end may take to be gone.
 LAST_RITES_S = 5.0
+# How many ends of unknown orphans to remember, should one of them be introduced later.
+STRANGERS = 1000
 
 
 class Warden:
@@ -59,6 +62,7 @@ class Warden:
         self._pids: dict[str, int] = {}
         self._ids: dict[int, str] = {}
         self._marks: dict[str, bytes] = {}
+        self._strangers: dict[int, tuple[int, int]] = {}
         self._outbox: deque[bytes] = deque()
         self._selector = selectors.DefaultSelector()
         self._parent = os.getppid()
@@ -90,7 +94,7 @@ class Warden:
         """Act on what was asked; False when the emulator is gone."""
         while True:
             try:
-                packet, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, 1)
+                packet, descriptors, _, _ = socket.recv_fds(self._control, PACKET_BYTES, 2)
             except BlockingIOError:
                 return True
             except OSError:
@@ -99,22 +103,37 @@ class Warden:
                 return False
             message = json.loads(packet)
             if message["op"] == "spawn":
-                self._spawn(message, descriptors[0])
-                os.close(descriptors[0])
+                self._spawn(message, descriptors)
+            elif message["op"] == "adopt":
+                self._adopt(message)
             else:
                 self._kill(message["id"])
+            for descriptor in descriptors:
+                os.close(descriptor)
 
-    def _spawn(self, message: dict[str, Any], log: int) -> None:
+    def _spawn(self, message: dict[str, Any], descriptors: list[int]) -> None:
         identity = message["id"]
         scratch = self._root / identity
         for name in ("task", "tmp"):
             (scratch / name).mkdir(parents=True, exist_ok=True)
         pid = os.fork()
         if pid == 0:
-            _become(message, scratch, log)
+            _become(message, scratch, descriptors)
+        self._enter(identity, pid, message["env"]["AWS_LAMBDA_RUNTIME_API"])
+
+    def _adopt(self, message: dict[str, Any]) -> None:
+        """Take an orphan for an environment; it may have ended before it was introduced."""
+        identity, pid = message["id"], message["pid"]
+        end = None if _is_child(pid) else self._strangers.pop(pid, (signal.SIGKILL, 0))
+        self._enter(identity, pid, message["mark"])
+        if end is not None:
+            del self._ids[pid]
+            self._bury(identity, *end)
+
+    def _enter(self, identity: str, pid: int, mark: str) -> None:
         self._pids[identity] = pid
         self._ids[pid] = identity
-        self._marks[identity] = message["env"]["AWS_LAMBDA_RUNTIME_API"].encode()
+        self._marks[identity] = mark.encode()
         self._tell({"event": "started", "id": identity, "pid": pid})
 
     def _kill(self, identity: str) -> None:
@@ -137,6 +156,10 @@ class Warden:
             identity = self._ids.pop(ended.si_pid, None)
             if identity is not None:
                 self._bury(identity, status, usage.ru_maxrss)
+            else:
+                self._strangers[ended.si_pid] = (status, usage.ru_maxrss)
+                while len(self._strangers) > STRANGERS:
+                    del self._strangers[next(iter(self._strangers))]
 
     def _bury(self, identity: str, status: int, peak_kib: int) -> None:
         del self._pids[identity]
@@ -182,13 +205,15 @@ class Warden:
         shutil.rmtree(self._root, ignore_errors=True)
 
 
-def _become(message: dict[str, Any], scratch: Path, log: int) -> None:
+def _become(message: dict[str, Any], scratch: Path, descriptors: list[int]) -> None:
     """Turn the forked child into the environment's process; never returns."""
     try:
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        os.dup2(descriptors[0], 1)
+        os.dup2(descriptors[0], 2)
+        if len(descriptors) > 1:
+            os.dup2(descriptors[1], 3)
         os.chdir(scratch / "task")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
@@ -214,6 +239,14 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def _is_child(pid: int) -> bool:
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _children() -> list[int]:
