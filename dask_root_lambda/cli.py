@@ -1,0 +1,201 @@
+"""The ``dask-root-lambda`` command.
+
+A subcommand is an entry of `COMMANDS`. What it needs is imported when it is chosen: help is quick, and a
+command whose extra is not installed does not disturb the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from dask_root_lambda import __version__
+from dask_root_lambda.protocol.errors import ConfigurationError, DaskRootLambdaError
+
+_FAILED = 1
+_MISUSED = 2
+_INTERRUPTED = 130
+"""What shells use for Ctrl-C: 128 and the signal's number."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand."""
+
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+    """Returns the exit status."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    argv
+        Arguments; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0, 1 after an error, 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    warnings.filterwarnings("ignore", r"\s*This distribution of ROOT is in alpha stage", UserWarning)
+    try:
+        with _quiet_interrupt():
+            args = _parser(arguments).parse_args(arguments)
+            return COMMANDS[args.command].run(args)
+    except DaskRootLambdaError as error:
+        return _stop(f"error: {error}", _FAILED)
+    except KeyboardInterrupt:
+        return _stop("interrupted", _INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone, like head. The interpreter must not write to it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _FAILED
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_MISUSED, f"error: {message}; see {self.prog} --help\n")
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(prog="dask-root-lambda", description="ROOT RDataFrame analyses on AWS Lambda.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, command in COMMANDS.items():
+        added = commands.add_parser(name, help=command.summary, description=f"{command.summary}.")
+        if name == chosen:
+            command.add_arguments(added)
+    return parser
+
+
+@contextlib.contextmanager
+def _quiet_interrupt() -> Iterator[None]:
+    """On Ctrl-C, drop the complaints of what is stopped half-way: they would hide the shell's prompt."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for name in ("asyncio", "distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        signal.default_int_handler(number, frame)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _say(text: str) -> None:
+    """Write text for the user; the one place that does."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _stop(text: str, status: int) -> int:
+    sys.stderr.write(f"{text}\n")
+    return status
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return number
+
+
+def _demo_arguments(parser: argparse.ArgumentParser) -> None:
+    from dask_root_lambda.config import EXECUTIONS
+    from dask_root_lambda.demo import DEFAULT_EVENTS
+
+    parser.epilog = (
+        "Without --files it reads generated events, which are kept in the user's cache directory; under "
+        "--execution lambda, CERN's open data: 61.5 million events of CMS, over root://."
+    )
+    add = parser.add_argument
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--files", nargs="+", metavar="F", help="ROOT files to read, root:// included")
+    size = f"size of the generated dataset (default: {DEFAULT_EVENTS:,})"
+    data.add_argument("--events", type=_positive, metavar="N", help=size)
+    add("--tree", default="Events", metavar="NAME", help="tree or RNTuple in the files (%(default)s)")
+    where = "AWS Lambda, an emulated Lambda on this machine, or this process (default: %(default)s)"
+    add("--execution", choices=EXECUTIONS, default="emulated", help=where)
+    ranges = (
+        "ranges to divide the dataset into (default: 16 of generated events, else as many as run at once)"
+    )
+    add("--npartitions", type=_positive, metavar="N", help=ranges)
+    at_once = "ranges at once (default: 1000 on AWS, else the number of cores)"
+    add("--concurrency", type=_positive, metavar="N", help=at_once)
+    add("--output", type=Path, default=Path(), metavar="DIR", help="where to put the plots (default: here)")
+    add("--json", type=Path, metavar="FILE", help="write cut flow, mean mass and report to this file")
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from dask_root_lambda.demo.run import Request, run
+
+    run(
+        Request(
+            files=args.files,
+            tree=args.tree,
+            events=args.events,
+            execution=args.execution,
+            npartitions=args.npartitions,
+            concurrency=args.concurrency,
+            output=args.output,
+            json=args.json,
+        ),
+        _say,
+    )
+    return 0
+
+
+def _emulator() -> Any:
+    try:
+        from dask_root_lambda.emulator import __main__ as emulator
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the emulator needs {error.name}: pip install 'dask-root-lambda[emulator]'"
+        ) from error
+    return emulator
+
+
+def _emulate_arguments(parser: argparse.ArgumentParser) -> None:
+    _emulator().add_arguments(parser)
+
+
+def _emulate(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return int(_emulator().serve(args))
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+COMMANDS: Mapping[str, Command] = {
+    "demo": Command("Draw the dimuon spectrum, on an emulated Lambda by default", _demo_arguments, _demo),
+    "emulate": Command("Serve an emulated AWS Lambda on this machine", _emulate_arguments, _emulate),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
