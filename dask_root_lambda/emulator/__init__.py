@@ -9,7 +9,8 @@ It imports nothing else of this project: a function is a handler and its environ
 
 from __future__ import annotations
 
+from dask_root_lambda.emulator.faults import Faults, LambdaFault, S3Fault
 from dask_root_lambda.emulator.options import Image, Options
 from dask_root_lambda.emulator.server import Emulator
 
-__all__ = ["Emulator", "Image", "Options"]
+__all__ = ["Emulator", "Faults", "Image", "LambdaFault", "Options", "S3Fault"]

@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from dask_root_lambda.emulator.faults import Faults, load_faults
 from dask_root_lambda.emulator.options import Options
 from dask_root_lambda.emulator.server import Emulator
 
@@ -32,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end environments that had no work for so long (default: %(default)s)")  # fmt: skip
     add("--python-path", action="append", default=[], metavar="DIR", help="directory of handlers; repeatable")
     add("--virtual-clock", action="store_true", help="skip the waiting between retries, and when told to")
+    add("--faults", type=Path, metavar="FILE", help="YAML or JSON: what goes wrong, and when")
+    add("--seed", type=int, metavar="N", help="of what is left to chance: faults, weighted aliases")
     add("--stop-on-disconnect", action="store_true", help="end what runs for a client that goes away")
     add("--certificate", type=Path, metavar="PEM", help="serve TLS with this certificate")
     add("--private-key", type=Path, metavar="PEM", help="its key, if that is in another file")
@@ -47,31 +50,37 @@ def serve(args: argparse.Namespace) -> int:
 
     Writes one line of JSON to stdout when the endpoint answers.
     """
-    options = Options(
+    try:
+        options = _read_options(args)
+        emulator = Emulator(options)
+        with _Signals(args.exit_with_stdin) as signals:
+            emulator.start()
+            line = json.dumps({"endpoint": emulator.endpoint, "region": options.region})
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+            signals.wait()
+            emulator.stop()
+    except (ValueError, RuntimeError) as error:
+        logger.error("%s", error)  # noqa: TRY400 - the user's mistake, not a bug to trace
+        return 1
+    return 0
+
+
+def _read_options(args: argparse.Namespace) -> Options:
+    return Options(
         host=args.host,
         port=args.port,
         region=args.region,
         account_concurrency=args.account_concurrency,
         idle_timeout_s=args.idle_timeout_s,
         python_path=tuple(args.python_path),
+        faults=load_faults(args.faults) if args.faults else Faults(),
+        seed=args.seed,
         virtual_clock=args.virtual_clock,
         stop_on_disconnect=args.stop_on_disconnect,
         certificate=args.certificate,
         private_key=args.private_key,
     )
-    emulator = Emulator(options)
-    with _Signals(args.exit_with_stdin) as signals:
-        try:
-            emulator.start()
-        except RuntimeError as error:
-            logger.error("%s (host %s, port %d)", error, options.host, options.port)  # noqa: TRY400 - expected
-            return 1
-        line = json.dumps({"endpoint": emulator.endpoint, "region": options.region})
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
-        signals.wait()
-        emulator.stop()
-    return 0
 
 
 class _Signals:

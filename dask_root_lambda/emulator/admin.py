@@ -1,6 +1,7 @@
 """What can be told to a running emulator, beside the AWS API: under ``/_emulator/``, where no bucket can be.
 
-``GET state`` tells what runs; ``POST advance {"seconds": 60}`` lets time pass on a virtual clock.
+``GET state`` tells what runs; ``POST advance {"seconds": 60}`` lets time pass on a virtual clock;
+``PUT faults {"lambda": [...], "s3": [...]}`` replaces the table of faults.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.endpoint import Exchange, Response
+from dask_root_lambda.emulator.faults import FaultTable, read_faults
 from dask_root_lambda.emulator.lambda_service import LambdaService
 
 PREFIX = "/_emulator/"
@@ -25,14 +27,18 @@ class Admin:
         What runs.
     clock
         What passes.
+    faults
+        What goes wrong.
     """
 
-    def __init__(self, functions: LambdaService, clock: Clock) -> None:
+    def __init__(self, functions: LambdaService, clock: Clock, faults: FaultTable) -> None:
+        self._faults = faults
         self._functions = functions
         self._clock = clock
         self._calls: dict[tuple[str, str], Callable[[Any], Any]] = {
             ("GET", "state"): lambda _: self.state(),
             ("POST", "advance"): self._advance,
+            ("PUT", "faults"): self._set_faults,
         }
 
     def handle(self, exchange: Exchange) -> None:
@@ -55,6 +61,10 @@ class Admin:
             "running": self._functions.concurrency.total,
             "time_s": self._clock.now_s(),
         }
+
+    def _set_faults(self, document: dict[str, Any]) -> dict[str, Any]:
+        self._faults.replace(read_faults(document))
+        return self.state()
 
     def _advance(self, document: dict[str, Any]) -> dict[str, Any]:
         self._clock.advance(float(document["seconds"]))

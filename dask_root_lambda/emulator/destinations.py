@@ -19,8 +19,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dask_root_lambda.emulator.environment import Platform
 from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.host import Platform
 from dask_root_lambda.emulator.runtime_api import Event
 
 logger = logging.getLogger(__name__)

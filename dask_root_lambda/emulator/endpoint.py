@@ -104,6 +104,11 @@ class Exchange:
         if connection is not None:
             connection.drop(partial)
 
+    def truncate(self, response: Response) -> None:
+        """Send an answer up to the middle of its body, and drop the connection."""
+        whole = _encode(response, False, True)
+        self.abort(whole[: len(whole) - len(response.body) // 2])
+
     def disconnected(self) -> None:
         """Tell whoever works on the request that nobody waits any more."""
         self._connection = None

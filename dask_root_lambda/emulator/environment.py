@@ -7,16 +7,15 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from dask_root_lambda.emulator import memory
-from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.endpoint import Exchange, Response
+from dask_root_lambda.emulator.faults import LambdaFault
 from dask_root_lambda.emulator.functions import FunctionVersion
-from dask_root_lambda.emulator.log_lines import JsonLines, Lines, TextLines, Usage, iso_time
-from dask_root_lambda.emulator.logs import LogPipe, LogStore
-from dask_root_lambda.emulator.options import Options
+from dask_root_lambda.emulator.host import MIB, Outcome, Platform, lines_of
+from dask_root_lambda.emulator.log_lines import Usage, iso_time
+from dask_root_lambda.emulator.logs import LogPipe
 from dask_root_lambda.emulator.outcomes import (
     Answered,
     Ending,
@@ -26,51 +25,16 @@ from dask_root_lambda.emulator.outcomes import (
     Ready,
     TimedOut,
     TooLarge,
-    Verdict,
     judge,
 )
-from dask_root_lambda.emulator.processes import Exit, Processes, ProcessSpec
+from dask_root_lambda.emulator.processes import Exit, ProcessSpec
 from dask_root_lambda.emulator.runtime_api import Event, RuntimeApi, refusal
-from dask_root_lambda.emulator.variables import Credentials, Surroundings, environment_variables
+from dask_root_lambda.emulator.variables import Surroundings, environment_variables
 
 logger = logging.getLogger(__name__)
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html says 6 MB; this is what AWS counts.
 PAYLOAD_LIMIT_BYTES = 6_291_556
-
-MIB = 1 << 20
-
-
-@dataclass
-class Platform:
-    """What environments share."""
-
-    options: Options
-    """Of the emulator."""
-    processes: Processes
-    """Where their processes come from."""
-    memory: memory.MemoryWatch
-    """Who ends those that use too much."""
-    logs: LogStore
-    """Where they log."""
-    credentials: Callable[[str], Credentials]
-    """From a role's ARN."""
-    clock: Clock
-    """For waiting between events, and for the time in the log."""
-    endpoint: str = ""
-    """URL of the emulator."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of an invocation."""
-
-    verdict: Verdict
-    """What the client is told."""
-    usage: Usage
-    """What it took."""
-    log_tail: bytes
-    """The last 4 KB of its log."""
 
 
 class Environment:
@@ -109,6 +73,7 @@ class Environment:
         self._exit_status = 0
         self._killed = False
         self._busy = False
+        self._fault: LambdaFault | None = None
         self._peak_bytes = 0
         self._over_limit = False
         self._init_ms: float | None = None
@@ -119,8 +84,15 @@ class Environment:
         self._awaited: asyncio.Future[Ending] | None = None
         self._pipe = LogPipe(self._stream)
 
-    async def run(self, event: Event) -> Outcome | None:
+    async def run(self, event: Event, fault: LambdaFault | None = None) -> Outcome | None:
         """Run one event, starting the process first if there is none yet.
+
+        Parameters
+        ----------
+        event
+            What to run.
+        fault
+            What happens to it.
 
         Returns
         -------
@@ -128,6 +100,7 @@ class Environment:
             None if its process was gone before it could take the event: use another environment.
         """
         self._busy = True
+        self._fault = fault
         try:
             return await self._run(event)
         finally:
@@ -234,10 +207,26 @@ class Environment:
         self._watch_memory()
         if exchange is not None:
             exchange.respond(event.response(int((self._platform.clock.now_s() + left_s) * 1000)))
+        self._suffer()
         ending = Exited(self._exit_status) if self._gone.is_set() else await self._wait(left_s)
         self._platform.memory.forget(self._pid)
         self._event = None
         return self._conclude(event, ending, begun_s)
+
+    def _suffer(self) -> None:
+        """Let happen what was ordered for this event."""
+        loop = asyncio.get_running_loop()
+        if self._fault is None:
+            return
+        if self._fault.kind == "kill":
+            loop.call_later(self._fault.delay_s, self._platform.processes.kill, self._process_name)
+        elif self._fault.kind == "timeout":
+            request_id = self._event.request_id if self._event else ""
+            loop.call_later(self._fault.delay_s, self._time_out, request_id)
+
+    def _time_out(self, request_id: str) -> None:
+        if self._event is not None and self._event.request_id == request_id:
+            self._settle(TimedOut())
 
     def _conclude(self, event: Event, ending: Ending, begun_s: float) -> Outcome:
         duration_ms = (_now_s() - begun_s) * 1000
@@ -295,6 +284,8 @@ class Environment:
             self.version, image, self._platform.options, self._surroundings(home)
         )
         argv = (image.python, "-m", "awslambdaric", variables["_HANDLER"])
+        if self._fault is not None and self._fault.kind == "slow-start":
+            await asyncio.sleep(self._fault.delay_s)
         self._launch(ProcessSpec(self._process_name, argv, variables))
 
     def _launch(self, spec: ProcessSpec) -> None:
@@ -374,9 +365,3 @@ class Environment:
 
 def _now_s() -> float:
     return time.monotonic()
-
-
-def lines_of(version: FunctionVersion, clock: Clock) -> Lines:
-    """Choose the format of a version's log."""
-    wants_json = version.document["LoggingConfig"]["LogFormat"] == "JSON"
-    return JsonLines(clock.now_s) if wants_json else TextLines()

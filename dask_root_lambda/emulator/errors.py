@@ -14,6 +14,8 @@
     ├── SnapStartError              400
     ├── SnapStartTimeoutError       408
     ├── SnapStartNotReadyError      409
+    ├── ServiceError                500
+    ├── ServiceUnavailableError     503
     └── NotEmulatedError            501   ours: the operation exists on AWS and not here
 
 Source: https://docs.aws.amazon.com/lambda/latest/api/CommonErrors.html and the pages of the operations.
@@ -164,6 +166,20 @@ class SnapStartNotReadyError(ApiError):
 
     status = 409
     code = "SnapStartNotReadyException"
+
+
+class ServiceError(ApiError):
+    """Lambda itself has a problem."""
+
+    fault = "Service"
+
+
+class ServiceUnavailableError(ApiError):
+    """Lambda itself has a problem that passes."""
+
+    status = 503
+    code = "ServiceUnavailableException"
+    fault = "Service"
 
 
 class NotEmulatedError(ApiError):

@@ -17,9 +17,10 @@ from typing import Any
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.concurrency import Concurrency
 from dask_root_lambda.emulator.destinations import Destinations
-from dask_root_lambda.emulator.environment import Outcome
 from dask_root_lambda.emulator.errors import ApiError, ResourceNotFoundError
+from dask_root_lambda.emulator.faults import FaultTable
 from dask_root_lambda.emulator.functions import LATEST, FunctionVersion
+from dask_root_lambda.emulator.host import Outcome
 from dask_root_lambda.emulator.registry import Reference, Registry
 from dask_root_lambda.emulator.runner import Runner
 from dask_root_lambda.emulator.runtime_api import Event
@@ -68,6 +69,8 @@ class EventQueue:
         Where results are reported.
     clock
         For waiting and for ages.
+    faults
+        What happens to events.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class EventQueue:
         concurrency: Concurrency,
         destinations: Destinations,
         clock: Clock,
+        faults: FaultTable,
     ) -> None:
+        self._faults = faults
         self._registry = registry
         self._runner = runner
         self._concurrency = concurrency
@@ -113,7 +118,8 @@ class EventQueue:
     async def _attempt(self, queued: QueuedEvent) -> None:
         try:
             version = self._registry.resolve(queued.reference)
-            queued.last = await self._runner.run(version, queued.event)
+            fault = self._faults.of_invocation(version.name, queued.event.payload)
+            queued.last = await self._runner.run(version, queued.event, fault=fault)
         except ResourceNotFoundError:
             logger.warning("event %s is dropped: its function is gone", queued.event.request_id)
             return

@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from dask_root_lambda.emulator.clock import Timer
-from dask_root_lambda.emulator.environment import Environment, Outcome, Platform
+from dask_root_lambda.emulator.environment import Environment
+from dask_root_lambda.emulator.faults import LambdaFault
 from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.host import Outcome, Platform
 from dask_root_lambda.emulator.restored import RestoredEnvironment
 from dask_root_lambda.emulator.runtime_api import Event
 from dask_root_lambda.emulator.snapshots import Snapshots
@@ -35,7 +37,11 @@ class Fleet:
         self._sweeper: Timer | None = None
 
     async def run(
-        self, version: FunctionVersion, event: Event, on_environment: Callable[[Environment], None]
+        self,
+        version: FunctionVersion,
+        event: Event,
+        on_environment: Callable[[Environment], None],
+        fault: LambdaFault | None = None,
     ) -> Outcome:
         """Run an event in an environment of a version.
 
@@ -47,12 +53,14 @@ class Fleet:
             What to run it on.
         on_environment
             Told which environment got the event.
+        fault
+            What happens to it there.
         """
         while True:
             environment = self._take(version)
             on_environment(environment)
             try:
-                outcome = await environment.run(event)
+                outcome = await environment.run(event, fault)
             finally:
                 self._give_back(environment)
             if outcome is not None:

@@ -14,11 +14,11 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
 from dask_root_lambda.emulator.endpoint import Exchange, Request, Response
-from dask_root_lambda.emulator.environment import PAYLOAD_LIMIT_BYTES, Environment, Outcome
+from dask_root_lambda.emulator.environment import PAYLOAD_LIMIT_BYTES, Environment
 from dask_root_lambda.emulator.errors import (
     ApiError,
     InvalidContentError,
@@ -26,7 +26,9 @@ from dask_root_lambda.emulator.errors import (
     RequestTooLargeError,
 )
 from dask_root_lambda.emulator.event_queue import EventQueue
+from dask_root_lambda.emulator.faults import FaultTable, LambdaFault
 from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.host import Outcome
 from dask_root_lambda.emulator.registry import Reference, Registry, parse_name
 from dask_root_lambda.emulator.runner import Runner
 from dask_root_lambda.emulator.runtime_api import Event
@@ -66,13 +68,21 @@ class Invoker:
         Runs them.
     events
         Runs those that nobody waits for.
+    faults
+        What happens to invocations.
     stop_on_disconnect
         Whether to end what runs for a client that went away.
     """
 
     def __init__(
-        self, registry: Registry, runner: Runner, events: EventQueue, stop_on_disconnect: bool
+        self,
+        registry: Registry,
+        runner: Runner,
+        events: EventQueue,
+        faults: FaultTable,
+        stop_on_disconnect: bool,
     ) -> None:
+        self._faults = faults
         self._registry = registry
         self._runner = runner
         self._events = events
@@ -104,10 +114,14 @@ class Invoker:
             task.cancel()
 
     async def _run(self, exchange: Exchange, invocation: Invocation) -> None:
-        request_id = invocation.event.request_id
+        version, event, request_id = invocation.version, invocation.event, invocation.event.request_id
+        fault = self._faults.of_invocation(version.name, event.payload)
+        if fault is not None and fault.kind == "reset":
+            exchange.abort()
+            return
         try:
-            outcome = await self._runner.run(invocation.version, invocation.event, self._guard(exchange))
-            exchange.respond(_answer(invocation, outcome))
+            outcome = await self._runner.run(version, event, self._guard(exchange), fault)
+            _deliver(exchange, _answer(invocation, outcome), fault)
         except ApiError as error:
             exchange.respond(error.response(request_id))
         except Exception:
@@ -170,6 +184,27 @@ def _client_context(encoded: str) -> str:
 
 def _new_trace_id() -> str:
     return f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)};Parent={secrets.token_hex(8)};Sampled=0"
+
+
+def _deliver(exchange: Exchange, response: Response, fault: LambdaFault | None) -> None:
+    """Send an answer, or what is left of it."""
+    kind = "" if fault is None else fault.kind
+    if kind == "lost-answer":
+        exchange.abort()
+    elif kind == "truncate":
+        exchange.truncate(response)
+    elif kind == "corrupt":
+        exchange.respond(replace(response, body=_corrupt(response.body)))
+    else:
+        exchange.respond(response)
+
+
+def _corrupt(body: bytes) -> bytes:
+    """Change the byte in the middle, so that a letter stays a letter and only a checksum tells."""
+    damaged = bytearray(body)
+    if damaged:
+        damaged[len(damaged) // 2] ^= 1
+    return bytes(damaged)
 
 
 def _answer(invocation: Invocation, outcome: Outcome) -> Response:

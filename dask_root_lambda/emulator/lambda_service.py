@@ -12,11 +12,12 @@ from dask_root_lambda.emulator.concurrency import Concurrency
 from dask_root_lambda.emulator.control import FunctionControl
 from dask_root_lambda.emulator.destinations import Destinations
 from dask_root_lambda.emulator.endpoint import Exchange, Response
-from dask_root_lambda.emulator.environment import Platform
 from dask_root_lambda.emulator.errors import ApiError, NotEmulatedError
 from dask_root_lambda.emulator.event_queue import EventQueue
+from dask_root_lambda.emulator.faults import FaultTable
 from dask_root_lambda.emulator.fleet import Fleet
 from dask_root_lambda.emulator.functions import FunctionVersion, settle
+from dask_root_lambda.emulator.host import Platform
 from dask_root_lambda.emulator.invoke import Invoker
 from dask_root_lambda.emulator.operations import Operation
 from dask_root_lambda.emulator.outcomes import Ending
@@ -43,9 +44,11 @@ class LambdaService:
         What environments share.
     packages
         The functions' code.
+    faults
+        What happens to invocations.
     """
 
-    def __init__(self, platform: Platform, packages: PackageStore) -> None:
+    def __init__(self, platform: Platform, packages: PackageStore, faults: FaultTable) -> None:
         options = platform.options
         registry = Registry(options.region, options.account_id, random.Random(options.seed))  # noqa: S311 - no secret
         self._registry = registry
@@ -56,8 +59,10 @@ class LambdaService:
         """The limits."""
         runner = Runner(self.fleet, self.concurrency, platform.clock)
         self._destinations = Destinations(platform, self._submit)
-        self._events = EventQueue(registry, runner, self.concurrency, self._destinations, platform.clock)
-        self._invoker = Invoker(registry, runner, self._events, options.stop_on_disconnect)
+        self._events = EventQueue(
+            registry, runner, self.concurrency, self._destinations, platform.clock, faults
+        )
+        self._invoker = Invoker(registry, runner, self._events, faults, options.stop_on_disconnect)
         platform.clock.is_quiet = self._is_quiet
         versions = VersionControl(registry, self._take_snapshot)
         control = FunctionControl(registry, self.fleet, self.concurrency, packages, versions)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from dask_root_lambda.emulator.faults import Faults
+
 DEFAULT_HANDLER = "lambda_runtime.handler.handler"
 
 # The environments run with the user's programs, but without anything else that is the user's.
@@ -57,6 +59,8 @@ class Options:
     private_key: Path | None = None
     """PEM file, if the key is not in ``certificate``."""
 
+    faults: Faults = field(default_factory=Faults)
+    """What goes wrong."""
     virtual_clock: bool = False
     """Skip the waiting between events: a retry follows at once, and ``Emulator.advance`` ends idle times."""
     seed: int | None = None

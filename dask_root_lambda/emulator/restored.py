@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dask_root_lambda.emulator.environment import Environment, Outcome, Platform
+from dask_root_lambda.emulator.environment import Environment
 from dask_root_lambda.emulator.errors import SnapStartError, SnapStartTimeoutError
 from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.host import Outcome, Platform
 from dask_root_lambda.emulator.outcomes import Ending, Ready, TimedOut, judge
 from dask_root_lambda.emulator.processes import ProcessSpec
 from dask_root_lambda.emulator.runtime_api import Event

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.concurrency import Concurrency
-from dask_root_lambda.emulator.environment import Environment, Outcome
-from dask_root_lambda.emulator.errors import ResourceConflictError, SnapStartNotReadyError
+from dask_root_lambda.emulator.environment import Environment
+from dask_root_lambda.emulator.errors import (
+    ResourceConflictError,
+    ServiceError,
+    ServiceUnavailableError,
+    SnapStartNotReadyError,
+    TooManyRequestsError,
+)
+from dask_root_lambda.emulator.faults import LambdaFault
 from dask_root_lambda.emulator.fleet import Fleet
 from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.host import Outcome
 from dask_root_lambda.emulator.runtime_api import Event
 
 
@@ -36,17 +45,9 @@ class Runner:
         version: FunctionVersion,
         event: Event,
         on_environment: Callable[[Environment], None] = lambda _: None,
+        fault: LambdaFault | None = None,
     ) -> Outcome:
-        """Run an event.
-
-        Parameters
-        ----------
-        version
-            What to run.
-        event
-            What to run it on.
-        on_environment
-            Told which environment got the event.
+        """Run an event, in an environment that ``on_environment`` is told of.
 
         Raises
         ------
@@ -57,14 +58,30 @@ class Runner:
         ResourceConflictError
             If it never will: its initialisation failed.
         """
+        if fault is not None:
+            await self._suffer(fault)
         if version.state != "Active":
             _refuse(version)
         self._concurrency.enter(version.name)
         try:
-            return await self._fleet.run(version, event, on_environment)
+            outcome = await self._fleet.run(version, event, on_environment, fault)
+            if fault is not None and fault.kind == "duplicate":
+                await self._fleet.run(version, event, on_environment)
+            return outcome
         finally:
             self._concurrency.leave(version.name)
             self._clock.work_ended()
+
+    async def _suffer(self, fault: LambdaFault) -> None:
+        """Let happen what comes before an event runs."""
+        if fault.kind == "throttle":
+            raise TooManyRequestsError("ConcurrentInvocationLimitExceeded")
+        if fault.kind == "error-500":
+            raise ServiceError("An error occurred and the request cannot be processed.")
+        if fault.kind == "error-503":
+            raise ServiceUnavailableError("Service is temporarily unavailable.")
+        if fault.kind == "delay":
+            await asyncio.sleep(fault.delay_s)
 
 
 def _refuse(version: FunctionVersion) -> None:

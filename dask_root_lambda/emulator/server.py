@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import ssl
 import threading
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from dask_root_lambda.emulator.admin import Admin
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.credentials import invent_credentials
 from dask_root_lambda.emulator.endpoint import Exchange, HttpServer
-from dask_root_lambda.emulator.environment import Platform
+from dask_root_lambda.emulator.faults import Faults, FaultTable
+from dask_root_lambda.emulator.host import Platform
 from dask_root_lambda.emulator.lambda_service import LambdaService
 from dask_root_lambda.emulator.logs import LogStore
 from dask_root_lambda.emulator.memory import MemoryWatch
@@ -91,7 +93,8 @@ class Emulator:
             failure, self._failure = self._failure, None
             self._thread.join()
             self._thread = None
-            raise RuntimeError(f"the emulator cannot start: {failure}") from failure
+            where = f"{self.options.host}, port {self.options.port}"
+            raise RuntimeError(f"the emulator cannot start on {where}: {failure}") from failure
 
     def stop(self) -> None:
         """End everything that runs; does nothing if it was stopped before."""
@@ -125,6 +128,10 @@ class Emulator:
             If the emulator does not run, or was started without ``virtual_clock=True``.
         """
         self._call(lambda parts: parts.clock.advance(seconds))
+
+    def set_faults(self, faults: Faults) -> None:
+        """Replace the table of faults, and count invocations and requests from 1 again."""
+        self._call(lambda parts: parts.faults.replace(faults))
 
     def state(self) -> dict[str, Any]:
         """Tell what runs: ``environments``, ``running`` (invocations) and ``time_s`` (its clock)."""
@@ -162,10 +169,11 @@ class _Parts:
         self.clock = Clock(options.virtual_clock)
         logs = LogStore(self.clock.now_s)
         self.platform = Platform(options, Processes(), MemoryWatch(), logs, invent_credentials, self.clock)
-        self.others = OtherServices(options.region, logs)
+        self.faults = FaultTable(options.faults, random.Random(options.seed))  # noqa: S311 - no secret
+        self.others = OtherServices(options.region, logs, self.faults)
         packages = PackageStore(self.platform.processes.root / "code", self.others.fetch_object)
-        self.functions = LambdaService(self.platform, packages)
-        self.admin = Admin(self.functions, self.clock)
+        self.functions = LambdaService(self.platform, packages, self.faults)
+        self.admin = Admin(self.functions, self.clock, self.faults)
         self.server = HttpServer(self._dispatch)
 
     def close(self) -> None:

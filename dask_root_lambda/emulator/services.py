@@ -14,11 +14,12 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, unquote
 
 from dask_root_lambda.emulator.cloudwatch import CloudWatch, take_pending
 from dask_root_lambda.emulator.endpoint import Exchange, Request, Response
 from dask_root_lambda.emulator.errors import InvalidParameterError
+from dask_root_lambda.emulator.faults import FaultTable, S3Fault
 from dask_root_lambda.emulator.logs import LogStore
 from dask_root_lambda.emulator.routes import credential_scope
 
@@ -33,6 +34,13 @@ _HOSTS = {"iam": "iam.amazonaws.com", "s3": "s3.{region}.amazonaws.com"}
 # Calls that come unsigned name themselves in their body.
 _UNSIGNED_ACTIONS = {"AssumeRoleWithSAML": "sts", "AssumeRoleWithWebIdentity": "sts"}
 
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_S3_ERRORS = {
+    "slow-down": (503, "SlowDown", "Please reduce your request rate."),
+    "error-500": (500, "InternalError", "We encountered an internal error. Please try again."),
+    "missing": (404, "NoSuchKey", "The specified key does not exist."),
+}
+
 _BUCKET_HOST = re.compile(r"([a-z0-9.-]+)\.(?:s3\.)?(?:localhost|127\.0\.0\.1)(?::\d+)?")
 
 
@@ -45,9 +53,12 @@ class OtherServices:
         For requests that name none.
     logs
         What functions have logged.
+    faults
+        What happens to requests for objects.
     """
 
-    def __init__(self, region: str, logs: LogStore) -> None:
+    def __init__(self, region: str, logs: LogStore, faults: FaultTable) -> None:
+        self._faults = faults
         self._region = region
         self._logs = logs
         self._cloudwatch = CloudWatch(region, self.answer, _trim_logs)
@@ -82,6 +93,12 @@ class OtherServices:
 
     async def _answer(self, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
+        fault = self._find_fault(exchange.request)
+        if fault is not None and fault.kind in _S3_ERRORS:
+            exchange.respond(_s3_error(fault.kind, exchange.request))
+            return
+        if fault is not None and fault.kind == "slow":
+            await asyncio.sleep(fault.delay_s)
         try:
             response = await loop.run_in_executor(self._threads, self._work(exchange.request))
         except Exception:
@@ -90,7 +107,17 @@ class OtherServices:
             response = Response(
                 500, (("Content-Type", "text/plain"),), b"moto failed; see the emulator's log"
             )
-        exchange.respond(response)
+        if fault is not None and fault.kind == "truncate":
+            exchange.truncate(response)
+        else:
+            exchange.respond(response)
+
+    def _find_fault(self, request: Request) -> S3Fault | None:
+        if (credential_scope(request)[1] or "s3") != "s3":
+            return None
+        _, _, path = self._address(request)[1].partition("/")
+        bucket, _, key = path.partition("?")[0].partition("/")
+        return self._faults.of_request(request.method, bucket, unquote(key))
 
     def _work(self, request: Request) -> Callable[[], Response]:
         """Decide, on the event loop's thread, what a thread has to do for a request."""
@@ -123,6 +150,15 @@ class OtherServices:
         host = _HOSTS.get(service, "{service}.{region}.amazonaws.com").format(service=service, region=region)
         bucket = _BUCKET_HOST.fullmatch(request.headers.get("host", "")) if service == "s3" else None
         return host, f"/{bucket[1]}{request.target}" if bucket else request.target
+
+
+def _s3_error(kind: str, request: Request) -> Response:
+    status, code, message = _S3_ERRORS[kind]
+    body = (
+        f"<Error><Code>{code}</Code><Message>{message}</Message><Resource>{request.path}</Resource></Error>"
+    )
+    xml = b'<?xml version="1.0" encoding="UTF-8"?>\n' + body.encode()
+    return Response(status, (("Content-Type", "application/xml"),), xml)
 
 
 def reset() -> None:

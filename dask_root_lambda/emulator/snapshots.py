@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from dask_root_lambda.emulator import template
 from dask_root_lambda.emulator.endpoint import Exchange, Response
-from dask_root_lambda.emulator.environment import MIB, Platform, lines_of
 from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.host import MIB, Platform, lines_of
 from dask_root_lambda.emulator.logs import LogPipe
 from dask_root_lambda.emulator.outcomes import Ending, Exited, Failed, OutOfMemory, Ready, TimedOut, judge
 from dask_root_lambda.emulator.processes import Exit, ProcessSpec
