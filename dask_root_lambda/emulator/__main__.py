@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end environments that had no work for so long (default: %(default)s)")  # fmt: skip
     add("--python-path", action="append", default=[], metavar="DIR", help="directory of handlers; repeatable")
     add("--virtual-clock", action="store_true", help="skip the waiting between retries, and when told to")
+    add("--iam", action="store_true", help="check signatures and IAM policies; prints the root user's key")
     add("--faults", type=Path, metavar="FILE", help="YAML or JSON: what goes wrong, and when")
     add("--seed", type=int, metavar="N", help="of what is left to chance: faults, weighted aliases")
     add("--stop-on-disconnect", action="store_true", help="end what runs for a client that goes away")
@@ -55,8 +56,7 @@ def serve(args: argparse.Namespace) -> int:
         emulator = Emulator(options)
         with _Signals(args.exit_with_stdin) as signals:
             emulator.start()
-            line = json.dumps({"endpoint": emulator.endpoint, "region": options.region})
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(json.dumps(_describe(emulator)) + "\n")
             sys.stdout.flush()
             signals.wait()
             emulator.stop()
@@ -64,6 +64,14 @@ def serve(args: argparse.Namespace) -> int:
         logger.error("%s", error)  # noqa: TRY400 - the user's mistake, not a bug to trace
         return 1
     return 0
+
+
+def _describe(emulator: Emulator) -> dict[str, str]:
+    ready = {"endpoint": emulator.endpoint, "region": emulator.options.region}
+    if emulator.options.iam:
+        # The key of an account that lives as long as this process, and on this machine only.
+        ready.update(access_key_id=emulator.access_key_id, secret_access_key=emulator.secret_access_key)
+    return ready
 
 
 def _read_options(args: argparse.Namespace) -> Options:
@@ -74,6 +82,7 @@ def _read_options(args: argparse.Namespace) -> Options:
         account_concurrency=args.account_concurrency,
         idle_timeout_s=args.idle_timeout_s,
         python_path=tuple(args.python_path),
+        iam=args.iam,
         faults=load_faults(args.faults) if args.faults else Faults(),
         seed=args.seed,
         virtual_clock=args.virtual_clock,

@@ -81,7 +81,7 @@ class Destinations:
             logger.warning("destination %s refused a record: %s", arn, error)
 
     def _client(self, service: str, version: FunctionVersion) -> Any:
-        credentials = self._platform.credentials(version.role)
+        credentials = self._platform.sessions.of(version)
         certificate = self._platform.options.certificate
         session = boto3.Session(
             credentials.access_key_id,

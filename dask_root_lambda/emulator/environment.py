@@ -298,7 +298,7 @@ class Environment:
             log_stream=self._stream.name,
             home=home,
             initialization_type=self.initialization_type,
-            credentials=self._platform.credentials(self.version.role),
+            credentials=self._platform.sessions.of(self.version),
         )
 
     async def _stop(self) -> None:

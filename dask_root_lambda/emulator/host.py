@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from dask_root_lambda.emulator.clock import Clock
+from dask_root_lambda.emulator.credentials import RoleSessions
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.log_lines import JsonLines, Lines, TextLines, Usage
 from dask_root_lambda.emulator.logs import LogStore
@@ -13,7 +13,6 @@ from dask_root_lambda.emulator.memory import MemoryWatch
 from dask_root_lambda.emulator.options import Options
 from dask_root_lambda.emulator.outcomes import Verdict
 from dask_root_lambda.emulator.processes import Processes
-from dask_root_lambda.emulator.variables import Credentials
 
 MIB = 1 << 20
 
@@ -30,8 +29,8 @@ class Platform:
     """Who ends those that use too much."""
     logs: LogStore
     """Where they log."""
-    credentials: Callable[[str], Credentials]
-    """From a role's ARN."""
+    sessions: RoleSessions
+    """Credentials of the functions' roles."""
     clock: Clock
     """For waiting between events, and for the time in the log."""
     endpoint: str = ""

@@ -6,6 +6,8 @@ import json
 import logging
 import random
 import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 from dask_root_lambda.emulator.concurrency import Concurrency
@@ -22,7 +24,7 @@ from dask_root_lambda.emulator.invoke import Invoker
 from dask_root_lambda.emulator.operations import Operation
 from dask_root_lambda.emulator.outcomes import Ending
 from dask_root_lambda.emulator.packages import PackageStore
-from dask_root_lambda.emulator.registry import Registry
+from dask_root_lambda.emulator.registry import Registry, parse_name
 from dask_root_lambda.emulator.routes import read_call
 from dask_root_lambda.emulator.runner import Runner
 from dask_root_lambda.emulator.settings import SettingsControl
@@ -92,6 +94,12 @@ class LambdaService:
                 "%s %s failed inside the emulator", exchange.request.method, exchange.request.target
             )
             exchange.respond(ApiError("the emulator failed; see its log").response(str(uuid.uuid4())))
+
+    def statements(self, arn: str) -> Iterable[Mapping[str, Any]]:
+        """Find the statements of a function's own policy."""
+        reference = parse_name(arn)
+        function = self._registry.functions.get(reference.name)
+        return () if function is None else function.policies.get(reference.qualifier or "", {}).values()
 
     def close(self) -> None:
         """End what runs."""

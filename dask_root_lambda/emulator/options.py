@@ -59,6 +59,8 @@ class Options:
     private_key: Path | None = None
     """PEM file, if the key is not in ``certificate``."""
 
+    iam: bool = False
+    """Check signatures, and apply the policies of moto's IAM; else everybody may do everything."""
     faults: Faults = field(default_factory=Faults)
     """What goes wrong."""
     virtual_clock: bool = False

@@ -12,10 +12,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
+from dask_root_lambda.emulator.access import Gate
 from dask_root_lambda.emulator.admin import PREFIX as ADMIN_PREFIX
 from dask_root_lambda.emulator.admin import Admin
 from dask_root_lambda.emulator.clock import Clock
-from dask_root_lambda.emulator.credentials import invent_credentials
+from dask_root_lambda.emulator.credentials import RoleSessions
 from dask_root_lambda.emulator.endpoint import Exchange, HttpServer
 from dask_root_lambda.emulator.faults import Faults, FaultTable
 from dask_root_lambda.emulator.host import Platform
@@ -58,6 +59,10 @@ class Emulator:
         """Its settings."""
         self.endpoint = ""
         """URL of every AWS service, once started."""
+        self.access_key_id = "emulator"
+        """Of credentials that may do everything; any will do unless ``iam`` is set."""
+        self.secret_access_key = self.access_key_id
+        """Belongs to ``access_key_id``."""
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -153,6 +158,9 @@ class Emulator:
         parts = _Parts(self.options)
         try:
             await parts.server.listen(self.options.host, self.options.port, tls)
+            if self.options.iam:
+                self.access_key_id = parts.gate.root.access_key_id
+                self.secret_access_key = parts.gate.root.secret_access_key
             self.endpoint = parts.platform.endpoint = _url(self.options, parts.server.port, tls is not None)
             self._parts = parts
             self._started.set()
@@ -168,12 +176,14 @@ class _Parts:
     def __init__(self, options: Options) -> None:
         self.clock = Clock(options.virtual_clock)
         logs = LogStore(self.clock.now_s)
-        self.platform = Platform(options, Processes(), MemoryWatch(), logs, invent_credentials, self.clock)
+        sessions = RoleSessions()
+        self.platform = Platform(options, Processes(), MemoryWatch(), logs, sessions, self.clock)
         self.faults = FaultTable(options.faults, random.Random(options.seed))  # noqa: S311 - no secret
-        self.others = OtherServices(options.region, logs, self.faults)
+        self.others = OtherServices(options.region, logs, self.faults, sessions)
         packages = PackageStore(self.platform.processes.root / "code", self.others.fetch_object)
         self.functions = LambdaService(self.platform, packages, self.faults)
         self.admin = Admin(self.functions, self.clock, self.faults)
+        self.gate = Gate(options.region, options.account_id, sessions, self.functions.statements)
         self.server = HttpServer(self._dispatch)
 
     def close(self) -> None:
@@ -189,6 +199,10 @@ class _Parts:
         """Send a request to the service that it is for."""
         if exchange.request.path.startswith(ADMIN_PREFIX):
             self.admin.handle(exchange)
+            return
+        refused = self.gate.check(exchange.request) if self.platform.options.iam else None
+        if refused is not None:
+            exchange.respond(refused)
         elif is_lambda(exchange.request):
             self.functions.handle(exchange)
         else:

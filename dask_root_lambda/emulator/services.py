@@ -17,11 +17,13 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
 from dask_root_lambda.emulator.cloudwatch import CloudWatch, take_pending
+from dask_root_lambda.emulator.credentials import RoleSession, RoleSessions
 from dask_root_lambda.emulator.endpoint import Exchange, Request, Response
 from dask_root_lambda.emulator.errors import InvalidParameterError
 from dask_root_lambda.emulator.faults import FaultTable, S3Fault
 from dask_root_lambda.emulator.logs import LogStore
 from dask_root_lambda.emulator.routes import credential_scope
+from dask_root_lambda.emulator.signature import read_signature
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +57,13 @@ class OtherServices:
         What functions have logged.
     faults
         What happens to requests for objects.
+    sessions
+        Credentials of the functions' roles.
     """
 
-    def __init__(self, region: str, logs: LogStore, faults: FaultTable) -> None:
+    def __init__(self, region: str, logs: LogStore, faults: FaultTable, sessions: RoleSessions) -> None:
         self._faults = faults
+        self._sessions = sessions
         self._region = region
         self._logs = logs
         self._cloudwatch = CloudWatch(region, self.answer, _trim_logs)
@@ -121,7 +126,10 @@ class OtherServices:
 
     def _work(self, request: Request) -> Callable[[], Response]:
         """Decide, on the event loop's thread, what a thread has to do for a request."""
-        if credential_scope(request)[1] != "logs":
+        service = credential_scope(request)[1]
+        if service == "sts":
+            return lambda: self._answer_as_role(request)
+        if service != "logs":
             return lambda: self.answer(request)
         batches = take_pending(self._logs)
 
@@ -130,6 +138,14 @@ class OtherServices:
             return self.answer(request)
 
         return answer_with_logs
+
+    def _answer_as_role(self, request: Request) -> Response:
+        """Ask STS for a function, whose session moto does not know yet."""
+        signature = read_signature(request)
+        session = self._sessions.find(signature.access_key_id) if signature else None
+        if session is not None:
+            _introduce(session, self._region)
+        return self.answer(request)
 
     def answer(self, request: Request) -> Response:
         """Ask moto."""
@@ -167,6 +183,20 @@ def reset() -> None:
     from moto.core.base_backend import BackendDict
 
     BackendDict.reset()
+
+
+def _introduce(session: RoleSession, region: str) -> None:
+    """Tell moto's STS of a session that it has not made."""
+    from moto.core.models import DEFAULT_ACCOUNT_ID
+    from moto.sts.models import sts_backends
+
+    backend = sts_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    if backend.get_assumed_role_from_access_key(session.credentials.access_key_id) is not None:
+        return
+    role: Any = backend.assume_role(region, session.name, session.role, "", 43_200, "")
+    role.access_key_id = session.credentials.access_key_id
+    role.secret_access_key = session.credentials.secret_access_key
+    role.session_token = session.credentials.session_token
 
 
 def _trim_logs(group: str, stream: str, keep: int) -> None:

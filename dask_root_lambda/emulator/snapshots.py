@@ -167,7 +167,7 @@ class Snapshot:
             log_stream=self._stream.name,
             home=platform.processes.root / self._name,
             initialization_type="snap-start",
-            credentials=platform.credentials(self.version.role),
+            credentials=platform.sessions.of(self.version),
         )
         variables = environment_variables(self.version, image, platform.options, surroundings)
         argv = (image.python, template.__file__, variables["_HANDLER"])
