@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import logging
 import os
 import signal
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from dask_root_lambda import __version__
 from dask_root_lambda.protocol.errors import ConfigurationError, DaskRootLambdaError
@@ -169,26 +170,23 @@ def _demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def _emulator() -> Any:
-    try:
-        from dask_root_lambda.emulator import __main__ as emulator
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"the emulator needs {error.name}: pip install 'dask-root-lambda[emulator]'"
-        ) from error
-    return emulator
-
-
 def _emulate_arguments(parser: argparse.ArgumentParser) -> None:
-    _emulator().add_arguments(parser)
+    missing = [name for name in ("awslambdaric", "moto") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"the emulator needs {' and '.join(missing)}: pip install 'dask-root-lambda[emulator]'"
+        )
+    from dask_root_lambda.emulator.__main__ import add_arguments
+
+    add_arguments(parser)
 
 
 def _emulate(args: argparse.Namespace) -> int:
+    from dask_root_lambda.emulator.__main__ import serve
+
+    # It tells what goes wrong by logging, also while it serves.
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        return int(_emulator().serve(args))
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
+    return serve(args)
 
 
 COMMANDS: Mapping[str, Command] = {

@@ -78,12 +78,24 @@ def log_edges(edges: Sequence[float], ratio: float) -> Iterator[float]:
     yield edges[-1]
 
 
-def visible(spectrum: Any, low: float, high: float) -> bool:
-    """Tell whether a spectrum has a peak from ``low`` to ``high``, compared with what is on both sides."""
-    side = (high - low) / 2
-    inside = _count(spectrum, low, high)
-    beside = _count(spectrum, low - side, low) + _count(spectrum, high, high + side)
-    return bool(inside - beside > _SIGNIFICANCE * (inside + beside) ** 0.5)
+def peaks(spectrum: Any) -> Iterator[tuple[str, float, float]]:
+    """Find the resonances that can be seen: their label, and from where to where in GeV."""
+    for label, group in itertools.groupby(RESONANCES, lambda resonance: resonance.label):
+        low, high = _window(tuple(group))
+        if _stands_out(spectrum, low, high):
+            yield label, low, high
+
+
+def _stands_out(spectrum: Any, low: float, high: float) -> bool:
+    """Compare the pairs in a window with those expected from what is on both sides of it."""
+    first, last = (spectrum.GetXaxis().FindFixBin(edge) for edge in (low, high))
+    n_inside = last - first + 1
+    n_side = max(n_inside // 2, 1)
+    inside = spectrum.Integral(first, last)
+    beside = spectrum.Integral(first - n_side, first - 1) + spectrum.Integral(last + 1, last + n_side)
+    ratio = n_inside / (2 * n_side)
+    variance = inside + ratio**2 * beside
+    return bool(inside - ratio * beside > _SIGNIFICANCE * variance**0.5)
 
 
 def _canvas() -> Any:
@@ -135,10 +147,8 @@ def _label(spectrum: Any, histogram: Any) -> None:
     text.SetTextFont(_FONT)
     text.SetTextSize(0.038)
     text.SetTextAlign(21)
-    for name, group in itertools.groupby(RESONANCES, lambda resonance: resonance.label):
-        low, high = _window(tuple(group))
-        if visible(spectrum, low, high):
-            text.DrawLatex((low * high) ** 0.5, 1.3 * _highest(histogram, low, high), name)
+    for name, low, high in peaks(spectrum):
+        text.DrawLatex((low * high) ** 0.5, 1.3 * _highest(histogram, low, high), name)
 
 
 def _window(group: Sequence[Resonance]) -> tuple[float, float]:
@@ -152,9 +162,3 @@ def _highest(histogram: Any, low: float, high: float) -> float:
     axis = histogram.GetXaxis()
     bins = range(axis.FindFixBin(low), axis.FindFixBin(high) + 1)
     return max(float(histogram.GetBinContent(index)) for index in bins)
-
-
-def _count(spectrum: Any, low: float, high: float) -> float:
-    axis = spectrum.GetXaxis()
-    # Half-open, so that neighbouring windows share no bin.
-    return float(spectrum.Integral(axis.FindFixBin(low), axis.FindFixBin(high) - 1))
