@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--idle-timeout", type=float, default=defaults.idle_timeout_s, metavar="S", dest="idle_timeout_s",
         help="end environments that had no work for so long (default: %(default)s)")  # fmt: skip
     add("--python-path", action="append", default=[], metavar="DIR", help="directory of handlers; repeatable")
+    add("--private-tmp", action="store_true", help="give each environment a /tmp of its own")
     add("--virtual-clock", action="store_true", help="skip the waiting between retries, and when told to")
     add("--iam", action="store_true", help="check signatures and IAM policies; prints the root user's key")
     add("--faults", type=Path, metavar="FILE", help="YAML or JSON: what goes wrong, and when")
@@ -85,6 +86,7 @@ def _read_options(args: argparse.Namespace) -> Options:
         iam=args.iam,
         faults=load_faults(args.faults) if args.faults else Faults(),
         seed=args.seed,
+        private_tmp=args.private_tmp,
         virtual_clock=args.virtual_clock,
         stop_on_disconnect=args.stop_on_disconnect,
         certificate=args.certificate,

@@ -60,6 +60,7 @@ class Admin:
             "environments": self._functions.fleet.total,
             "running": self._functions.concurrency.total,
             "time_s": self._clock.now_s(),
+            "limited_tmp": self._functions.limited_tmp,
         }
 
     def _set_faults(self, document: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from dask_root_lambda.emulator import memory
 from dask_root_lambda.emulator.endpoint import Exchange, Response
@@ -29,7 +28,6 @@ from dask_root_lambda.emulator.outcomes import (
 )
 from dask_root_lambda.emulator.processes import Exit, ProcessSpec
 from dask_root_lambda.emulator.runtime_api import Event, RuntimeApi, refusal
-from dask_root_lambda.emulator.variables import Surroundings, environment_variables
 
 logger = logging.getLogger(__name__)
 
@@ -278,28 +276,15 @@ class Environment:
         self._starts += 1
         self._over_limit = False
         self._gone.clear()
-        home = self._platform.processes.root / self._process_name
-        image = self._platform.options.image(self.version.package.image_uri)
-        variables = environment_variables(
-            self.version, image, self._platform.options, self._surroundings(home)
+        spec = self._platform.specify(
+            self.version, self._process_name, self._address, self._stream.name, self.initialization_type
         )
-        argv = (image.python, "-m", "awslambdaric", variables["_HANDLER"])
         if self._fault is not None and self._fault.kind == "slow-start":
             await asyncio.sleep(self._fault.delay_s)
-        self._launch(ProcessSpec(self._process_name, argv, variables))
+        self._launch(spec)
 
     def _launch(self, spec: ProcessSpec) -> None:
         self._platform.processes.spawn(spec, (self._pipe.writer(),), self._started, self._exited)
-
-    def _surroundings(self, home: Path) -> Surroundings:
-        return Surroundings(
-            runtime_api=self._address,
-            endpoint=self._platform.endpoint,
-            log_stream=self._stream.name,
-            home=home,
-            initialization_type=self.initialization_type,
-            credentials=self._platform.sessions.of(self.version),
-        )
 
     async def _stop(self) -> None:
         """End the process, but not the environment."""

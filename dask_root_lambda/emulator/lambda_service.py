@@ -51,6 +51,7 @@ class LambdaService:
     """
 
     def __init__(self, platform: Platform, packages: PackageStore, faults: FaultTable) -> None:
+        self._platform = platform
         options = platform.options
         registry = Registry(options.region, options.account_id, random.Random(options.seed))  # noqa: S311 - no secret
         self._registry = registry
@@ -94,6 +95,11 @@ class LambdaService:
                 "%s %s failed inside the emulator", exchange.request.method, exchange.request.target
             )
             exchange.respond(ApiError("the emulator failed; see its log").response(str(uuid.uuid4())))
+
+    @property
+    def limited_tmp(self) -> bool:
+        """Whether the size of environments' temporary files is limited on this machine."""
+        return self._platform.processes.limited_tmp
 
     def statements(self, arn: str) -> Iterable[Mapping[str, Any]]:
         """Find the statements of a function's own policy."""

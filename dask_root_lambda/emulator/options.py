@@ -63,6 +63,10 @@ class Options:
     """Check signatures, and apply the policies of moto's IAM; else everybody may do everything."""
     faults: Faults = field(default_factory=Faults)
     """What goes wrong."""
+    private_tmp: bool = False
+    """Give each environment a /tmp of its own. Otherwise its temporary files are its own, and of limited size
+    where this is root's process, but what it reads and writes in /tmp is the machine's: an analysis of files
+    that lie there finds them."""
     virtual_clock: bool = False
     """Skip the waiting between events: a retry follows at once, and ``Emulator.advance`` ends idle times."""
     seed: int | None = None

@@ -37,6 +37,10 @@ class ProcessSpec:
     """Absolute path of the program first."""
     environment: dict[str, str]
     """All of it: nothing else is inherited."""
+    tmp_mb: int
+    """Size of its directory for temporary files, where that can be limited."""
+    keep: tuple[str, ...] | None = None
+    """If its /tmp is private: directories of the machine's /tmp that it sees all the same."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,23 @@ class Processes:
     """Processes that end with this one, however it ends.
 
     Must be used from the event loop's thread.
+
+    Parameters
+    ----------
+    private_tmp
+        Whether any of them will have a private /tmp.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, private_tmp: bool = False) -> None:
+        self.limited_tmp = False
+        """Whether directories for temporary files are limited in size, once the warden has told."""
         self.root = Path(tempfile.mkdtemp(prefix="lambda-emulator-"))
         """Directory for files of environments; the warden removes it."""
         self._watched: dict[str, _Watched] = {}
+        self._preparing: dict[str, Callable[[], None]] = {}
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._loop = asyncio.get_running_loop()
-        self._control, self._warden = _start_warden(self.root)
+        self._control, self._warden = _start_warden(self.root, private_tmp)
         self._loop.add_reader(self._control, self._receive)
 
     def spawn(
@@ -92,8 +104,25 @@ class Processes:
             Called with how it ended.
         """
         self._watched[spec.identity] = _Watched(on_start, on_exit)
-        message = {"op": "spawn", "id": spec.identity, "argv": spec.argv, "env": spec.environment}
+        message = {
+            "op": "spawn",
+            "id": spec.identity,
+            "argv": spec.argv,
+            "env": spec.environment,
+            "tmp_mb": spec.tmp_mb,
+            "keep": spec.keep,
+        }
         self._send(json.dumps(message).encode(), descriptors)
+
+    def prepare(self, spec: ProcessSpec, on_ready: Callable[[], None]) -> None:
+        """Make the directories of a process that another one will fork, and call back."""
+        self._preparing[spec.identity] = on_ready
+        message = {"op": "prepare", "id": spec.identity, "tmp_mb": spec.tmp_mb}
+        self._send(json.dumps(message).encode())
+
+    def discard(self, identity: str) -> None:
+        """Remove the directories of a process that was not forked."""
+        self._send(json.dumps({"op": "discard", "id": identity}).encode())
 
     def adopt(
         self, spec: ProcessSpec, pid: int, on_start: Callable[[int], None], on_exit: Callable[[Exit], None]
@@ -168,8 +197,13 @@ class Processes:
             self._notify(json.loads(packet))
 
     def _notify(self, message: dict[str, Any]) -> None:
+        if message["event"] == "hello":
+            self.limited_tmp = message["limited_tmp"]
+            return
         identity = message["id"]
-        if message["event"] == "started":
+        if message["event"] == "prepared":
+            self._preparing.pop(identity)()
+        elif message["event"] == "started":
             watched = self._watched[identity]
             watched.pid = message["pid"]
             watched.on_start(watched.pid)
@@ -194,10 +228,11 @@ def _close(descriptors: tuple[int, ...]) -> None:
         os.close(descriptor)
 
 
-def _start_warden(root: Path) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def _start_warden(root: Path, private_tmp: bool) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     argv = [sys.executable, "-I", "-S", warden.__file__, str(theirs.fileno()), str(root)]
+    argv.append("private" if private_tmp else "shared")
     try:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
     finally:

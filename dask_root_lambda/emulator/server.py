@@ -177,7 +177,9 @@ class _Parts:
         self.clock = Clock(options.virtual_clock)
         logs = LogStore(self.clock.now_s)
         sessions = RoleSessions()
-        self.platform = Platform(options, Processes(), MemoryWatch(), logs, sessions, self.clock)
+        self.platform = Platform(
+            options, Processes(options.private_tmp), MemoryWatch(), logs, sessions, self.clock
+        )
         self.faults = FaultTable(options.faults, random.Random(options.seed))  # noqa: S311 - no secret
         self.others = OtherServices(options.region, logs, self.faults, sessions)
         packages = PackageStore(self.platform.processes.root / "code", self.others.fetch_object)

@@ -9,11 +9,11 @@ import asyncio
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from dask_root_lambda.emulator import template
 from dask_root_lambda.emulator.endpoint import Exchange, Response
@@ -23,15 +23,15 @@ from dask_root_lambda.emulator.logs import LogPipe
 from dask_root_lambda.emulator.outcomes import Ending, Exited, Failed, OutOfMemory, Ready, TimedOut, judge
 from dask_root_lambda.emulator.processes import Exit, ProcessSpec
 from dask_root_lambda.emulator.runtime_api import RuntimeApi
-from dask_root_lambda.emulator.variables import Surroundings, environment_variables
 
 # Initialisation before a snapshot may take the function's timeout, or this if that is longer.
 INIT_LIMIT_S = 130.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Fork:
     spec: ProcessSpec
+    log: int
     on_start: Callable[[int], None]
     on_exit: Callable[[Exit], None]
 
@@ -109,20 +109,8 @@ class Snapshot:
         on_exit
             Called with how it ended, at once if this process has ended before it.
         """
-        home = self._platform.processes.root / spec.identity
-        (home / "task").mkdir(parents=True, exist_ok=True)
-        # The disk is part of the snapshot.
-        shutil.copytree(self._platform.processes.root / self._name / "tmp", home / "tmp", dirs_exist_ok=True)
-        self._forks[spec.identity] = _Fork(spec, on_start, on_exit)
-        message = {"id": spec.identity, "directory": str(home / "task"), "env": spec.environment}
-        try:
-            if self._control is None:
-                raise ConnectionResetError
-            socket.send_fds(self._control, [json.dumps(message).encode()], [log])
-        except OSError:
-            self._lose()
-        finally:
-            os.close(log)
+        self._forks[spec.identity] = _Fork(spec, log, on_start, on_exit)
+        self._platform.processes.prepare(spec, partial(self._ask, spec.identity))
 
     def close(self) -> None:
         """End the process, but not what was forked from it."""
@@ -160,21 +148,10 @@ class Snapshot:
     def _start(self) -> None:
         self._name = f"snapshot-{secrets.token_hex(8)}"
         platform = self._platform
-        image = platform.options.image(self.version.package.image_uri)
-        surroundings = Surroundings(
-            runtime_api=self._address,
-            endpoint=platform.endpoint,
-            log_stream=self._stream.name,
-            home=platform.processes.root / self._name,
-            initialization_type="snap-start",
-            credentials=platform.sessions.of(self.version),
-        )
-        variables = environment_variables(self.version, image, platform.options, surroundings)
-        argv = (image.python, template.__file__, variables["_HANDLER"])
+        spec = platform.specify(self.version, self._name, self._address, self._stream.name, "snap-start")
+        argv = (spec.argv[0], template.__file__, spec.argv[-1])
         descriptors = (self._pipe.writer(), self._open_control())
-        platform.processes.spawn(
-            ProcessSpec(self._name, argv, variables), descriptors, self._started, self._exited
-        )
+        platform.processes.spawn(replace(spec, argv=argv), descriptors, self._started, self._exited)
 
     def _open_control(self) -> int:
         """Open the socket to the process, and return the descriptor of its end."""
@@ -217,6 +194,28 @@ class Snapshot:
                 fork = self._forks.pop(message["id"])
                 self._platform.processes.adopt(fork.spec, message["pid"], fork.on_start, fork.on_exit)
 
+    def _ask(self, identity: str) -> None:
+        """Ask the process for a fork, for which there is room now."""
+        fork = self._forks.get(identity)
+        if fork is None or self._control is None:
+            self._lose()
+            return
+        root = self._platform.processes.root
+        message = {
+            "id": identity,
+            "directory": str(root / identity / "task"),
+            # The disk is part of the snapshot.
+            "tmp": [str(root / self._name / "tmp"), str(root / identity / "tmp")],
+            "env": fork.spec.environment,
+        }
+        try:
+            socket.send_fds(self._control, [json.dumps(message).encode()], [fork.log])
+        except OSError:
+            self._lose()
+            return
+        os.close(fork.log)
+        fork.log = -1
+
     def _lose(self) -> None:
         """Close the socket; forks that were asked for and did not come never will."""
         if self._control is not None:
@@ -225,6 +224,9 @@ class Snapshot:
             self._control = None
         lost, self._forks = self._forks, {}
         for fork in lost.values():
+            if fork.log >= 0:
+                os.close(fork.log)
+            self._platform.processes.discard(fork.spec.identity)
             fork.on_exit(Exit(signal.SIGKILL, 0))
 
     def _settle(self, ending: Ending) -> None:

@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import socket
 import sys
 from typing import Any
@@ -74,6 +75,8 @@ def _settle(request: dict[str, Any], log: int) -> None:
     os.dup2(log, 2)
     os.close(log)
     os.chdir(request["directory"])
+    source, target = request["tmp"]
+    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     os.environ.update(request["env"])
 
 

@@ -36,8 +36,10 @@ class Surroundings:
     """URL of the emulator, for its AWS calls."""
     log_stream: str
     """Name of its log stream."""
-    home: Path
-    """Directory that it may write to."""
+    task: Path
+    """Its working directory."""
+    tmp: Path
+    """Where it may write."""
     initialization_type: str
     """``on-demand`` or ``snap-start``."""
     credentials: Credentials
@@ -53,7 +55,8 @@ def environment_variables(
     """
     return {
         **_inherited(version, image, options),
-        "HOME": str(surroundings.home / "tmp"),
+        "HOME": str(surroundings.tmp),
+        "TMPDIR": str(surroundings.tmp),
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
         **image.variables,
@@ -61,6 +64,14 @@ def environment_variables(
         **_lambda_variables(version, image, surroundings),
         **_aws_variables(options, surroundings),
     }
+
+
+def visible_directories(version: FunctionVersion, image: Image, options: Options) -> tuple[str, ...]:
+    """Find the directories that an environment needs, should they lie in the machine's /tmp."""
+    paths = _inherited(version, image, options)["PYTHONPATH"].split(os.pathsep)
+    prefix = Path(image.python).parent.parent
+    trusted = [options.certificate.resolve().parent] if options.certificate else []
+    return tuple(map(str, (*filter(None, paths), prefix, *trusted)))
 
 
 def _inherited(version: FunctionVersion, image: Image, options: Options) -> dict[str, str]:
@@ -88,7 +99,7 @@ def _lambda_variables(
         "AWS_LAMBDA_INITIALIZATION_TYPE": surroundings.initialization_type,
         "AWS_LAMBDA_RUNTIME_API": surroundings.runtime_api,
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
-        "LAMBDA_TASK_ROOT": str(surroundings.home / "task"),
+        "LAMBDA_TASK_ROOT": str(surroundings.task),
         **_logging_variables(version),
         **log,
     }

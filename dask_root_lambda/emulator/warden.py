@@ -10,12 +10,17 @@ and exec. It is run as a script, with an isolated interpreter, and imports the s
 
 Messages are JSON, one per packet. To the warden::
 
-    {"op": "spawn", "id": ..., "argv": [...], "env": {...}}    + descriptors: output, and what becomes 3
+    {"op": "spawn", "id": ..., "argv": [...], "env": {...},     + descriptors: output, and what becomes 3
+     "tmp_mb": ..., "keep": [...]}                              keep, if not null: /tmp is private
+    {"op": "prepare", "id": ..., "tmp_mb": ...}                 directories for an orphan to come
     {"op": "adopt", "id": ..., "pid": ..., "mark": ...}         an orphan that was forked on purpose
+    {"op": "discard", "id": ...}                                it did not come
     {"op": "kill", "id": ...}
 
 From the warden::
 
+    {"event": "hello", "limited_tmp": ...}              whether the size of /tmp is limited
+    {"event": "prepared", "id": ...}
     {"event": "started", "id": ..., "pid": ...}
     {"event": "exit", "id": ..., "status": ..., "peak_kib": ...}     a wait status, largest resident set
 """
@@ -33,7 +38,14 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from dask_root_lambda.emulator import mounts
+else:
+    # The isolated interpreter does not look beside the script; behind the standard library, it may.
+    sys.path.append(str(Path(__file__).parent))
+    import mounts
 
 PACKET_BYTES = 1 << 20
 PR_SET_CHILD_SUBREAPER = 36
@@ -54,9 +66,12 @@ class Warden:
         The socket to the emulator.
     root
         Directory for the environments' files; removed at the end.
+    limited
+        Whether directories for temporary files can be limited in size.
     """
 
-    def __init__(self, control: socket.socket, root: Path) -> None:
+    def __init__(self, control: socket.socket, root: Path, limited: bool) -> None:
+        self._limited = limited
         self._control = control
         self._root = root
         self._pids: dict[str, int] = {}
@@ -80,6 +95,7 @@ class Warden:
         self._control.setblocking(False)
         self._selector.register(self._control, selectors.EVENT_READ)
         self._selector.register(wakeup, selectors.EVENT_READ)
+        self._tell({"event": "hello", "limited_tmp": self._limited})
         while os.getppid() == self._parent:
             ready = {key.fd for key, _ in self._selector.select(PARENT_CHECK_S)}
             if wakeup in ready:
@@ -102,20 +118,41 @@ class Warden:
             if not packet:
                 return False
             message = json.loads(packet)
-            if message["op"] == "spawn":
-                self._spawn(message, descriptors)
-            elif message["op"] == "adopt":
-                self._adopt(message)
-            else:
-                self._kill(message["id"])
+            self._act(message, descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _spawn(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        identity = message["id"]
-        scratch = self._root / identity
+    def _act(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        operation = message["op"]
+        if operation == "spawn":
+            self._spawn(message, descriptors)
+        elif operation == "prepare":
+            self._make_room(message)
+            self._tell({"event": "prepared", "id": message["id"]})
+        elif operation == "adopt":
+            self._adopt(message)
+        elif operation == "discard":
+            self._clear(message["id"])
+        else:
+            self._kill(message["id"])
+
+    def _make_room(self, message: dict[str, Any]) -> Path:
+        """Make the directories of an environment."""
+        scratch: Path = self._root / message["id"]
         for name in ("task", "tmp"):
             (scratch / name).mkdir(parents=True, exist_ok=True)
+        if self._limited:
+            mounts.limit(scratch / "tmp", message["tmp_mb"])
+        return scratch
+
+    def _clear(self, identity: str) -> None:
+        if self._limited:
+            mounts.release(self._root / identity / "tmp")
+        shutil.rmtree(self._root / identity, ignore_errors=True)
+
+    def _spawn(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        identity = message["id"]
+        scratch = self._make_room(message)
         pid = os.fork()
         if pid == 0:
             _become(message, scratch, descriptors)
@@ -164,7 +201,7 @@ class Warden:
     def _bury(self, identity: str, status: int, peak_kib: int) -> None:
         del self._pids[identity]
         self._kill_strays(self._marks.pop(identity))
-        shutil.rmtree(self._root / identity, ignore_errors=True)
+        self._clear(identity)
         self._tell({"event": "exit", "id": identity, "status": status, "peak_kib": peak_kib})
 
     def _kill_strays(self, mark: bytes) -> None:
@@ -202,6 +239,8 @@ class Warden:
             except ChildProcessError:
                 break
             time.sleep(0.005)
+        for scratch in self._root.iterdir():
+            self._clear(scratch.name)
         shutil.rmtree(self._root, ignore_errors=True)
 
 
@@ -214,12 +253,12 @@ def _become(message: dict[str, Any], scratch: Path, descriptors: list[int]) -> N
         os.dup2(descriptors[0], 2)
         if len(descriptors) > 1:
             os.dup2(descriptors[1], 3)
+        if message["keep"] is not None:
+            mounts.replace_tmp(scratch / "tmp", [*message["keep"], str(scratch / "task")])
         os.chdir(scratch / "task")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        environment = message["env"]
-        environment.setdefault("TMPDIR", str(scratch / "tmp"))
-        os.execve(message["argv"][0], message["argv"], environment)  # noqa: S606 - the emulator says what
+        os.execve(message["argv"][0], message["argv"], message["env"])  # noqa: S606 - the emulator says what
     except BaseException as error:  # nothing may return into the warden's loop
         os.write(2, f"cannot start {message['argv'][0]}: {error}\n".encode())
     finally:
@@ -284,7 +323,8 @@ def main() -> None:
     control.set_inheritable(False)
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    Warden(control, Path(sys.argv[2])).run()
+    limited = mounts.isolate(as_user=sys.argv[3] == "private")
+    Warden(control, Path(sys.argv[2]), limited).run()
 
 
 if __name__ == "__main__":
