@@ -1,4 +1,4 @@
-"""The notebooks: they run from the first cell to the last, and are stored clean."""
+"""The notebooks and the README: what they show runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import ROOT
 from nbclient import NotebookClient
 
-FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+from dask_root_lambda.demo import generator
+
+PROJECT = Path(__file__).resolve().parents[1]
+FOLDER = PROJECT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 CELL_TIMEOUT_S = 120
+PAIRS = "nMuon == 2 && Muon_charge[0] != Muon_charge[1]"
 
 
 def executed(path, directory):
@@ -61,3 +66,26 @@ def test_the_dimuon_notebook_gives_the_demos_counts(tmp_path, monkeypatch):
     bars = shown(notebook, "application/vnd.jupyter.widget-view+json")
     assert len(bars) == 3 or "range" in streamed(notebook, "stderr")
     assert not [output for output in outputs(notebook) if output.output_type == "error"]
+
+
+def test_the_readmes_examples_run(capsys, tmp_path):
+    """The analysis prints its report and leaves a histogram, and the executor's example its results."""
+    path = generator.dataset(1000, tmp_path)
+    analysis, _, executor = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    names = {"files": [str(path)], "simulate": lambda seed: seed + 1}
+    exec(analysis, names)
+    assert (
+        names["h"].GetEntries()
+        == names["n"]
+        == ROOT.RDataFrame("Events", str(path)).Filter(PAIRS).Count().GetValue()
+    )
+    assert re.search(r"^entries +1,000,", capsys.readouterr().out, re.MULTILINE)
+    exec(executor, names)
+    assert names["results"] == list(range(1, 101))
+
+
+def test_the_readmes_pictures_are_here_and_small():
+    """Each is in the repository, under 150 KB."""
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", (PROJECT / "README.md").read_text())
+    assert pictures
+    assert all(0 < (PROJECT / picture).stat().st_size < 150_000 for picture in pictures)

@@ -116,5 +116,8 @@ def _write(path: Path, events: int) -> None:
 @cache
 def _compiled() -> Any:
     if not ROOT.gInterpreter.Declare(SOURCE):
-        raise RuntimeError("ROOT could not compile the generator")
+        raise ConfigurationError(
+            "ROOT's interpreter cannot compile C++ on this machine: it needs the headers of the C and C++ "
+            "standard libraries, and the command c++ to find them; install g++"
+        )
     return ROOT.dask_root_lambda_demo
