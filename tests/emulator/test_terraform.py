@@ -1,0 +1,167 @@
+"""Terraform's AWS provider against the emulator: what is applied is what the next plan sees."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .clouds import Cloud, wait_until
+
+pytestmark = pytest.mark.timeout(280)
+
+OwnCloud = Callable[..., Cloud]
+
+# Prints a CLI configuration where this machine has a mirror of the provider; elsewhere there is the registry.
+OFFLINE = Path(__file__).parents[3] / "shared" / "tools" / "terraform-offline"
+
+SERVICES = ("iam", "lambda", "logs", "sts")
+
+CONFIGURATION = """
+terraform {
+  required_providers {
+    aws = { source = "hashicorp/aws" }
+  }
+}
+
+provider "aws" {
+  region                      = "us-east-1"
+  access_key                  = "test"
+  secret_key                  = "test"
+  skip_metadata_api_check     = true
+  skip_region_validation      = true
+  skip_requesting_account_id  = false
+  endpoints {
+    %(endpoints)s
+  }
+}
+
+resource "aws_iam_role" "function" {
+  name               = "function"
+  assume_role_policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { Service = "lambda.amazonaws.com" }
+    }]
+  })
+}
+
+resource "aws_cloudwatch_log_group" "function" {
+  name              = "/analysis/function"
+  retention_in_days = 7
+}
+
+resource "aws_lambda_function" "function" {
+  function_name                  = "function"
+  role                           = aws_iam_role.function.arn
+  package_type                   = "Image"
+  image_uri                      = "123456789012.dkr.ecr.us-east-1.amazonaws.com/function:1"
+  memory_size                    = 300
+  timeout                        = 30
+  publish                        = true
+  reserved_concurrent_executions = 5
+  image_config { command = ["in_terraform.handler"] }
+  environment { variables = { GREETING = "hello" } }
+  ephemeral_storage { size = 512 }
+  snap_start { apply_on = "PublishedVersions" }
+  logging_config {
+    log_format = "Text"
+    log_group  = aws_cloudwatch_log_group.function.name
+  }
+  tags = { project = "analysis" }
+}
+
+resource "aws_lambda_alias" "live" {
+  name             = "live"
+  function_name    = aws_lambda_function.function.function_name
+  function_version = aws_lambda_function.function.version
+}
+
+resource "aws_lambda_function_event_invoke_config" "live" {
+  function_name                = aws_lambda_function.function.function_name
+  qualifier                    = aws_lambda_alias.live.name
+  maximum_retry_attempts       = 1
+  maximum_event_age_in_seconds = 3600
+  destination_config {
+    on_failure { destination = "arn:aws:sqs:us-east-1:123456789012:failures" }
+  }
+}
+
+resource "aws_lambda_permission" "s3" {
+  statement_id  = "s3"
+  action        = "lambda:InvokeFunction"
+  function_name = aws_lambda_function.function.function_name
+  principal     = "s3.amazonaws.com"
+  source_arn    = "arn:aws:s3:::events"
+}
+"""
+
+
+class Terraform:
+    """Terraform in a directory, against an emulator."""
+
+    def __init__(self, directory: Path, endpoint: str) -> None:
+        self._directory = directory
+        endpoints = "\n    ".join(f'{service} = "{endpoint}"' for service in SERVICES)
+        (directory / "main.tf").write_text(CONFIGURATION % {"endpoints": endpoints})
+        self._environment = {**os.environ, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+        if OFFLINE.exists():
+            found = subprocess.run([OFFLINE], capture_output=True, text=True, timeout=120, check=False)
+            if found.returncode == 0:
+                self._environment["TF_CLI_CONFIG_FILE"] = found.stdout.strip()
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["terraform", f"-chdir={self._directory}", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env=self._environment,
+            check=False,
+        )
+
+    def must(self, *arguments: str) -> None:
+        done = self.run(*arguments, "-input=false", "-no-color")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def terraform(own_cloud: OwnCloud, tmp_path: Path) -> tuple[Cloud, Terraform]:
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform is not installed")
+    (tmp_path / "in_terraform.py").write_text(
+        "import os\ndef handler(event, context): return [os.environ['GREETING'], context.function_version]\n"
+    )
+    cloud = own_cloud(python_path=(str(tmp_path),))
+    assert cloud.emulator is not None
+    directory = tmp_path / "terraform"
+    directory.mkdir()
+    made = Terraform(directory, cloud.emulator.endpoint)
+    initialised = made.run("init", "-input=false")
+    if initialised.returncode != 0:
+        pytest.skip(
+            f"no AWS provider, neither in a mirror nor from the registry: {initialised.stderr[-300:]}"
+        )
+    return cloud, made
+
+
+def test_a_function_is_applied_and_destroyed(terraform: tuple[Cloud, Terraform]) -> None:
+    """After apply, a plan shows no change and the alias runs; after destroy, there is nothing."""
+    cloud, made = terraform
+    made.must("apply", "-auto-approve")
+    # Exit status 2 would be a difference.
+    made.must("plan", "-detailed-exitcode")
+    # Terraform does not wait for the snapshot of the version.
+    settings = {"FunctionName": "function", "Qualifier": "1"}
+    wait_until(lambda: cloud.lambda_.get_function_configuration(**settings)["State"] == "Active")
+    answer = cloud.invoke("function", Qualifier="live")
+    assert answer.payload == ["hello", "1"]
+    assert "Memory Size: 300 MB" in answer.log
+    made.must("destroy", "-auto-approve", "-refresh=false")
+    assert cloud.lambda_.list_functions()["Functions"] == []
