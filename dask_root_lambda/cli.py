@@ -22,7 +22,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dask_root_lambda import __version__
-from dask_root_lambda.protocol.errors import ConfigurationError, DaskRootLambdaError
+from dask_root_lambda.protocol.errors import ConfigurationError, DaskRootLambdaError, RemoteError
 
 _FAILED = 1
 _MISUSED = 2
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = _parser(arguments).parse_args(arguments)
             return COMMANDS[args.command].run(args)
     except DaskRootLambdaError as error:
-        return _stop(f"error: {error}", _FAILED)
+        return _stop(f"error: {_plain(error)}", _FAILED)
     except KeyboardInterrupt:
         return _stop("interrupted", _INTERRUPTED)
     except BrokenPipeError:
@@ -93,8 +93,7 @@ def _quiet_interrupt() -> Iterator[None]:
     """On Ctrl-C, drop the complaints of what is stopped half-way: they would hide the shell's prompt."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for name in ("asyncio", "distributed"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         signal.default_int_handler(number, frame)
 
     if threading.current_thread() is not threading.main_thread():
@@ -111,6 +110,14 @@ def _say(text: str) -> None:
     """Write text for the user; the one place that does."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def _plain(error: DaskRootLambdaError) -> str:
+    """Return an error without the traceback of where it ran: no code of the user's is in it."""
+    if not isinstance(error, RemoteError):
+        return str(error)
+    said = DaskRootLambdaError.__str__(error)
+    return f"{said}\nROOT reported:\n{error.diagnostics.rstrip()}" if error.diagnostics else said
 
 
 def _stop(text: str, status: int) -> int:
@@ -154,6 +161,8 @@ def _demo_arguments(parser: argparse.ArgumentParser) -> None:
 def _demo(args: argparse.Namespace) -> int:
     from dask_root_lambda.demo.run import Request, run
 
+    # What fails is raised; distributed would tell it as well, with tracebacks.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     run(
         Request(
             files=args.files,

@@ -177,6 +177,21 @@ def test_aws_without_settings_is_one_clear_line(command):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_damaged_file_is_a_clear_error(command, environment, tmp_path):
+    """A range that cannot be read ends the run with what ROOT said of it, and no traceback."""
+    made = command("demo", "--events", 100_000, "--execution", "local", "--npartitions", 1)
+    assert made.returncode == 0
+    (path,) = tmp_path.glob("cache/*/*.root")
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"\x55" * 100_000)
+    done = command("demo", "--files", path, "--npartitions", 8, "--concurrency", 2)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the graph raised")
+    assert str(path) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_error_of_the_tree_ends_in_status_1(monkeypatch, capsys):
     """Whatever a command raises of `DaskRootLambdaError` is printed, not traced."""
 
