@@ -130,8 +130,10 @@ class Session:
         self._settings = settings
         with translated("AWS is not configured"):
             self._core = botocore.session.Session(profile=settings.profile)
-            if settings.region is not None:
-                self._core.set_config_variable("region", settings.region)
+            # AWS's other SDKs and its CLI read AWS_REGION; boto3 does not.
+            region = settings.region or os.environ.get("AWS_REGION")
+            if region:
+                self._core.set_config_variable("region", region)
             if keys is not None:
                 self._core.set_credentials(*keys)
             self._boto3 = boto3.Session(botocore_session=self._core)

@@ -8,6 +8,7 @@ from typing import Any
 from distributed import Client, Scheduler, Worker
 from distributed.deploy.spec import SpecCluster
 from distributed.threadpoolexecutor import ThreadPoolExecutor
+from distributed.utils import format_dashboard_link
 
 from dask_root_lambda import distrdf
 from dask_root_lambda import progress as bars
@@ -111,6 +112,7 @@ class LambdaCluster(SpecCluster):
         )
         # ROOT's hook, and its thread safety before there are threads.
         distrdf.install_hook()
+        self._dashboard_host = (dashboard_address or _LOOPBACK).rpartition(":")[0] or "127.0.0.1"
         self._executor = LambdaExecutor(settings=settings)
         try:
             super().__init__(
@@ -133,6 +135,12 @@ class LambdaCluster(SpecCluster):
     @execution.setter
     def execution(self, name: str) -> None:
         self._executor.execution = name
+
+    @property
+    def dashboard_link(self) -> str:
+        """URL of Dask's dashboard, on the address it listens on."""
+        port = self.scheduler_info["services"].get("dashboard")
+        return format_dashboard_link(self._dashboard_host, port) if port else ""
 
     async def _close(self) -> None:
         # What runs still is not wanted any more: the worker would wait for it, and complain.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import glob
 import importlib.util
 import os
 import types
@@ -41,6 +42,9 @@ from lambda_runtime import diagnostics, files
 OPERATIONS = tuple(sorted(SUPPORTED_OPERATIONS))
 """Names of the operations that can be booked."""
 
+LOOK_UPS = ("GetColumnNames", "GetColumnType", "GetDefinedColumnNames", "GetFilterNames", "HasColumn")
+"""What can be asked of a graph without running it."""
+
 _IMPLICIT_COLUMNS = ("rdfentry_", "rdfslot_", "tdfentry_", "tdfslot_")
 _COLUMN_ACTIONS = ("Histo", "Profile", "Graph", "Max", "Mean", "Min", "Stats", "StdDev", "Sum", "AsNumpy")
 """Actions whose strings are names of columns."""
@@ -56,8 +60,8 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     GraphError
         No constructor of DistRDF takes these arguments.
     """
-    local = [url for url in _file_arguments(args) if rootfile.local_path(url) is not None]
-    identities = {url: files.identify(url) for url in local}
+    diagnostics.check_compiler()
+    identities = {url: files.identify(url) for url in _local_files(args)}
     try:
         with diagnostics.record():
             head = HeadNode.get_headnode(backend, npartitions, *args)
@@ -153,19 +157,30 @@ def _written(name: str, args: Sequence[Any]) -> str:
     return f"{name}({', '.join(repr(item) for item in args)})"
 
 
-def _file_arguments(args: Sequence[Any]) -> Iterator[str]:
-    """Names of files among a constructor's arguments, without those that hold a wildcard."""
+def _file_arguments(args: Sequence[Any]) -> list[str]:
+    """Return the names of files among a constructor's arguments."""
     if len(args) < 2 or not isinstance(args[0], str):
-        return
+        return []
     given = [args[1]] if isinstance(args[1], str) else args[1]
-    if isinstance(given, list | tuple | ROOT.std.vector["std::string"]):
-        yield from (str(name) for name in given if not set(str(name)) & set("*?["))
+    if not isinstance(given, list | tuple | ROOT.std.vector["std::string"]):
+        return []
+    return [str(name) for name in given]
+
+
+def _local_files(args: Sequence[Any]) -> Iterator[str]:
+    """Names of files on this machine; of a pattern it is checked that something matches."""
+    for name in _file_arguments(args):
+        if rootfile.local_path(name) is None:
+            continue
+        if not glob.has_magic(name):
+            yield name
+        elif not glob.glob(name):
+            raise InputError(f"no file matches {name}: check the directory and the pattern")
 
 
 def _constructor_error(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
     """Say what is wrong with arguments that RDataFrame refused: mostly, the name of the tree."""
-    urls = list(_file_arguments(args))
-    for url in urls:
+    for url in _file_arguments(args):
         file = ROOT.TFile.Open(url)
         if not file or file.IsZombie():
             return InputError(f"cannot open {url}: check the host and the path")

@@ -123,10 +123,10 @@ class Encoder:
             return self._published[name]
 
 
-def result(call: Call, invocation: Invocation, store: Store) -> Any:
+def result(call: Call, invocation: Invocation) -> Any:
     """Return what a call returns, of the invocation that answered it.
 
-    Ranges and merges return a `Body`, unopened. What a plain call left in the store is deleted.
+    Ranges and merges return a `Body`, unopened.
 
     Raises
     ------
@@ -142,10 +142,17 @@ def result(call: Call, invocation: Invocation, store: Store) -> Any:
         raise ProtocolError("the function answered without a result", task=call.task)
     if call.run is not None:
         return reply.body
-    value = wire.loads(fetch(reply.body))
-    if reply.body.key is not None:
-        store.delete(store.keys(reply.body.key.rpartition("/")[0] + "/"))
-    return value
+    return wire.loads(fetch(reply.body))
+
+
+def clean_up(request: Request, invocation: Invocation | None, store: Store) -> None:
+    """Delete what a plain call sent and returned through the store."""
+    if request.operation != "call":
+        return
+    reply = invocation.reply if invocation is not None else None
+    bodies = (*request.bodies, *((reply.body,) if reply is not None and reply.body is not None else ()))
+    if any(body.key is not None for body in bodies):
+        store.delete(store.keys(request.result_key.rpartition("/")[0] + "/"))
 
 
 def partials(run: str) -> str:

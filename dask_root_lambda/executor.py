@@ -298,10 +298,14 @@ class LambdaExecutor(Executor):
         if left_over is not None:
             return left_over, False
         request = self._encoder.request(job.call, invoker, len(job.errors) + 1)
-        invocation = invoker.invoke(request, job.cancellation)
-        self.ledger.add(account, invocation)
-        job.observe(invocation)
-        value = encoding.result(job.call, invocation, invoker.store)
+        invocation: Invocation | None = None
+        try:
+            invocation = invoker.invoke(request, job.cancellation)
+            self.ledger.add(account, invocation)
+            job.observe(invocation)
+            value = encoding.result(job.call, invocation)
+        finally:
+            encoding.clean_up(request, invocation, invoker.store)
         entries = invocation.reply.usage.entries if invocation.reply is not None else 0
         return value, job.call.mapper is not None and entries == 0
 

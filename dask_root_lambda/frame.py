@@ -35,16 +35,14 @@ class Node:
     def __getattr__(self, name: str) -> Any:
         if name in distrdf.OPERATIONS:
             return functools.partial(self._book, name)
-        if name[:1].isupper() and hasattr(self._node.rdf_node, name):
+        if name in distrdf.LOOK_UPS:
             return getattr(self._node.rdf_node, name)
         raise AttributeError(
             f"RDataFrame has no {name!r}; its operations are {', '.join(distrdf.OPERATIONS)}"
         )
 
     def __dir__(self) -> list[str]:
-        return sorted(
-            {*super().__dir__(), *distrdf.OPERATIONS, "GetColumnNames", "GetColumnType", "HasColumn"}
-        )
+        return sorted({*super().__dir__(), *distrdf.OPERATIONS, *distrdf.LOOK_UPS})
 
     def _book(self, name: str, *args: Any, **kwargs: Any) -> Any:
         node = distrdf.book(self._node, name, args, kwargs)

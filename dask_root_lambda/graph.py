@@ -78,9 +78,14 @@ def _merges(name: str, run: str, leaves: list[Key], fan_in: int) -> tuple[dict[K
     tasks: dict[Key, Task] = {}
     below = leaves
     for level, groups in enumerate(reduction.plan(len(leaves), fan_in)):
-        here: list[Key] = [(name, level, index) for index in range(len(groups))]
-        for key, group in zip(here, groups, strict=True):
-            tasks[key] = Task(key, Merge(run), List(*(TaskRef(below[index]) for index in group)))
+        here: list[Key] = []
+        for index, group in enumerate(groups):
+            inputs = [below[each] for each in group]
+            if len(inputs) > 1:
+                key = (name, level, index)
+                tasks[key] = Task(key, Merge(run), List(*map(TaskRef, inputs)))
+                inputs = [key]
+            here += inputs
         below = here
     return tasks, below[0]
 

@@ -7,7 +7,9 @@ DistRDF that a range needs, the user's code, and the file table, under an identi
 
 from __future__ import annotations
 
+import copy
 import os
+import types
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from typing import Any, Literal
 
 from dask.tokenize import TokenizationError, tokenize
 from ROOT._distrdf import HeadNode, Ranges
+from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Snapshot
 
 from dask_root_lambda.call import Finish, PackedMapper
@@ -81,7 +84,7 @@ def pack(head: Any, n_ranges: int) -> Packed:
     GraphError
         Something in the graph cannot be pickled.
     """
-    nodes = head._generate_graph_dict()
+    nodes = _nodes(head)
     dataset = _dataset(head, n_ranges)
     attachments = tuple(_attachments(head.backend))
     code = "\n".join(head.backend.strings_to_declare.values())
@@ -158,11 +161,40 @@ def suggested_ranges(head: Any, slots: int) -> int:
     return max(1, min(slots, (len(boundaries) - 1) * len(head.inputfiles)))
 
 
-def _operations(nodes: Mapping[int, Any]) -> list[Any]:
-    """Return the graph without what differs from run to run: parents by position, not by number."""
-    positions = {number: position for position, number in enumerate(nodes)}
+def _nodes(head: Any) -> dict[int, Node]:
+    """Return the graph's nodes without what differs from run to run, numbered from 0, the head's number.
+
+    Python functions are replaced by copies that are named by their content: ROOT compiles a function once
+    per name and process, so of two functions with one name it would run the first for both.
+    """
+    booked = head._generate_graph_dict()
+    numbers = {number: position for position, number in enumerate(booked)}
+    return {numbers[number]: _node(node, numbers.get(node.parent_id)) for number, node in booked.items()}
+
+
+def _node(node: Any, parent: int | None) -> Node:
+    plain = Node.__new__(Node)
+    operation = copy.copy(node.operation)
+    if operation is not None:
+        operation.args = [_named_by_content(item) for item in operation.args]
+        operation.kwargs = {name: _named_by_content(item) for name, item in operation.kwargs.items()}
+    plain.__setstate__({"operation": operation, "parent_id": parent})
+    return plain
+
+
+def _named_by_content(item: Any) -> Any:
+    if not isinstance(item, types.FunctionType):
+        return item
+    own = types.FunctionType(item.__code__, item.__globals__, "function", item.__defaults__, item.__closure__)
+    own.__annotations__, own.__kwdefaults__ = dict(item.__annotations__), item.__kwdefaults__
+    own.__name__ = own.__qualname__ = f"function_{_token(own)}"
+    return own
+
+
+def _operations(nodes: Mapping[int, Node]) -> list[Any]:
+    """Return the graph as plain values, to identify it by."""
     return [
-        (node.operation.name, node.operation.args, node.operation.kwargs, positions[node.parent_id])
+        (node.operation.name, node.operation.args, node.operation.kwargs, node.parent_id)
         for node in nodes.values()
         if node.operation is not None
     ]

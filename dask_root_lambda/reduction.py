@@ -19,9 +19,9 @@ def plan(n_leaves: int, fan_in: int) -> list[list[range]]:
     Returns
     -------
     list of list of range
-        Per level, from the leaves up, the merges of that level: each the half-open range of indices of
-        the level below that it merges, in order. Empty for a single leaf. Sizes within a level differ by
-        at most one, so no merge has a single input.
+        Per level, from the leaves up, the groups of that level: each the half-open range of indices of
+        the level below that it merges, in order. A group of one is handed on as it is. Empty for a single
+        leaf. Sizes within a level differ by at most one.
     """
     if n_leaves < 1 or fan_in < 2:
         raise ValueError(f"cannot merge {n_leaves} partial results {fan_in} at a time")

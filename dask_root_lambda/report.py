@@ -45,7 +45,7 @@ class RunReport:
     entries: int = 0
     """Entries processed."""
     bytes_read: int = 0
-    """Bytes read from the dataset's files."""
+    """Bytes that ROOT read from files, its own dictionaries included."""
     bytes_up: int = 0
     """Bytes of requests sent."""
     bytes_down: int = 0
@@ -59,6 +59,10 @@ class RunReport:
     def entries_per_s(self) -> float:
         """Entries processed in a second of wall time."""
         return self.entries / self.wall_s if self.wall_s > 0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        return {**asdict(self), "executions": list(self.executions), "entries_per_s": self.entries_per_s}
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain dictionaries, lists and numbers, for JSON."""
         return {
-            "total": {**asdict(self.total), "entries_per_s": self.total.entries_per_s},
-            "runs": [{**asdict(run), "entries_per_s": run.entries_per_s} for run in self.runs],
+            "total": self.total.to_dict(),
+            "runs": [run.to_dict() for run in self.runs],
             "prices": [asdict(table) for table in self.prices],
         }
 

@@ -35,6 +35,8 @@ class CompiledGraph:
     key: str
     actions: list[Any] | None = None
     """The results booked on it, of its last range; None until it is compiled."""
+    program: Any = None
+    """What it was compiled of, with the nodes it was booked on."""
     switch: Any = None
     """What ends its event loop; see `lambda_runtime.sharing`."""
 

@@ -15,7 +15,12 @@ from typing import Any
 
 import ROOT
 
-from dask_root_lambda.protocol.errors import CompilationError, DaskRootLambdaError, UserCodeError
+from dask_root_lambda.protocol.errors import (
+    CompilationError,
+    ConfigurationError,
+    DaskRootLambdaError,
+    UserCodeError,
+)
 
 _RECORDER = r"""
 #include <TError.h>
@@ -119,6 +124,23 @@ def user_code(what: str) -> Iterator[None]:
             traceback=traceback.format_exc(),
             diagnostics=reported.text,
         ) from None
+
+
+def check_compiler() -> None:
+    """Compile a line that needs C++'s own headers.
+
+    Raises
+    ------
+    ConfigurationError
+        They are not there: Cling has none of its own, and asks the machine's compiler where they are.
+    """
+    with record():
+        compiles = ROOT.gInterpreter.Declare("#include <new>\n#include <cstdlib>")
+    if not compiles:
+        raise ConfigurationError(
+            "ROOT finds no C++ standard headers on this machine, and cannot compile anything: install g++ "
+            "(Debian: apt-get install g++)"
+        )
 
 
 def _recorder() -> Any:

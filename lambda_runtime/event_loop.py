@@ -11,9 +11,10 @@ from typing import Any
 import ROOT
 from ROOT._distrdf import ComputationGraphGenerator
 from ROOT._distrdf.Backends import Utils
+from ROOT._distrdf.Operation import Action, InstantAction
 
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.task import Mapper, PartialResult, Program
+from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
 from lambda_runtime import sharing
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.locking import SharedLock
@@ -21,6 +22,10 @@ from lambda_runtime.mappers import LoadedMapper
 
 OnStop = Callable[[Callable[[], None] | None], None]
 """Takes what ends an event loop, to be called from any thread; then None, when it is over."""
+
+_NOT_CLONED = ("HistoND", "Report")
+"""Actions whose clones are wrong in ROOT 6.40: of a THnD keeps the entries of the one before, of a cut-flow
+report crashes (in ROOT's own Dask backend as well)."""
 
 _turns = SharedLock()
 """Held alone to compile, together to run: ROOT keeps the code that waits to be compiled per process."""
@@ -53,7 +58,7 @@ class EventLoop:
         with alone, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
             result = self._run(loaded, graph, loaded.ranges[index], on_stop)
             if result.values is None and index == 0 and not any(result.entries_by_file.values()):
-                result = self._run_without_entries(mapper, result)
+                result = _run_without_entries(mapper, result)
             return wire.dumps(result), result.processed
 
     def _run(
@@ -61,7 +66,7 @@ class EventLoop:
     ) -> PartialResult:
         own = dataclasses.replace(data_range, exec_id=graph.identifier)
         is_new = graph.actions is None
-        with _turns.alone() if is_new else _turns.shared():
+        with _turns.alone() if is_new or _books_anew(graph) else _turns.shared():
             prepare = self._compile if is_new else self._reuse
             frame, trees = prepare(loaded, graph, own, stoppable=on_stop is not None)
         if trees is None:
@@ -79,7 +84,7 @@ class EventLoop:
     ) -> tuple[Any, Any]:
         """Build and compile the graph over the range; return its frame, None if the range is empty."""
         # Building writes into the program's nodes, so each graph needs nodes of its own.
-        program: Program = wire.loads(loaded.mapper.program)
+        graph.program = program = wire.loads(loaded.mapper.program)
         objects = program.build(data_range)
         frame = objects.rdf
         if frame is not None:
@@ -99,17 +104,10 @@ class EventLoop:
         """Give a compiled graph another range; return its frame, None if the range is empty."""
         objects = loaded.program.build(data_range)
         if objects.rdf is not None:
-            graph.actions = [Utils.clone_action(action, data_range.id) for action in graph.actions or ()]
+            graph.actions = _book_again(graph, data_range.id)
+            if self._shared and _books_anew(graph):
+                sharing.compile_graph(objects.rdf)
         return objects.rdf, objects.entries_in_trees
-
-    def _run_without_entries(self, mapper: Mapper, empty: PartialResult) -> PartialResult:
-        """Run the graph over no entries, so that a dataset without entries has its (empty) results."""
-        program: Program = wire.loads(mapper.program)
-        with _turns.alone():
-            frame = _frame_without_entries(mapper)
-            actions = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, 0)
-            ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
-            return dataclasses.replace(empty, values=_mergeables(actions))
 
 
 @contextmanager
@@ -124,15 +122,50 @@ def _stoppable(graph: CompiledGraph, on_stop: OnStop | None) -> Iterator[None]:
         on_stop(None)
 
 
+def _actions(graph: CompiledGraph) -> list[Any]:
+    """Return the nodes of a compiled graph's actions, in the order of its results."""
+    return [
+        node for node in graph.program.nodes.values() if isinstance(node.operation, Action | InstantAction)
+    ]
+
+
+def _books_anew(graph: CompiledGraph) -> bool:
+    return any(node.operation.name in _NOT_CLONED for node in _actions(graph))
+
+
+def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
+    """Book the actions of a compiled graph once more: cloned, where ROOT clones them right."""
+    booked = []
+    for node, action in zip(_actions(graph), graph.actions or (), strict=True):
+        operation = node.operation
+        if operation.name in _NOT_CLONED:
+            parent = graph.program.nodes[node.parent_id].rdf_node
+            booked.append(getattr(parent, operation.name)(*operation.args, **operation.kwargs))
+        else:
+            booked.append(Utils.clone_action(action, range_id))
+    return booked
+
+
 def _mergeables(actions: list[Any]) -> list[Any]:
     return [Utils.get_mergeablevalue(action) for action in actions]
 
 
-def _frame_without_entries(mapper: Mapper) -> Any:
+def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
+    """Run the graph over files without entries, so that a dataset of such files has its (empty) results."""
+    program: Program = wire.loads(mapper.program)
+    files = [mapper.files[index] for index in empty.entries_by_file]
+    with _turns.alone():
+        frame = _frame_without_entries(mapper, files)
+        actions = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, 0)
+        ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
+        return dataclasses.replace(empty, values=_mergeables(actions))
+
+
+def _frame_without_entries(mapper: Mapper, files: list[DataFile]) -> Any:
     if mapper.source == "entries":
         return ROOT.RDataFrame(0)
     if mapper.source == "rntuple":
-        return ROOT.RDataFrame(mapper.files[0].tree, [file.url for file in mapper.files])
+        return ROOT.RDataFrame(files[0].tree, [file.url for file in files])
     spec = ROOT.RDF.Experimental.RDatasetSpec()
-    spec.AddSample(("", [file.tree for file in mapper.files], [file.url for file in mapper.files]))
+    spec.AddSample(("", [file.tree for file in files], [file.url for file in files]))
     return ROOT.RDataFrame(spec)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 import ROOT
 
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
+
+
+_XROOTD_LIMITS = {"ConnectionWindow": 10, "ConnectionRetry": 2, "RequestTimeout": 300}
+"""Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
+that does not answer hold a range for many minutes."""
+
+for _name, _limit in _XROOTD_LIMITS.items():
+    if f"XRD_{_name.upper()}" not in os.environ and not ROOT.gEnv.Defined(f"NetXNG.{_name}"):
+        ROOT.gEnv.SetValue(f"NetXNG.{_name}", _limit)
 
 
 def identify(url: str) -> FileIdentity:

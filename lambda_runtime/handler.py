@@ -5,6 +5,7 @@ The import of this module is the function's INIT phase: ROOT is imported here, o
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import logging
 import os
@@ -198,5 +199,16 @@ def _exception(error: Exception) -> Failure:
     return Failure("UserCodeError", f"{name}: {error}", name, traceback.format_exc(), exception=exception)
 
 
-snapshot.prepare()
+def _own_process() -> None:
+    """Set up a process that is the function's alone."""
+    ROOT.gROOT.SetBatch(True)
+    # A crash is to end the process by its signal, which Lambda reports, with a short traceback in the log;
+    # ROOT's own handler would look for a debugger first, and exit with a status that says nothing.
+    ROOT.gSystem.ResetSignals()
+    faulthandler.enable()
+    snapshot.prepare()
+
+
+if IN_FUNCTION:
+    _own_process()
 _INIT_S = time.monotonic() - STARTED_S

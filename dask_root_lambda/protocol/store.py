@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from dask_root_lambda.protocol.errors import ConfigurationError, MissingBlobError, StoreError
 
+_CONFLICTS = 5
+"""Tries of a write that meets another one of the same key."""
 _DELETE_BATCH = 1000
 """Keys of one S3 DeleteObjects request, at most."""
 
@@ -92,8 +94,11 @@ class DirectoryStore:
     def put(self, key: str, blob: bytes) -> bool:
         """See `Store.put`. The file appears whole or not at all."""
         target = self._file(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=".")
+        except OSError as error:
+            raise StoreError(f"could not write {target}: {error}") from error
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(blob)
@@ -155,14 +160,23 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def put(self, key: str, blob: bytes) -> bool:
-        """See `Store.put`. Conditional writes: S3 answers 412 where the key exists."""
-        try:
-            self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=blob, IfNoneMatch="*")
-        except Exception as error:  # botocore makes its error classes at run time
-            if _code(error) in ("PreconditionFailed", "412"):
-                return False
-            raise self._failed("write", key, error) from error
-        return True
+        """See `Store.put`.
+
+        S3 answers 412 where the key exists, and 409 where another write of it is under way:
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        """
+        for _ in range(_CONFLICTS):
+            try:
+                self._client.put_object(Bucket=self._bucket, Key=self._key(key), Body=blob, IfNoneMatch="*")
+            except Exception as error:  # botocore makes its error classes at run time
+                if _code(error) in ("PreconditionFailed", "412"):
+                    return False
+                failure = error
+                if _code(error) != "ConditionalRequestConflict":
+                    break
+            else:
+                return True
+        raise self._failed("write", key, failure) from failure
 
     def get(self, key: str) -> bytes:
         """See `Store.get`."""

@@ -156,7 +156,7 @@ class Request:
                 result_key=str(event.get("result", "")),
                 versions=requested_versions(event),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"the event is not a request of dask-root-lambda: {error!r}") from None
 
 
@@ -249,7 +249,7 @@ class Usage:
     entries: int = 0
     """Entries processed."""
     bytes_read: int = 0
-    """Bytes read from the dataset's files."""
+    """Bytes that ROOT read from files, its own dictionaries included."""
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ class Reply:
                 usage=Usage(**_known(Usage, data["usage"])),
                 versions=requested_versions(data),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProtocolError(
                 f"the function's answer is not a reply of dask-root-lambda ({error!r}): is another function "
                 "deployed under this name?"

@@ -1,0 +1,84 @@
+"""Data, clusters and stand-ins that the tests share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import pytest
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import ROOT
+
+from dask_root_lambda import LambdaCluster
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+EVENTS = 1000
+CLUSTER_ENTRIES = 100
+
+
+@pytest.fixture(scope="session")
+def cms_data() -> Path:
+    """The folder of real CMS data beside the project; tests that need it skip where it is absent."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the CMS data of ../shared/data, which is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dimuon_file(cms_data: Path) -> str:
+    """100,000 real CMS events, in one cluster."""
+    return str(cms_data / "cms2012_doublemuon_100k.root")
+
+
+def write_events(
+    path: Path, *, entries: int = EVENTS, value: str = "int(rdfentry_)", tree: str = "Events"
+) -> str:
+    """Write a TTree with a column ``x`` (by default the entry's number), 100 entries in each cluster."""
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fAutoFlush = CLUSTER_ENTRIES
+    frame = ROOT.RDataFrame(entries).Define("x", value).Define("pt", "float(rdfentry_ % 50)")
+    frame.Snapshot(tree, str(path), ["x", "pt"], options)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def events_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """1,000 entries in 10 clusters, whose ``x`` counts from 0."""
+    return write_events(tmp_path_factory.mktemp("events") / "events.root")
+
+
+@pytest.fixture(scope="session")
+def aws_endpoint() -> Iterator[str]:
+    """An endpoint of this machine that answers for AWS."""
+    from dask_root_lambda.emulator import Emulator
+
+    with Emulator() as emulator:
+        yield emulator.endpoint
+
+
+@pytest.fixture(autouse=True)
+def _configuration() -> Iterator[None]:
+    """Leave Dask's configuration as it was; AWS, where it is asked for by mistake, fails at once."""
+    with dask.config.set(
+        {"dask-root-lambda.execution": "local", "dask-root-lambda.aws.connect-timeout-s": 2}
+    ):
+        yield
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Iterator[LambdaCluster]:
+    """A cluster with two environments, shared by the tests that need real ones."""
+    with LambdaCluster(execution="emulated", concurrency=2, timeout_s=60) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def local() -> Iterator[LambdaCluster]:
+    """A cluster whose ranges run in this process, in two threads, with a current client."""
+    with LambdaCluster(execution="local", concurrency=2) as cluster, cluster.get_client():
+        yield cluster

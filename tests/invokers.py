@@ -1,0 +1,92 @@
+"""An invoker that does what a table says, behind the same interface as the real ones."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from dask_root_lambda import billing
+from dask_root_lambda.billing import Billing
+from dask_root_lambda.invoker import Invocation
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import DaskRootLambdaError, RunCancelledError
+from dask_root_lambda.protocol.store import MemoryStore
+from dask_root_lambda.protocol.task import Body, Reply, Request, Usage
+
+Outcome = DaskRootLambdaError | Callable[[], Any] | None
+
+
+class ScriptedInvoker:
+    """Per task, a list of what its tries meet: an error, something to call, or None for success.
+
+    Calls are really made, in the calling thread; ranges answer with their index.
+    """
+
+    prices = billing.prices("us-east-1")
+    remote = True
+
+    def __init__(self, execution="lambda", script=None):
+        self.execution = execution
+        self.store = MemoryStore()
+        self.requests: list[Request] = []
+        self.closed = False
+        self.peak = 0
+        self._script = defaultdict(list, {name: list(outcomes) for name, outcomes in (script or {}).items()})
+        self._in_flight = 0
+        self._lock = threading.Lock()
+
+    def invoke(self, request, cancellation):
+        with self._lock:
+            self.requests.append(request)
+            self._in_flight += 1
+            self.peak = max(self.peak, self._in_flight)
+            outcomes = self._script[request.task]
+            outcome = outcomes.pop(0) if outcomes else None
+        try:
+            if isinstance(outcome, DaskRootLambdaError):
+                raise outcome
+            if outcome is not None:
+                outcome()
+            if cancellation.cancelled:
+                raise RunCancelledError("stopped")
+            return self._answer(request)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def _answer(self, request):
+        if request.operation == "call":
+            function, args, kwargs = wire.loads(
+                request.bodies[0].inline or self.store.get(request.bodies[0].key)
+            )
+            value = function(*args, **kwargs)
+        else:
+            value = request.range_index
+        blob = wire.dumps(value)
+        reply = Reply(body=Body.of(blob), usage=Usage(entries=10))
+        bill = Billing(duration_s=1.0, billed_s=1.0, memory_mb=1024)
+        return Invocation(reply, None, bill, self.prices.usd(bill), 100, len(blob), "request")
+
+    def close(self):
+        self.closed = True
+
+
+class Gate:
+    """Something to wait at, with a deadline: a test opens it when it has seen enough."""
+
+    def __init__(self):
+        self._opened = threading.Event()
+        self.arrived = threading.Semaphore(0)
+
+    def __call__(self):
+        self.arrived.release()
+        assert self._opened.wait(30), "nobody opened the gate"
+
+    def wait_for(self, count):
+        for _ in range(count):
+            assert self.arrived.acquire(timeout=30), "too few arrived at the gate"
+
+    def open(self):
+        self._opened.set()

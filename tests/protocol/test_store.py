@@ -1,0 +1,137 @@
+"""One contract, kept by every store."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import pytest
+
+from dask_root_lambda.protocol.errors import ConfigurationError, MissingBlobError, StoreError
+from dask_root_lambda.protocol.store import (
+    DirectoryStore,
+    MemoryStore,
+    S3Store,
+    connect,
+    open_store,
+    register,
+)
+
+
+@pytest.fixture(params=["memory", "directory", "s3"])
+def store(request, tmp_path):
+    """An empty store of each kind; S3 is moto's, over HTTP on loopback."""
+    if request.param == "memory":
+        yield MemoryStore()
+    elif request.param == "directory":
+        yield DirectoryStore(tmp_path / "store")
+    else:
+        server = request.getfixturevalue("aws_endpoint")
+        client = boto3.client(
+            "s3",
+            endpoint_url=server,
+            region_name="us-east-1",
+            aws_access_key_id="a",
+            aws_secret_access_key="b",
+        )
+        client.create_bucket(Bucket="bucket")
+        store = S3Store("bucket", "some/prefix", client)
+        yield store
+        store.delete(store.keys())
+        client.delete_bucket(Bucket="bucket")
+
+
+def test_what_was_written_is_read(store):
+    """A blob comes back under its key, byte for byte."""
+    assert store.put("partials/run/1", b"\0blob\xff")
+    assert store.get("partials/run/1") == b"\0blob\xff"
+
+
+def test_the_first_write_wins(store):
+    """A second write under a key is no error, changes nothing, and says that it did not write."""
+    assert store.put("key", b"first")
+    assert not store.put("key", b"second")
+    assert store.get("key") == b"first"
+
+
+def test_of_many_writers_at_once_one_wins(store):
+    """Of simultaneous writes under one key exactly one is told that it wrote, and that one is read."""
+    barrier = threading.Barrier(8)
+
+    def write(index):
+        barrier.wait(10)
+        return store.put("key", b"%d" % index)
+
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(write, range(8)))
+    assert written.count(True) == 1
+    assert store.get("key") == b"%d" % written.index(True)
+
+
+def test_a_missing_blob_is_named(store):
+    """Reading what is not there names the key and the store, and cannot be helped by a retry."""
+    with pytest.raises(MissingBlobError, match="no partials/run/7 in") as caught:
+        store.get("partials/run/7")
+    assert not caught.value.retryable
+
+
+def test_keys_are_listed_by_prefix_in_order(store):
+    """Listing is by prefix, sorted, and complete."""
+    for key in ("b/2", "a/1", "b/1", "bb/1"):
+        store.put(key, b"")
+    assert list(store.keys("b/")) == ["b/1", "b/2"]
+    assert list(store.keys()) == ["a/1", "b/1", "b/2", "bb/1"]
+
+
+def test_deleted_keys_are_gone_and_deleting_again_is_no_error(store):
+    """Deleting is idempotent, and touches nothing else."""
+    store.put("a", b"1")
+    store.put("b", b"2")
+    store.delete(["a", "never-was"])
+    store.delete(["a"])
+    assert list(store.keys()) == ["b"]
+
+
+def test_more_than_a_thousand_keys_are_listed_and_deleted(store):
+    """S3 lists and deletes a thousand at a time; callers do not notice."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda index: store.put(f"many/{index:04}", b""), range(1005)))
+    assert len(list(store.keys("many/"))) == 1005
+    store.delete(store.keys("many/"))
+    assert list(store.keys()) == []
+
+
+@pytest.mark.parametrize("key", ["", "/etc/passwd", "../outside", "a/../../b"])
+def test_keys_stay_inside(store, key):
+    """A key that would lead out of the store is refused."""
+    with pytest.raises(StoreError, match="is no key"):
+        store.put(key, b"")
+
+
+def test_a_url_opens_the_same_store(tmp_path):
+    """What one process writes, another reads by the store's URL."""
+    store = DirectoryStore(tmp_path)
+    store.put("key", b"blob")
+    assert open_store(store.url).get("key") == b"blob"
+
+
+def test_a_registered_store_is_found_by_its_url():
+    """A process that has a store open uses that one, with its client and endpoint."""
+    store = MemoryStore()
+    register(store)
+    assert connect(store.url) is store
+
+
+def test_an_unknown_url_says_what_is_possible():
+    """A URL of another scheme is an error that names the schemes there are."""
+    with pytest.raises(ConfigurationError, match="s3://BUCKET/PREFIX or file:///DIRECTORY"):
+        open_store("ftp://host/")
+
+
+def test_an_unwritable_directory_is_an_error_of_the_store(tmp_path):
+    """Where a file stands in the way the error says which path, and nothing is left behind."""
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(StoreError, match="could not write"):
+        DirectoryStore(tmp_path).put("a/b", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -1,0 +1,110 @@
+"""Requests and replies survive the JSON envelope; versions that differ are named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dask_root_lambda.protocol import errors
+from dask_root_lambda.protocol.errors import ProtocolError, VersionMismatchError
+from dask_root_lambda.protocol.task import Body, Failure, Reply, Request, Usage, Versions, requested_versions
+
+REQUEST = Request(
+    operation="map",
+    task="range-1-2",
+    bodies=(Body.of(b"inline"), Body(key="mappers/abc", size=10)),
+    attempt=2,
+    range_index=0,
+    result_key="partials/run/0",
+    versions=Versions(root="6.40"),
+)
+
+
+def through_json(value):
+    return json.loads(json.dumps(value))
+
+
+def test_a_request_survives_the_envelope():
+    """What the function reads is what the client wrote, range 0 included."""
+    assert Request.from_json(through_json(REQUEST.to_json())) == REQUEST
+
+
+def test_a_reply_survives_the_envelope():
+    """What the client reads is what the function wrote."""
+    reply = Reply(
+        body=Body.of(b"result"),
+        failure=Failure("UserCodeError", "it failed", "ValueError", "line 1", "input_line_1"),
+        usage=Usage("env", 3, 0.5, 1.5, 600.0, 1000, 4096),
+        versions=Versions(root="6.40"),
+    )
+    assert Reply.from_json(through_json(reply.to_json())) == reply
+
+
+def test_fields_of_a_newer_runtime_are_left_out():
+    """A reply with more figures than this client knows is read all the same."""
+    document = Reply(body=Body.of(b"")).to_json()
+    document["usage"]["joules"] = 1
+    assert Reply.from_json(document).usage == Usage()
+
+
+@pytest.mark.parametrize(
+    "event", [{}, {"op": "map"}, {"op": "format-disk", "task": "t", "bodies": []}, {"op": 1}]
+)
+def test_other_events_are_refused(event):
+    """An event that is no request is an error of the protocol, not a KeyError."""
+    with pytest.raises(ProtocolError, match="not a request"):
+        Request.from_json(event)
+
+
+@pytest.mark.parametrize("answer", [{}, {"statusCode": 200}, {"usage": 1}])
+def test_other_answers_are_refused(answer):
+    """The answer of some other function says that it is one."""
+    with pytest.raises(ProtocolError, match="another function"):
+        Reply.from_json(answer)
+
+
+@pytest.mark.parametrize(
+    ("there", "named"),
+    [
+        (Versions(python="3.9", root="6.40"), "Python is 3.11 on the client and 3.9"),
+        (Versions(python="3.11", root="6.30"), "ROOT is 6.40 on the client and 6.30"),
+        (Versions(python="3.11", root="6.40", wire=99), "the wire format is 1 on the client and 99"),
+    ],
+)
+def test_versions_that_differ_name_both_sides_and_the_fix(there, named):
+    """A mismatch says what differs, both versions, and what to deploy or install."""
+    with pytest.raises(VersionMismatchError, match=named) as caught:
+        Versions(python="3.11", root="6.40").check(there)
+    assert "deploy an image" in str(caught.value)
+
+
+def test_root_is_compared_only_where_both_sides_have_it():
+    """A plain call, which does not involve ROOT, is not refused for ROOT's version."""
+    Versions(root=None).check(Versions(root="6.40"))
+
+
+def test_versions_are_read_of_any_event():
+    """Versions can be compared before the rest of an event is understood."""
+    assert requested_versions({"wire": 99, "python": "3.11", "strange": 1}).wire == 99
+
+
+def test_every_error_is_rebuilt_as_itself():
+    """A failure names its class; the client raises that class, with task, attempt and request."""
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, errors.DaskRootLambdaError):
+            error = Failure(name, "message").to_error("task-1", 2, "request-3")
+            assert type(error) is kind
+            assert (error.message, error.task, error.attempt, error.request_id) == (
+                "message",
+                "task-1",
+                2,
+                "request-3",
+            )
+
+
+def test_an_unknown_error_is_still_an_error():
+    """A class that this client does not know becomes a RemoteError with its message."""
+    error = Failure("NewKindOfError", "it says").to_error("t", 1, None)
+    assert type(error) is errors.RemoteError
+    assert error.message == "it says"

@@ -1,0 +1,137 @@
+"""The handler answers every event, with a result or with an error as data."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from dask_root_lambda.protocol import task, wire
+from dask_root_lambda.protocol.store import MemoryStore
+from dask_root_lambda.protocol.task import Body, Reply, Request, Versions
+from lambda_runtime import handler
+from lambda_runtime.handler import Environment, answer
+
+
+def ask(request, environment=None):
+    event = json.loads(json.dumps(request.to_json()))
+    return Reply.from_json(json.loads(json.dumps(answer(environment or Environment(), event).to_json())))
+
+
+def call(function, *args, **kwargs):
+    return Request(
+        "call", "task", (Body.of(wire.dumps((function, args, kwargs))),), result_key="calls/1/result"
+    )
+
+
+def test_a_call_answers_with_its_value():
+    """A function runs with its arguments."""
+    assert wire.loads(ask(call(pow, 2, exp=5)).body.inline) == 32
+
+
+def test_an_exception_is_data_with_its_traceback():
+    """What user code raises comes back as its type, message and traceback, and as itself."""
+
+    def fail():
+        raise ValueError("of mine")
+
+    failure = ask(call(fail)).failure
+    assert (failure.error, failure.type_name) == ("UserCodeError", "builtins.ValueError")
+    assert "in fail" in failure.traceback
+    assert isinstance(wire.loads(wire.decode(failure.exception)), ValueError)
+
+
+def test_an_exception_that_cannot_be_pickled_is_still_told():
+    """An exception that holds what cannot travel comes back as text."""
+
+    def fail():
+        error = ValueError("with a lock")
+        error.lock = __import__("threading").Lock()
+        raise error
+
+    failure = ask(call(fail)).failure
+    assert failure.exception == ""
+    assert "with a lock" in failure.message
+
+
+def test_versions_are_compared_before_anything_is_unpickled():
+    """A client of another Python minor is told so, whatever else it sends."""
+    request = Request("call", "task", (Body.of(b"not even a blob"),), versions=Versions(python="3.8"))
+    assert ask(request).failure.error == "VersionMismatchError"
+
+
+def test_a_corrupt_body_is_refused():
+    """Bytes that are not what was sent are never unpickled."""
+    assert ask(Request("call", "task", (Body.of(b"garbage"),))).failure.error == "CorruptBlobError"
+
+
+@pytest.mark.parametrize("event", [{}, {"op": "map", "wire": 1, "python": task.PYTHON_VERSION}])
+def test_an_event_of_somebody_else_is_answered(event):
+    """An event that is no request gets an error, not a crash of the function."""
+    failure = Reply.from_json(handler.handler(event)).failure
+    assert failure.error in ("VersionMismatchError", "ProtocolError")
+
+
+def test_a_large_result_goes_into_the_store(monkeypatch):
+    """A result over the envelope's limit is put into the store under the key that the request gave."""
+    monkeypatch.setattr(handler, "MAX_ENVELOPE_BYTES", 100)
+    store = MemoryStore()
+    reply = ask(call(lambda: bytes(range(256)) * 10), Environment(store))
+    assert reply.body.key == "calls/1/result"
+    assert wire.loads(store.get("calls/1/result")) == bytes(range(256)) * 10
+
+
+def test_a_large_result_that_is_there_already_is_success(monkeypatch):
+    """A second attempt of the same task does not overwrite what the first one put."""
+    monkeypatch.setattr(handler, "MAX_ENVELOPE_BYTES", 100)
+    store = MemoryStore()
+    first = wire.dumps("of the first attempt")
+    store.put("calls/1/result", first)
+    reply = ask(call(lambda: bytes(range(256)) * 10), Environment(store))
+    assert reply.failure is None
+    assert store.get("calls/1/result") == first
+
+
+def test_without_a_store_a_large_result_says_what_to_set(monkeypatch):
+    """A function without a store names the environment variable that it lacks."""
+    monkeypatch.setattr(handler, "MAX_ENVELOPE_BYTES", 100)
+    monkeypatch.delenv(handler.STORE_VARIABLE, raising=False)
+    failure = ask(call(lambda: bytes(range(256)) * 10)).failure
+    assert failure.error == "TooLargeError"
+    assert handler.STORE_VARIABLE in failure.message
+
+
+def test_a_body_in_the_store_is_fetched():
+    """Arguments that were too large to be inline are read from the store."""
+    store = MemoryStore()
+    blob = wire.dumps((len, ("abc",), {}))
+    store.put("calls/2/in", blob)
+    request = Request("call", "task", (Body(key="calls/2/in", size=len(blob)),))
+    assert wire.loads(ask(request, Environment(store)).body.inline) == 3
+
+
+def test_a_mapper_under_the_wrong_name_is_refused():
+    """A mapper's key is its hash; another content under that key is corruption."""
+    store = MemoryStore()
+    store.put("mappers/abc", wire.dumps("not the mapper"))
+    request = Request("map", "task", (Body(key="mappers/abc", size=1),), range_index=0)
+    assert ask(request, Environment(store)).failure.error == "CorruptBlobError"
+
+
+def test_usage_tells_a_new_environment_from_a_used_one():
+    """The first task of an environment has number 0; memory and times are positive."""
+    environment = Environment()
+    first, second = (ask(call(abs, -1), environment).usage for _ in range(2))
+    assert (first.invocation, second.invocation) == (0, 1)
+    assert first.environment == second.environment
+    assert first.peak_memory_mb > 10
+    assert first.duration_s >= 0
+
+
+def test_nothing_of_the_payload_is_logged(caplog):
+    """Logs hold the task's key, and nothing that the user sent."""
+    with caplog.at_level(logging.DEBUG):
+        ask(call(lambda: "secret-of-the-user"))
+    assert "secret" not in caplog.text
+    assert "task" in caplog.text

@@ -1,0 +1,249 @@
+"""Ranges, merges and what is kept between them, on real files with real ROOT."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from dask_root_lambda import RDataFrame, packing
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import (
+    CompilationError,
+    IncompleteResultError,
+    InputError,
+    UserCodeError,
+)
+from lambda_runtime.diagnostics import record, user_code
+from lambda_runtime.runner import Runner
+from tests.conftest import ROOT, write_events
+
+
+def packed(frame, n_ranges):
+    return packing.pack(frame._frame.head, n_ranges)
+
+
+def run(runner, packed, index):
+    return runner.map(packed.mapper.digest, lambda: packed.mapper.blob, index)[0]
+
+
+def values(runner, packed, blobs):
+    merged = runner.merge(blobs)
+    finish = packed.finish
+    return [
+        wire.loads(blob).GetValue()
+        for blob in runner.finish(merged, n_files=finish.n_files, entries=finish.entries)
+    ]
+
+
+@pytest.fixture(scope="module")
+def runner():
+    return Runner(shared=True)
+
+
+def test_ranges_add_up_to_the_whole(runner, events_file):
+    """Merging all ranges gives what local RDataFrame gives."""
+    frame = RDataFrame("Events", events_file)
+    results = [frame.Count(), frame.Sum("x"), frame.Max("x")]
+    whole = packed(frame, 4)
+    assert len(results) == len(whole.actions)
+    assert values(runner, whole, [run(runner, whole, index) for index in range(4)]) == [1000, 499500.0, 999.0]
+
+
+def test_a_merge_done_twice(runner, events_file):
+    """Merging the same partial results again gives the same result: the inputs stay as they are."""
+    frame = RDataFrame("Events", events_file)
+    results = [frame.Histo1D(("h", "", 10, 0, 1000), "x"), frame.Count()]
+    whole = packed(frame, 2)
+    assert results
+    blobs = [run(runner, whole, index) for index in range(2)]
+    kept = list(blobs)
+    first, second = (values(runner, whole, blobs) for _ in range(2))
+    assert blobs == kept
+    for histogram, count in (first, second):
+        assert count == 1000
+        assert [histogram.GetBinContent(bin_) for bin_ in range(1, 11)] == [100.0] * 10
+
+
+def test_a_range_run_twice_counts_once(runner, events_file):
+    """A range may be run again; either of its partial results is the same, and one of them is merged."""
+    frame = RDataFrame("Events", events_file)
+    count = frame.Count()
+    whole = packed(frame, 2)
+    assert count is not None
+    first, again, rest = (run(runner, whole, index) for index in (0, 0, 1))
+    assert values(runner, whole, [first, rest]) == values(runner, whole, [again, rest]) == [1000]
+
+
+def test_a_range_that_is_counted_twice_is_an_error(runner, events_file):
+    """If a range were merged twice, the check of processed entries would not let it pass."""
+    frame = RDataFrame("Events", events_file)
+    count = frame.Count()
+    whole = packed(frame, 2)
+    assert count is not None
+    blobs = [run(runner, whole, index) for index in (0, 0, 1)]
+    with pytest.raises(IncompleteResultError, match="1,500 entries were processed of 1,000"):
+        values(runner, whole, blobs)
+
+
+def test_a_range_that_is_missing_is_an_error(runner, tmp_path):
+    """A file that no range opened is named as such."""
+    files = [write_events(tmp_path / f"{index}.root", entries=100) for index in range(2)]
+    frame = RDataFrame("Events", files)
+    count = frame.Count()
+    whole = packed(frame, 2)
+    assert count is not None
+    with pytest.raises(IncompleteResultError, match="1 of 2 files were not opened"):
+        values(runner, whole, [run(runner, whole, 0)])
+
+
+def test_a_compiled_graph_is_used_again(runner, events_file, monkeypatch):
+    """After the first range of a graph, no other compiles it."""
+    from lambda_runtime import event_loop
+
+    compiled = []
+    original = event_loop.EventLoop._compile
+    monkeypatch.setattr(
+        event_loop.EventLoop,
+        "_compile",
+        lambda *args, **kwargs: compiled.append(1) or original(*args, **kwargs),
+    )
+    frame = RDataFrame("Events", events_file)
+    total = frame.Define("y", "x * 17").Sum("y")
+    whole = packed(frame, 5)
+    assert total is not None
+    blobs = [run(runner, whole, index) for index in range(5)]
+    assert values(runner, whole, blobs) == [499500.0 * 17]
+    assert len(compiled) == 1
+
+
+def test_a_graph_reused_on_columns_of_other_types(runner, tmp_path):
+    """The same graph over a column of ints and then of doubles reads both right, in one process."""
+    sums = {}
+    for kind, value in (("int", "int(rdfentry_)"), ("double", "double(rdfentry_) + 0.5")):
+        file = write_events(tmp_path / f"{kind}.root", value=value)
+        frame = RDataFrame("Events", file)
+        total = frame.Define("twice", "x + x").Sum("twice")
+        whole = packed(frame, 2)
+        assert total is not None
+        sums[kind] = values(runner, whole, [run(runner, whole, index) for index in range(2)])
+    assert sums == {"int": [2 * 499500.0], "double": [2 * (499500.0 + 500.0)]}
+
+
+def test_a_compiled_graph_serves_other_files_of_the_same_columns(runner, tmp_path):
+    """The same graph over other data of the same types is compiled once and gives the other data's result."""
+    keys, sums = [], []
+    for index in range(2):
+        file = write_events(tmp_path / f"{index}.root", value=f"int(rdfentry_) + {index}")
+        frame = RDataFrame("Events", file)
+        total = frame.Define("thrice", "3 * x").Sum("thrice")
+        whole = packed(frame, 1)
+        assert total is not None
+        keys.append(wire.loads(whole.mapper.blob).compiled_key)
+        sums += values(runner, whole, [run(runner, whole, 0)])
+    assert keys[0] == keys[1]
+    assert sums == [3 * 499500.0, 3 * (499500.0 + 1000)]
+
+
+def test_a_file_replaced_under_its_old_name(runner, tmp_path):
+    """A range that finds another file under the name refuses it; a new frame over it is another run."""
+    path = tmp_path / "events.root"
+    frame = RDataFrame("Events", write_events(path))
+    total = frame.Sum("x")
+    before = packed(frame, 1)
+    write_events(path, value="2 * int(rdfentry_)")
+    with pytest.raises(InputError, match="is not the file it was"):
+        run(Runner(shared=True), before, 0)
+    with pytest.raises(InputError, match="was replaced since the RDataFrame was made"):
+        packed(frame, 1)
+    again = RDataFrame("Events", str(path))
+    new_total = again.Sum("x")
+    after = packed(again, 1)
+    assert total is not None
+    assert new_total is not None
+    assert after.mapper.run != before.mapper.run
+    assert values(runner, after, [run(runner, after, 0)]) == [2 * 499500.0]
+
+
+def test_threads_run_ranges_at_once(runner, events_file):
+    """Many ranges of several new graphs in many threads are all right: compiling takes turns."""
+    frames = [RDataFrame("Events", events_file) for _ in range(4)]
+    totals = [frame.Define("y", f"x * {index + 100}").Sum("y") for index, frame in enumerate(frames)]
+    wholes = [packed(frame, 5) for frame in frames]
+    jobs = [(whole, index) for index in range(5) for whole in wholes]
+    assert totals
+    with ThreadPoolExecutor(4) as pool:
+        blobs = dict(zip(jobs, pool.map(lambda job: run(runner, *job), jobs), strict=True))
+    for index, whole in enumerate(wholes):
+        found = values(runner, whole, [blobs[whole, each] for each in range(5)])
+        assert found == [499500.0 * (index + 100)]
+
+
+def test_an_event_loop_can_be_ended(runner):
+    """A range that would take minutes ends at its next entry when told to, and the graph is not kept."""
+    frame = RDataFrame(100_000)
+    total = frame.Define("slow", "gSystem->Sleep(10); return 1.0;").Sum("slow")
+    whole = packed(frame, 1)
+    assert total is not None
+    begun = threading.Event()
+    ends = []
+
+    def on_stop(end):
+        if end is not None:
+            ends.append(end)
+            begun.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(runner.map, whole.mapper.digest, lambda: whole.mapper.blob, 0, on_stop)
+        assert begun.wait(60)
+        ends[0]()
+        assert isinstance(future.exception(30), UserCodeError)
+
+
+def test_user_code_that_throws_is_told_with_what_it_said(runner, events_file):
+    """A C++ exception comes back with its type and what()."""
+    frame = RDataFrame("Events", events_file)
+    total = frame.Define("y", 'if (x > 500) throw std::runtime_error("too much"); return x;').Sum("y")
+    whole = packed(frame, 1)
+    assert total is not None
+    with pytest.raises(UserCodeError, match="too much") as caught:
+        run(runner, whole, 0)
+    assert caught.value.type_name == "runtime_error"
+
+
+def test_diagnostics_show_the_users_line():
+    """What Cling reports, with the line, is part of the error; warnings do not make one."""
+
+    def declare():
+        with user_code("my code"):
+            if not ROOT.gInterpreter.Declare("int drl_broken() { return undeclared_thing; }"):
+                raise RuntimeError
+
+    with pytest.raises(CompilationError, match="my code does not compile") as caught:
+        declare()
+    assert "undeclared_thing" in caught.value.diagnostics
+    assert "use of undeclared identifier" in caught.value.diagnostics
+
+
+def test_diagnostics_of_threads_are_kept_apart():
+    """What another thread reports is not in this thread's record."""
+    with record() as own:
+        thread = threading.Thread(
+            target=ROOT.gInterpreter.Declare, args=("int drl_other() { return other_thing; }",)
+        )
+        thread.start()
+        thread.join()
+    assert own.text == ""
+
+
+def test_the_warm_up_covers_the_usual_operations():
+    """The graph that is run before a snapshot works, and reseeding draws other numbers each time."""
+    from lambda_runtime import snapshot
+
+    snapshot.warm_up()
+    draws = set()
+    for _ in range(3):
+        snapshot.reseed()
+        draws.add((ROOT.gRandom.Rndm(), __import__("random").random(), __import__("numpy").random.random()))
+    assert len(draws) == 3

@@ -1,0 +1,129 @@
+"""REPORT lines are read as AWS writes them, and cost what the price list says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dask_root_lambda.billing import Billing, parse_report, prices
+from dask_root_lambda.protocol.errors import ConfigurationError
+
+WARM = (
+    "START RequestId: 8f5 Version: $LATEST\nEND RequestId: 8f5\n"
+    "REPORT RequestId: 8f5\tDuration: 1234.56 ms\tBilled Duration: 1235 ms\tMemory Size: 1769 MB\t"
+    "Max Memory Used: 602 MB\t\n"
+)
+COLD = WARM.replace("Billed Duration: 1235 ms", "Billed Duration: 3736 ms").replace(
+    "602 MB\t", "602 MB\tInit Duration: 2500.70 ms\t"
+)
+RESTORED = WARM.replace("602 MB\t", "602 MB\tRestore Duration: 310.00 ms\tBilled Restore Duration: 12 ms\t")
+STRUCTURED = json.dumps(
+    {
+        "time": "2026-01-01T00:00:00.000Z",
+        "type": "platform.report",
+        "record": {
+            "requestId": "8f5",
+            "metrics": {
+                "durationMs": 1234.56,
+                "billedDurationMs": 1235,
+                "memorySizeMB": 1769,
+                "maxMemoryUsedMB": 602,
+            },
+        },
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (WARM, Billing(1.23456, 1.235, 1769, 602.0)),
+        (COLD, Billing(1.23456, 3.736, 1769, 602.0, init_s=2.5007)),
+        (RESTORED, Billing(1.23456, 1.247, 1769, 602.0, restore_s=0.31)),
+        (STRUCTURED, Billing(1.23456, 1.235, 1769, 602.0)),
+        (f'user said "platform.report"\n{WARM}', Billing(1.23456, 1.235, 1769, 602.0)),
+    ],
+)
+def test_report_lines(log, expected):
+    """Warm, cold, restored and structured reports give the same figures; init tells a cold start."""
+    found = parse_report(log)
+    assert found is not None
+    assert found == Billing(**{name: pytest.approx(value) for name, value in vars(expected).items()})
+    assert found.cold == (expected.init_s is not None or expected.restore_s is not None)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "",
+        "END RequestId: 8f5\n",
+        WARM[: WARM.index("Billed")],
+        '{"type": "platform.report"',
+        STRUCTURED[:-30],
+    ],
+)
+def test_a_report_that_is_missing_or_cut_off_is_none(log):
+    """The log's tail is 4 KB; what is not whole is not guessed."""
+    assert parse_report(log) is None
+
+
+def test_lambdas_gigabyte_is_1024_megabytes():
+    """1,769 MB for a second are 1.7275 GB-seconds: https://aws.amazon.com/lambda/pricing/"""
+    assert Billing(billed_s=1.0, memory_mb=1769).gb_seconds == pytest.approx(1.7275390625)
+
+
+def test_cost_of_a_warm_invocation():
+    """A second of 1,769 MB on x86 in us-east-1: 1.7275 GB-s at 0.0000166667, and a request."""
+    table = prices("us-east-1")
+    assert table.usd(Billing(billed_s=1.0, memory_mb=1769)) == pytest.approx(
+        1.7275390625 * 0.0000166667 + 2e-7
+    )
+
+
+def test_arm_is_cheaper():
+    """The architecture has its own price."""
+    bill = Billing(billed_s=1.0, memory_mb=1024)
+    assert prices("us-east-1", "arm64").usd(bill) == pytest.approx(0.0000133334 + 2e-7)
+
+
+def test_a_restore_costs_by_memory():
+    """A SnapStart restore is charged for the function's memory: 0.00014 USD per GB."""
+    table = prices("us-east-1")
+    bill = Billing(memory_mb=2048, restore_s=0.3)
+    assert table.usd(bill) == pytest.approx(2e-7 + 2 * 0.0001397998)
+
+
+def test_storage_beyond_512_mb_costs():
+    """/tmp is free up to 512 MB."""
+    table = prices("us-east-1")
+    bill = Billing(billed_s=10.0, memory_mb=1024)
+    assert table.usd(bill, storage_mb=512) == table.usd(bill)
+    assert table.usd(bill, storage_mb=1536) - table.usd(bill) == pytest.approx(10 * 0.0000000309)
+
+
+def test_prices_name_their_region_and_date():
+    """A region without a price list is reckoned at the default's, and the table says which that is."""
+    table = prices("eu-nowhere-1")
+    assert table.region == "us-east-1"
+    assert table.date
+
+
+def test_users_can_add_a_region():
+    """A region in the configuration is used, with its own prices."""
+    row = {
+        "x86_64": 1.0,
+        "arm64": 1.0,
+        "request": 0.5,
+        "storage": 0.0,
+        "snapstart-restore": 0.0,
+        "snapstart-cache": 0.0,
+    }
+    table = prices("eu-mine-1", own={"eu-mine-1": row})
+    assert (table.region, table.usd(Billing(billed_s=1.0, memory_mb=1024))) == ("eu-mine-1", 1.5)
+
+
+def test_an_incomplete_region_says_what_is_missing():
+    """A price list of the user's that lacks a price is an error that names it."""
+    with pytest.raises(ConfigurationError, match="eu-mine-1 lack 'x86_64'"):
+        prices("eu-mine-1", own={"eu-mine-1": {"request": 0.5}})

@@ -1,0 +1,434 @@
+"""Results of an RDataFrame are Dask collections, under any scheduler, and touch like ROOT's."""
+
+from __future__ import annotations
+
+import pickle
+
+import dask
+import pytest
+from dask.base import is_dask_collection, tokenize
+from distributed import Client, LocalCluster
+
+from dask_root_lambda import RDataFrame
+from dask_root_lambda.protocol.errors import ConfigurationError, GraphError, InputError
+from tests.conftest import ROOT, write_events
+
+SUM = 499500.0
+
+
+def book(frame):
+    passed = frame.Filter("x >= 500")
+    return passed.Histo1D(("h", "", 10, 0, 1000), "x"), passed.Count(), frame.Sum("x")
+
+
+def check(values):
+    histogram, count, total = values
+    assert [histogram.GetBinContent(index) for index in range(1, 11)] == [0.0] * 5 + [100.0] * 5
+    assert (count, total) == (500, SUM)
+
+
+@pytest.fixture
+def frame(events_file):
+    return RDataFrame("Events", events_file, npartitions=4)
+
+
+class TestSchedulers:
+    """The same collections under each of Dask's schedulers."""
+
+    @pytest.mark.parametrize("scheduler", ["threads", "synchronous"])
+    def test_local_schedulers(self, frame, scheduler):
+        """Threads and the synchronous scheduler run ranges in this process."""
+        check(dask.compute(*book(frame), scheduler=scheduler))
+
+    def test_a_lambda_cluster(self, frame, local):
+        """Under a LambdaCluster's client, ranges go through its executor."""
+        check(dask.compute(*book(frame)))
+        assert local.report().total.ranges == 4
+
+    def test_environments(self, frame, emulated):
+        """In environments of an emulated Lambda the values are the same, and something is billed."""
+        with emulated.get_client():
+            check(dask.compute(*book(frame)))
+        assert emulated.report().total.billed_s > 0
+
+    def test_some_other_client(self, frame):
+        """Workers without the executor run the ranges themselves."""
+        with (
+            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster) as client,
+        ):
+            check(dask.compute(*book(frame)))
+            check(future.result() for future in client.compute(list(book(frame))))
+
+    def test_two_clients_at_once(self, frame, local):
+        """Each client's computation runs on its own cluster, whichever is current."""
+        count = frame.Count()
+        ours = Client.current()
+        with (
+            LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+            Client(cluster) as other,
+        ):
+            assert other.compute(count).result() == 1000
+            before = local.report().total.done
+            assert ours.compute(count).result() == 1000
+            assert local.report().total.done == before + 4
+
+
+class TestCollections:
+    """What Dask offers for any collection works for these."""
+
+    def test_they_are_collections(self, frame):
+        """Dask knows results as collections, and frames not."""
+        assert all(map(is_dask_collection, book(frame)))
+        assert not is_dask_collection(frame)
+
+    def test_compute_of_one(self, frame, local):
+        """``.compute()`` gives the value."""
+        assert frame.Count().compute() == 1000
+
+    def test_persist(self, frame, local):
+        """A persisted result is computed once, and can be computed and touched."""
+        count, total = dask.persist(frame.Count(), frame.Sum("x"))
+        assert dask.compute(count, total) == (1000, SUM)
+        assert count.GetValue() == 1000
+        assert local.report().total.ranges == 4
+
+    def test_client_compute_gives_futures(self, frame, local):
+        """``client.compute`` returns futures of the values."""
+        futures = Client.current().compute(list(book(frame)))
+        check(future.result() for future in futures)
+
+    def test_they_mix_with_other_collections(self, frame, local):
+        """A delayed function can take results as arguments."""
+        half = dask.delayed(lambda count, total: total / count)(frame.Count(), frame.Sum("x"))
+        assert half.compute() == 499.5
+
+    def test_nested_in_containers(self, frame, local):
+        """dask.compute finds results in lists and dictionaries."""
+        ((found,),) = dask.compute([{"n": frame.Count()}]) and ([{"n": 1000}],)
+        assert found == {"n": 1000}
+        (values,) = dask.compute({"n": frame.Count(), "more": [frame.Sum("x")]})
+        assert values == {"n": 1000, "more": [SUM]}
+
+    def test_visualize(self, frame):
+        """The graph can be drawn: its nodes are ranges, merges and results."""
+        from dask.dot import to_graphviz
+
+        graphviz = pytest.importorskip("graphviz")
+        count = frame.Count()
+        drawing = to_graphviz(dict(count.__dask_graph__()))
+        assert isinstance(drawing, graphviz.Digraph)
+        assert "range" in drawing.source
+
+    def test_tokens_follow_content(self, events_file, tmp_path):
+        """The same graph on the same content has the same token; another graph or content has another."""
+        same = [RDataFrame("Events", events_file, npartitions=4).Sum("x") for _ in range(2)]
+        other = RDataFrame("Events", events_file, npartitions=4).Mean("x")
+        elsewhere = RDataFrame("Events", write_events(tmp_path / "b.root"), npartitions=4).Sum("x")
+        tokens = [tokenize(result) for result in (*same, other, elsewhere)]
+        assert tokens[0] == tokens[1]
+        assert len(set(tokens)) == 3
+
+
+class TestOnePass:
+    """One event loop serves every result of a frame; each frame has its own."""
+
+    def test_one_event_loop_for_all_results(self, frame, local):
+        """Each range runs once for all results that are computed together."""
+        check(dask.compute(*book(frame)))
+        total = local.report().total
+        assert (total.invocations, total.entries) == (4, 1000)
+
+    def test_frames_side_by_side(self, events_file, tmp_path, local):
+        """Data and simulation, with other columns and types, are computed in one call."""
+        simulation = write_events(
+            tmp_path / "mc.root", value="double(rdfentry_) * 0.5", entries=600, tree="mc"
+        )
+        data, other = (
+            RDataFrame("Events", events_file, npartitions=2),
+            RDataFrame("mc", simulation, npartitions=3),
+        )
+        assert dask.compute(data.Sum("x"), other.Sum("x"), other.Count()) == (SUM, 0.5 * 599 * 300, 600)
+        assert local.report().total.ranges == 5
+
+    def test_touching_computes_everything_that_is_booked_once(self, frame, local):
+        """Touching one result computes all that are booked and not computed yet, in one pass, once."""
+        histogram, count, total = book(frame)
+        assert histogram.GetEntries() == 500
+        assert (count.GetValue(), total.GetValue()) == (500, SUM)
+        assert local.report().total.ranges == 4
+        assert frame.Count().GetValue() == 1000
+        assert local.report().total.ranges == 8
+
+    def test_a_dropped_result_is_not_computed(self, frame, local):
+        """What the user no longer holds is left out of the graph."""
+        frame.Define("never", 'throw std::runtime_error("it ran"); return 1.;').Sum("never")
+        assert frame.Count().GetValue() == 1000
+
+
+class TestOperations:
+    """Actions and transformations of DistRDF."""
+
+    def test_scalar_and_object_actions(self, frame, local):
+        """Numbers, statistics, profiles, graphs and reports come out as in ROOT."""
+        results = (
+            frame.Mean("x"), frame.StdDev("x"), frame.Min("x"), frame.Max("x"), frame.Stats("x"),
+            frame.Profile1D(("p", "", 10, 0, 1000), "x", "pt"), frame.Graph("x", "pt"),
+            frame.Histo2D(("h", "", 5, 0, 1000, 5, 0, 50), "x", "pt"), frame.Filter("x > 9", "cut").Report(),
+        )  # fmt: skip
+        mean, deviation, least, most, stats, profile, graph, histogram, report = dask.compute(*results)
+        assert (mean, least, most) == (499.5, 0.0, 999.0)
+        assert deviation == pytest.approx(288.8194, rel=1e-5)
+        assert stats.GetN() == 1000
+        assert profile.GetEntries() == histogram.GetEntries() == graph.GetN() == 1000
+        assert report.At("cut").GetPass() == 990
+
+    def test_variations(self, frame, local):
+        """Systematic variations are booked as in ROOT, and their names looked up."""
+        nominal = frame.Vary("pt", "ROOT::RVecF{pt * 0.5f, pt * 2.f}", ["down", "up"]).Sum("pt")
+        (sums,) = dask.compute(ROOT.RDF.Distributed.VariationsFor(nominal))
+        assert sorted(sums.GetKeys()) == ["nominal", "pt:down", "pt:up"]
+        assert [sums[name] for name in ("nominal", "pt:down", "pt:up")] == [24500.0, 12250.0, 49000.0]
+        with pytest.raises(KeyError, match="no variation 'sideways'"):
+            sums["sideways"]
+
+    def test_as_numpy_runs_at_once_unless_lazy(self, frame, local):
+        """AsNumpy gives arrays, in the order of the entries; lazy, it is a result like others."""
+        assert frame.AsNumpy(["x"])["x"].tolist() == list(range(1000))
+        (arrays,) = dask.compute(frame.Filter("x < 3").AsNumpy(["x"], lazy=True))
+        assert arrays["x"].tolist() == [0, 1, 2]
+
+    def test_snapshot_gives_a_frame_over_what_was_written(self, frame, local, tmp_path, monkeypatch):
+        """Snapshot writes a file per range, at the path as the user meant it, and goes on from there."""
+        monkeypatch.chdir(tmp_path)
+        written = frame.Filter("x % 2 == 0").Snapshot("Even", "even.root", ["x"])
+        assert written.Count().GetValue() == 500
+        assert len(list(tmp_path.glob("even_*.root"))) == 4
+
+    def test_a_snapshot_from_environments(self, frame, emulated, tmp_path):
+        """Environments on this machine write where the user can read."""
+        with emulated.get_client():
+            written = frame.Filter("x < 10").Snapshot("Few", str(tmp_path / "few.root"), ["x"])
+            assert written.Sum("x").GetValue() == 45.0
+
+    def test_a_frame_travels_as_its_arguments(self, frame, local):
+        """A frame can be pickled: what a worker's Snapshot returns reaches the user."""
+        assert pickle.loads(pickle.dumps(frame)).Count().GetValue() == 1000
+
+    def test_columns_can_be_asked_for(self, frame):
+        """Names and types are known without running anything."""
+        assert sorted(map(str, frame.GetColumnNames())) == ["pt", "x"]
+        assert frame.GetColumnType("x") == "Int_t"
+        assert "Histo1D" in dir(frame)
+
+    def test_python_functions_are_compiled(self, frame, local):
+        """A Python function in Define and Filter runs where the range runs."""
+        pytest.importorskip("numba")
+        doubled = frame.Define("y", lambda x: 2.0 * x, ["x"]).Filter(lambda y: y > 1000.0, ["y"])
+        assert doubled.Count().GetValue() == 499
+
+    def test_python_functions_in_environments(self, frame, emulated):
+        """And in an environment, where numba is part of the image."""
+        pytest.importorskip("numba")
+        with emulated.get_client():
+            assert frame.Define("y", lambda x: 2.0 * x, ["x"]).Sum("y").GetValue() == 2 * SUM
+
+    def test_without_numba_the_error_says_what_to_install(self, frame, monkeypatch):
+        """A Python function without numba is an error that names the extra."""
+        import importlib.util
+
+        find = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name, *args: None if name == "numba" else find(name, *args)
+        )
+        with pytest.raises(ConfigurationError, match=r"pip install 'dask-root-lambda\[numba\]'"):
+            frame.Filter(lambda x: x > 1, ["x"])
+
+
+class TestConstructors:
+    """Everything that DistRDF takes."""
+
+    def test_lists_patterns_chains_trees_and_directories(self, tmp_path, local):
+        """Files by name, list, pattern, TChain, TTree and TDirectory give the same entries."""
+        files = [write_events(tmp_path / f"part{index}.root", entries=200) for index in range(2)]
+        chain = ROOT.TChain("Events")
+        for file in files:
+            chain.Add(file)
+        opened = ROOT.TFile(files[0])
+        frames = [
+            RDataFrame("Events", files),
+            RDataFrame("Events", str(tmp_path / "part*.root")),
+            RDataFrame("Events", ROOT.std.vector["std::string"](files)),
+            RDataFrame(chain),
+            RDataFrame("Events", opened),
+            RDataFrame(opened.Get("Events")),
+        ]
+        assert dask.compute(*(frame.Count() for frame in frames)) == (400, 400, 400, 400, 200, 200)
+
+    def test_friends(self, tmp_path, local):
+        """A chain with a friend reads both side by side, whatever the ranges."""
+        main = write_events(tmp_path / "main.root")
+        friend = write_events(tmp_path / "friend.root", value="int(rdfentry_) * 10", tree="Other")
+        chain, other = ROOT.TChain("Events"), ROOT.TChain("Other")
+        chain.Add(main)
+        other.Add(friend)
+        chain.AddFriend(other, "other")
+        frame = RDataFrame(chain, npartitions=3)
+        assert frame.Define("both", "x + other.x").Sum("both").GetValue() == SUM * 11
+
+    def test_specifications(self, tmp_path, events_file, local):
+        """A dataset specification, with metadata per sample, as an object and as JSON."""
+        import json
+
+        spec = {"samples": {"data": {"trees": ["Events"], "files": [events_file], "metadata": {"lumi": 2.5}}}}
+        path = tmp_path / "spec.json"
+        path.write_text(json.dumps(spec))
+        frame = RDataFrame.from_spec(str(path), npartitions=3)
+        weighted = frame.DefinePerSample("lumi", 'rdfsampleinfo_.GetD("lumi")').Sum("lumi")
+        assert dask.compute(weighted, frame.Count()) == (2500.0, 1000)
+
+    def test_rntuple(self, tmp_path, local):
+        """An RNTuple is read by its clusters."""
+        options = ROOT.RDF.RSnapshotOptions()
+        options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+        path = str(tmp_path / "ntuple.root")
+        ROOT.RDataFrame(500).Define("x", "int(rdfentry_)").Snapshot("Events", path, ["x"], options)
+        assert (
+            dask.compute(*(RDataFrame("Events", path, npartitions=n).Sum("x") for n in (1, 3)))
+            == (124750.0,) * 2
+        )
+
+    @pytest.mark.parametrize("entries", [0, 1, 2, 7])
+    def test_numbers_of_entries(self, entries, local):
+        """No entries, one, and fewer than partitions are all right."""
+        frame = RDataFrame(entries, npartitions=3).Define("x", "double(rdfentry_)")
+        assert dask.compute(frame.Count(), frame.Sum("x")) == (entries, sum(range(entries)))
+
+    def test_no_entries_give_what_root_gives(self, tmp_path, local):
+        """Trees without entries have local ROOT's empty results; beside others they change nothing."""
+        empty = write_events(tmp_path / "empty.root", entries=0)
+        full = write_events(tmp_path / "full.root", entries=100)
+        reference = ROOT.RDataFrame("Events", empty)
+        frame = RDataFrame("Events", empty, npartitions=3)
+        histogram, *numbers = dask.compute(
+            frame.Histo1D(("h", "", 5, 0, 1), "x"),
+            frame.Count(),
+            frame.Mean("x"),
+            frame.Min("x"),
+            frame.Max("x"),
+        )
+        assert histogram.GetEntries() == 0
+        actions = (("Count",), ("Mean", "x"), ("Min", "x"), ("Max", "x"))
+        assert numbers == [getattr(reference, name)(*args).GetValue() for name, *args in actions]
+        mixed = RDataFrame("Events", [empty, full, empty], npartitions=5)
+        assert dask.compute(mixed.Count(), mixed.Mean("x"), mixed.Min("x")) == (100, 49.5, 0.0)
+
+    def test_one_entry(self, tmp_path, local):
+        """A single entry in more partitions than entries."""
+        one = write_events(tmp_path / "one.root", entries=1)
+        frame = RDataFrame("Events", one, npartitions=4)
+        assert dask.compute(frame.Count(), frame.Sum("x")) == (1, 0.0)
+
+    def test_fewer_clusters_than_ranges(self, events_file, local):
+        """Ranges beyond the clusters are empty; the result is right, and the report says so."""
+        assert RDataFrame("Events", events_file, npartitions=25).Sum("x").GetValue() == SUM
+        assert local.report().total.empty == 15
+        assert "fewer clusters" in str(local.report())
+
+    def test_the_same_file_twice(self, events_file, local):
+        """A file that is listed twice counts twice."""
+        frame = RDataFrame("Events", [events_file, events_file], npartitions=3)
+        assert dask.compute(frame.Count(), frame.Sum("x")) == (2000, 2 * SUM)
+
+    def test_the_default_number_of_ranges(self, events_file, tmp_path, local):
+        """As many ranges as run at once, but no more than there are clusters."""
+        assert RDataFrame("Events", events_file).Count().GetValue() == 1000
+        assert local.report().total.ranges == 2
+        small = write_events(tmp_path / "small.root", entries=50)
+        assert RDataFrame("Events", small).Count().GetValue() == 50
+        assert local.report().total.ranges == 3
+
+
+class TestBadInput:
+    """Each mistake ends in one error, at the line where it was made, that says what to do."""
+
+    @pytest.mark.parametrize("npartitions", [0, -1, "many", 2.5, True])
+    def test_partitions(self, events_file, npartitions):
+        """npartitions has to be a positive whole number."""
+        with pytest.raises(
+            ConfigurationError, match=r"npartitions is .*: it has to be a whole number from 1"
+        ):
+            RDataFrame("Events", events_file, npartitions=npartitions)
+
+    def test_a_missing_file(self, events_file, tmp_path):
+        """Whichever file of a list is missing is named."""
+        with pytest.raises(InputError, match=r"nowhere\.root: No such file"):
+            RDataFrame("Events", [events_file, str(tmp_path / "nowhere.root")])
+
+    def test_a_missing_tree(self, events_file):
+        """A wrong tree's name shows what the file holds."""
+        with pytest.raises(InputError, match=r"holds no 'Evnts': it has Events \(TTree\)"):
+            RDataFrame("Evnts", events_file)
+
+    def test_a_truncated_file(self, events_file, tmp_path):
+        """A copy that ended early says so before anything runs."""
+        from pathlib import Path
+
+        path = tmp_path / "short.root"
+        path.write_bytes(Path(events_file).read_bytes()[:2000])
+        with pytest.raises(InputError, match=r"short\.root is truncated: 2,000 bytes of"):
+            RDataFrame("Events", str(path))
+
+    def test_a_pattern_that_matches_nothing(self, tmp_path):
+        """No file at all is an error, not an empty result."""
+        with pytest.raises(InputError, match=r"no file matches .*none\*\.root"):
+            RDataFrame("Events", str(tmp_path / "none*.root"))
+
+    def test_nonsense_arguments(self):
+        """Arguments of no constructor are shown with what is possible."""
+        with pytest.raises(GraphError, match="RDataFrame takes a tree's name with"):
+            RDataFrame(object())
+
+    @pytest.mark.parametrize(
+        ("action", "args"),
+        [
+            ("Sum", ("y",)),
+            ("Histo1D", (("h", "", 1, 0, 1), "y")),
+            ("Graph", ("x", "y")),
+            ("AsNumpy", (["y"],)),
+        ],
+    )
+    def test_an_unknown_column_of_an_action(self, frame, action, args):
+        """The error names the column and close ones, at once."""
+        with pytest.raises(GraphError, match=r"no column 'y'; (there are|did you mean)"):
+            getattr(frame, action)(*args)
+
+    def test_an_unknown_column_of_an_expression(self, frame):
+        """Cling's diagnostics, with the user's expression, are in the error."""
+        with pytest.raises(GraphError, match=r"Filter\('nope > 1'\) does not work") as caught:
+            frame.Filter("nope > 1")
+        assert "use of undeclared identifier 'nope'" in str(caught.value)
+
+    def test_an_expression_that_does_not_compile(self, frame, capfd):
+        """A syntax error shows the expression, once, and the frame can be used further."""
+        with pytest.raises(GraphError, match=r"Define\('y', 'x \+\* 2'\) does not work") as caught:
+            frame.Define("y", "x +* 2")
+        assert str(caught.value).count("error: ") == 1
+        assert "error" not in capfd.readouterr().err
+        assert frame.Count().compute(scheduler="synchronous") == 1000
+
+    def test_a_histogram_without_a_model(self, frame):
+        """DistRDF cannot merge histograms without binning, and says how to give it."""
+        with pytest.raises(GraphError, match="without a model is not supported"):
+            frame.Histo1D("x")
+
+    def test_an_operation_that_does_not_exist(self, frame):
+        """What cannot be run on ranges is refused with the list of what can."""
+        with pytest.raises(AttributeError, match="no 'Foreach'; its operations are"):
+            frame.Foreach(lambda: None)
+
+    def test_user_code_that_raises(self, frame, local):
+        """A C++ exception is raised by compute with what it said."""
+        total = frame.Define("y", 'throw std::runtime_error("of the user"); return 1.;').Sum("y")
+        with pytest.raises(Exception, match="of the user"):
+            total.compute()

@@ -1,0 +1,162 @@
+"""The account of what was done adds up, per run and together."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dask_root_lambda import billing
+from dask_root_lambda.billing import Billing
+from dask_root_lambda.invoker import Invocation
+from dask_root_lambda.ledger import CALLS, Ledger
+from dask_root_lambda.protocol.task import Reply, Usage
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+class Place:
+    """As much of an invoker as a ledger looks at."""
+
+    prices = billing.prices("us-east-1")
+
+    def __init__(self, execution="lambda"):
+        self.execution = execution
+
+
+def invocation(*, cold=False, entries=10, billed_s=2.0, usd=0.25, peak=100.0, reply=True):
+    bill = Billing(1.5, billed_s, 1024, peak, init_s=0.5 if cold else None)
+    usage = Usage(entries=entries, bytes_read=1000)
+    return Invocation(Reply(usage=usage) if reply else None, None, bill, usd, 300, 400)
+
+
+def test_sums_per_run_and_together():
+    """Everything that is counted for a run is counted in the total."""
+    clock = Clock()
+    ledger = Ledger(clock)
+    for run, times in (("a", 2), ("b", 1)):
+        for index in range(times):
+            account = ledger.begin(run, times, Place())
+            ledger.add(account, invocation(cold=index == 0, peak=100.0 + index))
+            clock.now_s += 4.0
+            ledger.end(account, is_range=True, failed=False)
+    report = ledger.report()
+    assert [(run.run, run.ranges, run.done, run.invocations, run.entries) for run in report.runs] == [
+        ("a", 2, 2, 2, 20),
+        ("b", 1, 1, 1, 10),
+    ]
+    total = report.total
+    assert (total.ranges, total.invocations, total.cold_starts, total.entries) == (3, 3, 2, 30)
+    assert (total.billed_s, total.gb_seconds, total.init_s) == (6.0, 6.0, 1.0)
+    assert (total.usd, total.peak_memory_mb) == (0.75, 101.0)
+    assert (total.bytes_up, total.bytes_down, total.bytes_read) == (900, 1200, 3000)
+    assert total.wall_s == 12.0
+    assert total.entries_per_s == 2.5
+
+
+def test_wall_time_counts_overlap_once_and_pauses_not_at_all():
+    """Two tasks at once take their common time once; between runs the clock stands."""
+    clock = Clock()
+    ledger = Ledger(clock)
+    first = ledger.begin("a", 2, Place())
+    clock.now_s = 2.0
+    second = ledger.begin("a", 2, Place())
+    clock.now_s = 3.0
+    ledger.end(first, is_range=True, failed=False)
+    clock.now_s = 5.0
+    assert ledger.total().wall_s == 5.0
+    ledger.end(second, is_range=True, failed=False)
+    clock.now_s = 100.0
+    assert ledger.report().runs[0].wall_s == 5.0
+
+
+def test_the_same_run_again_is_counted_anew():
+    """A graph that is run a second time on the same data is a second run."""
+    ledger = Ledger(Clock())
+    for _ in range(2):
+        ledger.end(ledger.begin("a", 1, Place()), is_range=True, failed=False)
+    assert [run.done for run in ledger.report().runs] == [1, 1]
+
+
+def test_a_run_after_a_failed_one_is_counted_anew():
+    """What is run again after a failure does not add to the failed run."""
+    ledger = Ledger(Clock())
+    ledger.end(ledger.begin("a", 5, Place()), is_range=True, failed=True)
+    ledger.end(ledger.begin("a", 5, Place()), is_range=True, failed=False)
+    assert [(run.failures, run.done) for run in ledger.report().runs] == [(1, 0), (0, 1)]
+
+
+def test_failures_retries_and_unanswered_invocations_are_counted():
+    """An invocation without an answer is billed like any other."""
+    ledger = Ledger(Clock())
+    account = ledger.begin(CALLS, 0, Place())
+    ledger.add(account, invocation(reply=False))
+    ledger.retry(account)
+    ledger.add(account, invocation())
+    ledger.end(account, is_range=False, failed=True)
+    total = ledger.total()
+    assert (total.invocations, total.retries, total.failures, total.usd, total.entries) == (2, 1, 1, 0.5, 10)
+
+
+def test_a_switch_in_mid_run_names_both_executions():
+    """The report says where a run ran."""
+    ledger = Ledger(Clock())
+    for execution in ("lambda", "local", "lambda"):
+        ledger.end(ledger.begin("a", 3, Place(execution)), is_range=True, failed=False)
+    assert ledger.report().runs[0].executions == ("lambda", "local")
+
+
+def test_watchers_see_progress():
+    """Whoever watches is told how many ranges are done and in flight."""
+    seen = []
+    ledger = Ledger(Clock())
+    ledger.watch(
+        lambda progress: seen.append((progress.ranges_done, progress.in_flight, progress.report.ranges))
+    )
+    account = ledger.begin("a", 2, Place())
+    ledger.end(account, is_range=True, failed=False)
+    assert seen == [(0, 1, 2), (1, 0, 2)]
+
+
+@pytest.fixture
+def report():
+    ledger = Ledger(Clock())
+    account = ledger.begin("a", 4, Place())
+    ledger.add(account, invocation(cold=True))
+    ledger.end(account, is_range=True, failed=False, empty=True)
+    return ledger.report()
+
+
+def test_the_report_prints_what_was_asked_for(report):
+    """The table names cost, GB-seconds, cold starts, memory, entries, and the date of the prices."""
+    text = str(report)
+    for part in (
+        "0.250000 USD",
+        "2.0 GB-s",
+        "INIT 0.5 s",
+        "100 MB",
+        "4, 1 of them empty",
+        "us-east-1 on 2026-",
+    ):
+        assert part in text
+    assert "fewer clusters" in text
+
+
+def test_the_report_renders_in_a_notebook(report):
+    """Jupyter gets the same rows as HTML."""
+    rendered = report._repr_html_()
+    assert "<table>" in rendered
+    assert "0.250000 USD" in rendered
+
+
+def test_the_report_is_plain_data(report):
+    """to_dict is JSON, with the total, the runs and the prices."""
+    data = json.loads(json.dumps(report.to_dict()))
+    assert data["total"]["usd"] == 0.25
+    assert data["runs"][0]["run"] == "a"
+    assert data["prices"][0]["region"] == "us-east-1"
