@@ -60,6 +60,14 @@ class _Watched:
     pid: int = 0
 
 
+def waited_for_cpu_s(pid: int) -> float:
+    """Tell how long a process was ready to run and did not get a CPU; 0 where the kernel does not count."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 class Processes:
     """Processes that end with this one, however it ends.
 

@@ -64,6 +64,15 @@ def sleep(event, context):
     return "awake"
 
 
+def meet(event, context):
+    """Return when enough others are here as well."""
+    here = Path(event["directory"])
+    (here / str(os.getpid())).touch()
+    while len(list(here.iterdir())) < event["count"]:
+        time.sleep(0.05)
+    return os.getpid()
+
+
 def grow(event, context):
     block = bytearray(event["mb"] << 20)
     block[::4096] = b"x" * len(block[::4096])
