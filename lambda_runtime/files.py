@@ -10,7 +10,6 @@ from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 
-
 _XROOTD_LIMITS = {"ConnectionWindow": 10, "ConnectionRetry": 2, "RequestTimeout": 300}
 """Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
 that does not answer hold a range for many minutes."""
