@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from dask_root_lambda.emulator.faults import Faults, load_faults
-from dask_root_lambda.emulator.options import Options
+from dask_root_lambda.emulator.options import Options, load_images
 from dask_root_lambda.emulator.server import Emulator
 
 logger = logging.getLogger(__name__)
@@ -29,9 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--region", default=defaults.region, help="AWS region of the functions (default: %(default)s)")
     add("--account-concurrency", type=int, default=defaults.account_concurrency, metavar="N",
         help="invocations at a time, of all functions together (default: %(default)s)")  # fmt: skip
+    add("--scaling-rate", type=int, default=defaults.scaling_rate, metavar="N",
+        help="environments that a function may start in ten seconds (default: %(default)s)")  # fmt: skip
     add("--idle-timeout", type=float, default=defaults.idle_timeout_s, metavar="S", dest="idle_timeout_s",
         help="end environments that had no work for so long (default: %(default)s)")  # fmt: skip
     add("--python-path", action="append", default=[], metavar="DIR", help="directory of handlers; repeatable")
+    add("--images", type=Path, metavar="FILE", help="YAML or JSON: what image URIs stand for")
     add("--private-tmp", action="store_true", help="give each environment a /tmp of its own")
     add("--virtual-clock", action="store_true", help="skip the waiting between retries, and when told to")
     add("--iam", action="store_true", help="check signatures and IAM policies; prints the root user's key")
@@ -40,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stop-on-disconnect", action="store_true", help="end what runs for a client that goes away")
     add("--certificate", type=Path, metavar="PEM", help="serve TLS with this certificate")
     add("--private-key", type=Path, metavar="PEM", help="its key, if that is in another file")
+    add("--output", choices=("json", "shell"), default="json", help="how to tell the endpoint (%(default)s)")
     add(
         "--exit-with-stdin",
         action="store_true",
@@ -50,14 +54,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def serve(args: argparse.Namespace) -> int:
     """Serve until a signal, or the end of standard input; returns the exit status.
 
-    Writes one line of JSON to stdout when the endpoint answers.
+    Writes one line of JSON, or what to export, to stdout when the endpoint answers.
     """
     try:
         options = _read_options(args)
         emulator = Emulator(options)
         with _Signals(args.exit_with_stdin) as signals:
             emulator.start()
-            sys.stdout.write(json.dumps(_describe(emulator)) + "\n")
+            sys.stdout.write(_describe(emulator, args.output) + "\n")
             sys.stdout.flush()
             signals.wait()
             emulator.stop()
@@ -67,12 +71,23 @@ def serve(args: argparse.Namespace) -> int:
     return 0
 
 
-def _describe(emulator: Emulator) -> dict[str, str]:
-    ready = {"endpoint": emulator.endpoint, "region": emulator.options.region}
-    if emulator.options.iam:
-        # The key of an account that lives as long as this process, and on this machine only.
-        ready.update(access_key_id=emulator.access_key_id, secret_access_key=emulator.secret_access_key)
-    return ready
+def _describe(emulator: Emulator, output: str) -> str:
+    """Tell where the emulator is: for a program, or as commands that a shell can evaluate."""
+    # With --iam, the key of an account that lives as long as this process, and on this machine only.
+    ready = {
+        "endpoint": emulator.endpoint,
+        "region": emulator.options.region,
+        "access_key_id": emulator.access_key_id,
+        "secret_access_key": emulator.secret_access_key,
+    }
+    if output == "json":
+        return json.dumps(ready)
+    names = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    lines = [f"export {name}={value}" for name, value in zip(names, ready.values(), strict=True)]
+    lines.append("unset AWS_SESSION_TOKEN AWS_PROFILE")
+    if emulator.options.certificate:
+        lines.append(f"export AWS_CA_BUNDLE={emulator.options.certificate.resolve()}")
+    return "\n".join(lines)
 
 
 def _read_options(args: argparse.Namespace) -> Options:
@@ -81,11 +96,13 @@ def _read_options(args: argparse.Namespace) -> Options:
         port=args.port,
         region=args.region,
         account_concurrency=args.account_concurrency,
+        scaling_rate=args.scaling_rate,
         idle_timeout_s=args.idle_timeout_s,
         python_path=tuple(args.python_path),
         iam=args.iam,
         faults=load_faults(args.faults) if args.faults else Faults(),
         seed=args.seed,
+        images=load_images(args.images) if args.images else (),
         private_tmp=args.private_tmp,
         virtual_clock=args.virtual_clock,
         stop_on_disconnect=args.stop_on_disconnect,

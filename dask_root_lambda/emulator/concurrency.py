@@ -7,11 +7,50 @@ https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from dask_root_lambda.emulator.errors import InvalidParameterError, TooManyRequestsError
 
 # AWS keeps this much of the account's concurrency for functions without a reservation.
 UNRESERVED_MINIMUM = 100
+
+
+class ScalingRate:
+    """How fast functions may start environments: a bucket of starts each, which fills again.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/scaling-behavior.html.
+
+    Parameters
+    ----------
+    starts
+        Size of the bucket.
+    period_s
+        Time in which an empty bucket fills.
+    now_s
+        The clock.
+    """
+
+    def __init__(self, starts: int, period_s: float, now_s: Callable[[], float]) -> None:
+        self._starts = starts
+        self._period_s = period_s
+        self._now_s = now_s
+        self._left: dict[str, tuple[float, float]] = {}
+
+    def start(self, function: str) -> None:
+        """Count one start of a function's environment.
+
+        Raises
+        ------
+        TooManyRequestsError
+            If it starts too many.
+        """
+        now_s = self._now_s()
+        left, since_s = self._left.get(function, (float(self._starts), now_s))
+        left = min(self._starts, left + (now_s - since_s) * self._starts / self._period_s)
+        if left < 1:
+            self._left[function] = (left, now_s)
+            raise TooManyRequestsError("ConcurrentInvocationLimitExceeded")
+        self._left[function] = (left - 1, now_s)
 
 
 class Concurrency:

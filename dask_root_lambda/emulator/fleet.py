@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from dask_root_lambda.emulator.clock import Timer
+from dask_root_lambda.emulator.concurrency import ScalingRate
 from dask_root_lambda.emulator.environment import Environment
 from dask_root_lambda.emulator.faults import LambdaFault
 from dask_root_lambda.emulator.functions import FunctionVersion
@@ -16,6 +17,8 @@ from dask_root_lambda.emulator.snapshots import Snapshots
 
 # Idle environments are looked at this often, and more often where their time is shorter.
 SWEEP_S = 1.0
+# https://docs.aws.amazon.com/lambda/latest/dg/scaling-behavior.html
+SCALING_PERIOD_S = 10.0
 
 
 class Fleet:
@@ -32,6 +35,7 @@ class Fleet:
     def __init__(self, platform: Platform, snapshots: Snapshots) -> None:
         self._platform = platform
         self._snapshots = snapshots
+        self._rate = ScalingRate(platform.options.scaling_rate, SCALING_PERIOD_S, platform.clock.monotonic_s)
         self._idle: defaultdict[str, list[Environment]] = defaultdict(list)
         self._all: set[Environment] = set()
         self._sweeper: Timer | None = None
@@ -93,6 +97,7 @@ class Fleet:
         if idle:
             # Last in, first out: what is not needed gets old and ends.
             return idle.pop()
+        self._rate.start(version.name)
         snapshot = self._snapshots.get(version)
         if snapshot is None:
             environment = Environment(version, self._platform, self._end)

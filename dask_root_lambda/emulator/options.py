@@ -6,6 +6,9 @@ import sys
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from dask_root_lambda.emulator.faults import Faults
 
@@ -29,6 +32,26 @@ class Image:
     """Environment variables of the image, which those of the function override."""
 
 
+def load_images(path: Path) -> tuple[tuple[str, Image], ...]:
+    """Read from a YAML or JSON file what image URIs stand for: ``{pattern: {handler: ..., python: ...}}``.
+
+    Raises
+    ------
+    ValueError
+        Naming the file and what is wrong in it.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+        return tuple((pattern, _read_image(entry)) for pattern, entry in document.items())
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: not a mapping of patterns to images: {error}") from error
+
+
+def _read_image(entry: dict[str, Any]) -> Image:
+    values: dict[str, Any] = {**entry, "python_path": tuple(entry.get("python_path", ()))}
+    return Image(**values)
+
+
 @dataclass(frozen=True)
 class Options:
     """Settings of one emulator; the defaults are AWS's where AWS has them."""
@@ -43,6 +66,8 @@ class Options:
     """moto's default account."""
     account_concurrency: int = 1000
     """Invocations at a time in all functions together."""
+    scaling_rate: int = 1000
+    """Environments that each function may start in ten seconds."""
     idle_timeout_s: float = 300.0
     """How long an environment waits for work before it is ended."""
     init_timeout_s: float = 10.0
@@ -73,8 +98,9 @@ class Options:
     """Of everything that is left to chance: weighted aliases, faults by probability."""
 
     def __post_init__(self) -> None:
-        if self.account_concurrency < 1:
-            raise ValueError(f"account_concurrency must be at least 1, not {self.account_concurrency}")
+        for name in ("account_concurrency", "scaling_rate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("idle_timeout_s", "init_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")

@@ -100,6 +100,61 @@ def test_one_line_tells_where_it_is(command: Any) -> None:
     assert ready["region"] == "eu-central-1"
 
 
+def test_a_shell_is_told_what_to_export(tmp_path: Path) -> None:
+    """With --output shell, what is printed makes the AWS tools use the emulator."""
+    with subprocess.Popen(
+        [*COMMAND, "--output", "shell", "--exit-with-stdin"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline().strip() for _ in range(5)]
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(10) == 0
+    assert lines[0].startswith("export AWS_ENDPOINT_URL=http://127.0.0.1:")
+    assert lines[1] == "export AWS_REGION=us-east-1"
+    assert [line.split("=")[0] for line in lines[2:4]] == [
+        "export AWS_ACCESS_KEY_ID",
+        "export AWS_SECRET_ACCESS_KEY",
+    ]
+    assert lines[4].startswith("unset ")
+
+
+def test_images_and_faults_come_from_files(command: Any, tmp_path: Path) -> None:
+    """--images tells what a URI stands for, --faults what goes wrong."""
+    (tmp_path / "images.yaml").write_text("'*/muons:*': {handler: stub_handlers.echo}\n")
+    (tmp_path / "faults.yaml").write_text("lambda: [{kind: throttle, invocations: [2]}]\n")
+    files = ("--images", str(tmp_path / "images.yaml"), "--faults", str(tmp_path / "faults.yaml"))
+    client = command(*files).client()
+    client.create_function(
+        FunctionName="f", PackageType="Image", Role=ROLE, Code={"ImageUri": "registry/muons:1"}
+    )
+    assert client.invoke(FunctionName="f", Payload=b"1")["Payload"].read() == b"1"
+    with pytest.raises(client.exceptions.TooManyRequestsException):
+        client.invoke(FunctionName="f")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--account-concurrency", "0"], "account_concurrency"),
+        (["--idle-timeout", "-1"], "idle_timeout_s"),
+        (["--private-key", "key.pem"], "certificate"),
+        (["--faults", "missing.yaml"], "missing.yaml"),
+        (["--images", "missing.yaml"], "missing.yaml"),
+        (["--certificate", "missing.pem"], "No such file"),
+    ],
+)
+def test_wrong_options_are_explained(arguments: list[str], words: str) -> None:
+    """Status 1 and a message that names what is wrong, without a traceback."""
+    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_all_that_it_started(command: Any, number: signal.Signals) -> None:
     """SIGTERM and SIGINT end environments and files, with exit status 0."""

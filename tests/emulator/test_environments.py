@@ -170,6 +170,23 @@ def test_the_account_has_a_limit(own_cloud: OwnCloud, tmp_path: Path) -> None:
     assert cloud.invoke(name, {"seconds": 0}).payload == "awake"
 
 
+def test_functions_scale_at_a_rate(own_cloud: OwnCloud) -> None:
+    """More new environments than the scaling rate gives 429; with time, more may start.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/scaling-behavior.html
+    """
+    cloud = own_cloud(scaling_rate=2, virtual_clock=True)
+    names = [cloud.deploy("leave"), cloud.deploy("leave")]
+    for name in names:
+        for _ in range(2):
+            cloud.invoke(name, {"status": 1})
+        with pytest.raises(cloud.lambda_.exceptions.TooManyRequestsException):
+            cloud.invoke(name, {"status": 1})
+    assert cloud.emulator is not None
+    cloud.emulator.advance(5)
+    assert cloud.invoke(names[0], {"status": 1}).error == "Unhandled"
+
+
 def test_a_reservation_leaves_100_for_the_others(own_cloud: OwnCloud) -> None:
     """AWS keeps 100 unreserved: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html."""
     cloud = own_cloud(account_concurrency=1000)
