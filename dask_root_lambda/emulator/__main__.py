@@ -82,8 +82,10 @@ def _describe(emulator: Emulator, output: str) -> str:
     }
     if output == "json":
         return json.dumps(ready)
-    names = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    # boto3 and the AWS CLI know the default region, the other SDKs the region.
+    names = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     lines = [f"export {name}={value}" for name, value in zip(names, ready.values(), strict=True)]
+    lines.append(f"export AWS_REGION={emulator.options.region}")
     lines.append("unset AWS_SESSION_TOKEN AWS_PROFILE")
     if emulator.options.certificate:
         lines.append(f"export AWS_CA_BUNDLE={emulator.options.certificate.resolve()}")

@@ -109,17 +109,18 @@ def test_a_shell_is_told_what_to_export(tmp_path: Path) -> None:
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline().strip() for _ in range(5)]
+        lines = [process.stdout.readline().strip() for _ in range(6)]
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(10) == 0
     assert lines[0].startswith("export AWS_ENDPOINT_URL=http://127.0.0.1:")
-    assert lines[1] == "export AWS_REGION=us-east-1"
+    assert lines[1] == "export AWS_DEFAULT_REGION=us-east-1"
     assert [line.split("=")[0] for line in lines[2:4]] == [
         "export AWS_ACCESS_KEY_ID",
         "export AWS_SECRET_ACCESS_KEY",
     ]
-    assert lines[4].startswith("unset ")
+    assert lines[4] == "export AWS_REGION=us-east-1"
+    assert lines[5].startswith("unset ")
 
 
 def test_images_and_faults_come_from_files(command: Any, tmp_path: Path) -> None:
