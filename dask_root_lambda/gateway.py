@@ -177,7 +177,7 @@ class LambdaPlugin(WorkerPlugin):
 
     def transition(self, key: Key, start: str, finish: str, **_: Any) -> None:
         """Follow the worker's tasks: drop those nobody wants, and clean up after a run that succeeded."""
-        if finish == "cancelled":
+        if start in ("executing", "long-running") and finish in ("released", "cancelled"):
             self._gateway.drop(key)
         elif finish == "memory":
             function = getattr(self._worker.state.tasks[key].run_spec, "func", None)

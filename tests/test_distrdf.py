@@ -1,0 +1,219 @@
+"""ROOT's own door, unmodified: ``ROOT.RDataFrame(..., executor=client)``; and what users distribute."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from distributed import Client, LocalCluster
+
+from dask_root_lambda import RDataFrame, distrdf
+from dask_root_lambda.protocol.errors import GraphError
+from tests.conftest import ROOT, write_events
+
+SUM = 499500.0
+
+
+@pytest.fixture
+def client(local):
+    return Client.current()
+
+
+@pytest.fixture
+def registered():
+    """Leaves what users register with DistRDF as it was."""
+    from ROOT._distrdf.Backends.Base import BaseBackend
+
+    names = ("initialization", "headers", "files", "pcms", "shared_libraries", "strings_to_declare")
+    before = {name: vars(BaseBackend)[name] for name in names}
+    for name in names[1:]:
+        setattr(BaseBackend, name, type(before[name])())
+    yield
+    for name, value in before.items():
+        setattr(BaseBackend, name, value)
+
+
+class TestTheHook:
+    """All of ROOT's doors lead to Lambda for our clients, and to ROOT's own backend for others."""
+
+    def test_an_unmodified_script(self, client, local, events_file):
+        """A script that passes executor=client runs its ranges on our executor, one pass for its results."""
+        df = ROOT.RDataFrame("Events", events_file, executor=client)
+        passed = df.Filter("x >= 500")
+        histogram, count = passed.Histo1D(("h", "", 10, 0, 1000), "x"), passed.Count()
+        assert histogram.GetEntries() == 500
+        assert count.GetValue() == 500
+        assert local.report().total.ranges == 2
+
+    @pytest.mark.parametrize("keyword", ["executor", "daskclient"])
+    def test_the_module_of_the_dask_backend(self, client, local, events_file, keyword):
+        """ROOT.RDF.Distributed.Dask.RDataFrame is caught by the same hook."""
+        df = ROOT.RDF.Distributed.Dask.RDataFrame("Events", events_file, npartitions=3, **{keyword: client})
+        assert df.Sum("x").GetValue() == SUM
+        assert local.report().total.ranges == 3
+
+    def test_from_spec(self, client, local, events_file, tmp_path):
+        """ROOT.RDF.Experimental.FromSpec with an executor as well, with its metadata."""
+        path = tmp_path / "spec.json"
+        sample = {"trees": ["Events"], "files": [events_file], "metadata": {"lumi": 2.0}}
+        path.write_text(json.dumps({"samples": {"data": sample}}))
+        df = ROOT.RDF.Experimental.FromSpec(str(path), executor=client)
+        weighted = df.DefinePerSample("lumi", 'rdfsampleinfo_.GetD("lumi")').Sum("lumi")
+        assert weighted.GetValue() == 2000.0
+        assert local.report().total.entries == 1000
+
+    def test_snapshot_variations_and_numpy(self, client, events_file, tmp_path):
+        """What DistRDF offers besides plain actions works through this door."""
+        df = ROOT.RDataFrame("Events", events_file, executor=client)
+        written = df.Filter("x < 10").Snapshot("Few", str(tmp_path / "few.root"), ["x"])
+        assert written.Sum("x").GetValue() == 45.0
+        assert df.Filter("x < 3").AsNumpy(["x"])["x"].tolist() == [0, 1, 2]
+        varied = df.Vary("x", "ROOT::RVecI{x - 1, x + 1}", ["down", "up"]).Sum("x")
+        sums = ROOT.RDF.Experimental.VariationsFor(varied)
+        assert (sums["nominal"], sums["x:up"]) == (SUM, SUM + 1000)
+
+    def test_empty_trees(self, client, tmp_path):
+        """Through this door, too, a tree without entries gives empty results."""
+        df = ROOT.RDataFrame("Events", write_events(tmp_path / "empty.root", entries=0), executor=client)
+        assert df.Count().GetValue() == 0
+
+    def test_run_graphs(self, client, local, events_file):
+        """ROOT's RunGraphs runs graphs of several frames."""
+        frames = [ROOT.RDataFrame("Events", events_file, executor=client) for _ in range(2)]
+        counts = [frame.Filter(f"x > {index}").Count() for index, frame in enumerate(frames)]
+        assert ROOT.RDF.RunGraphs(counts) == 2
+        assert [count.GetValue() for count in counts] == [999, 998]
+
+    def test_errors_are_the_same(self, client, events_file):
+        """An error where the range runs is raised where the script touches the result."""
+        df = ROOT.RDataFrame("Events", events_file, executor=client)
+        total = df.Define("y", 'throw std::runtime_error("of the user"); return 1.;').Sum("y")
+        with pytest.raises(Exception, match="of the user"):
+            total.GetValue()
+
+    def test_live_visualisation_is_refused(self, client, events_file):
+        """What cannot be done says so."""
+        df = ROOT.RDataFrame("Events", events_file, executor=client)
+        histogram = df.Histo1D(("h", "", 10, 0, 1000), "x")
+        ROOT.RDF.Distributed.LiveVisualize([histogram])
+        with pytest.raises(GraphError, match="LiveVisualize is not possible"):
+            histogram.GetValue()
+
+    def test_other_clients_keep_roots_own_backend(self, events_file):
+        """The hook does not touch clients of other clusters, also when it is installed twice."""
+        from ROOT._distrdf.Backends.Dask.Backend import DaskBackend
+
+        distrdf.install_hook()
+        distrdf.install_hook()
+        with (
+            LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster) as other,
+        ):
+            df = ROOT.RDataFrame("Events", events_file, executor=other)
+            assert type(df._headnode.backend) is DaskBackend
+            assert df.Sum("x").GetValue() == SUM
+
+
+class TestDistribution:
+    """What users register with DistRDF reaches the environments, through either door."""
+
+    CODE = "int drl_seven_times(int x) { return 7 * x; }"
+
+    @pytest.mark.parametrize("where", ["local", "emulated"])
+    def test_cpp_code(self, request, events_file, registered, where):
+        """DistributeCppCode declares a function there."""
+        ROOT.RDF.Distributed.DistributeCppCode(self.CODE.replace("seven", f"seven_{where}"))
+        with request.getfixturevalue(where).get_client():
+            df = RDataFrame("Events", events_file, npartitions=3)
+            assert df.Define("y", f"drl_seven_{where}_times(x)").Sum("y").GetValue() == 7 * SUM
+
+    def test_headers(self, emulated, events_file, registered, tmp_path):
+        """DistributeHeaders makes a header's functions known there, once, and headers include each other."""
+        (tmp_path / "inner.h").write_text("#pragma once\ninline int drl_inner() { return 3; }\n")
+        (tmp_path / "outer.h").write_text(
+            '#include "inner.h"\ninline int drl_thrice(int x) { return drl_inner() * x; }\n'
+        )
+        ROOT.gInterpreter.AddIncludePath(f"-I{tmp_path}")
+        ROOT.RDF.Distributed.DistributeHeaders([str(tmp_path / "inner.h"), str(tmp_path / "outer.h")])
+        with emulated.get_client() as client:
+            df = ROOT.RDataFrame("Events", events_file, executor=client, npartitions=3)
+            assert df.Define("y", "drl_thrice(x)").Sum("y").GetValue() == 3 * SUM
+
+    def test_headers_in_this_process_are_not_declared_twice(self, local, events_file, registered, tmp_path):
+        """Under local execution a header without a guard, declared by the user already, is no error."""
+        (tmp_path / "unguarded.h").write_text("int drl_unguarded(int x) { return x + 1; }\n")
+        ROOT.RDF.Distributed.DistributeHeaders([str(tmp_path / "unguarded.h")])
+        df = RDataFrame("Events", events_file, npartitions=3)
+        assert df.Define("y", "drl_unguarded(x)").Sum("y").GetValue() == SUM + 1000
+
+    def test_files(self, emulated, events_file, registered, tmp_path):
+        """DistributeFiles puts a file where the range runs, under its plain name."""
+        (tmp_path / "weights.txt").write_text("2.5\n")
+        ROOT.RDF.Distributed.DistributeFiles([str(tmp_path / "weights.txt")])
+        ROOT.RDF.Distributed.DistributeCppCode(
+            """
+            #include <fstream>
+            double drl_weight() { std::ifstream f("weights.txt"); double w = -1; f >> w; return w; }
+            """
+        )
+        with emulated.get_client():
+            df = RDataFrame("Events", events_file, npartitions=2)
+            assert df.Define("w", "drl_weight()").Sum("w").GetValue() == 2500.0
+
+    def test_shared_libraries(self, emulated, events_file, registered, tmp_path):
+        """DistributeSharedLibs loads a library there."""
+        import subprocess
+
+        source, library = tmp_path / "nine.cxx", tmp_path / "libdrlnine.so"
+        source.write_text("int drl_nine() { return 9; }\n")
+        subprocess.run(["g++", "-shared", "-fPIC", "-o", str(library), str(source)], check=True, timeout=60)
+        ROOT.RDF.Distributed.DistributeSharedLibs(str(library))
+        ROOT.RDF.Distributed.DistributeCppCode("int drl_nine();")
+        with emulated.get_client():
+            df = RDataFrame("Events", events_file, npartitions=2)
+            assert df.Define("y", "drl_nine() * x").Sum("y").GetValue() == 9 * SUM
+
+    def test_initialize(self, emulated, events_file, registered):
+        """The function given to initialize runs in each environment, before the graph."""
+
+        def declare(factor):
+            import ROOT
+
+            ROOT.gInterpreter.Declare(
+                f"#ifndef DRL_INIT\n#define DRL_INIT\nint drl_initialized(int x) {{ return {factor} * x; }}\n"
+                "#endif"
+            )
+
+        ROOT.RDF.Distributed.initialize(declare, 11)
+        with emulated.get_client():
+            df = RDataFrame("Events", events_file, npartitions=2)
+            assert df.Define("y", "drl_initialized(x)").Sum("y").GetValue() == 11 * SUM
+
+    def test_an_initialize_that_raises(self, local, events_file, registered):
+        """A Python exception in it is told with its traceback, as the user's."""
+        calls = []
+
+        def initialize():
+            if calls:
+                raise ValueError("no such calibration")
+            calls.append(1)
+
+        from ROOT._distrdf.Backends.Base import BaseBackend
+
+        BaseBackend.initialization = staticmethod(
+            lambda: (_ for _ in ()).throw(ValueError("no such calibration"))
+        )
+        with pytest.raises(Exception, match="given to initialize raised ValueError: no such calibration"):
+            RDataFrame("Events", events_file, npartitions=1).Sum("x").compute()
+
+    def test_changed_code_is_another_run(self, local, events_file, registered, tmp_path):
+        """The identity of a run covers what was distributed: another header is another run."""
+        from dask.base import tokenize
+
+        header = tmp_path / "changing.h"
+        tokens = set()
+        for value in (1, 2):
+            header.write_text(f"inline int drl_changing_{value}() {{ return {value}; }}\n")
+            ROOT.RDF.Distributed.DistributeHeaders([str(header)])
+            tokens.add(tokenize(RDataFrame("Events", events_file, npartitions=1).Sum("x")))
+        assert len(tokens) == 2

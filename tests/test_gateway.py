@@ -1,0 +1,240 @@
+"""The executor on Dask's workers: tasks, errors, cancellation, metrics, and clusters that exist already."""
+
+from __future__ import annotations
+
+import pickle
+import time
+
+import dask
+import pytest
+from dask.task_spec import Task
+from distributed import Client, LocalCluster, wait
+from distributed.spans import span
+
+from dask_root_lambda import LambdaPlugin, RDataFrame
+from dask_root_lambda.call import Finish
+from dask_root_lambda.config import Settings
+from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.gateway import GatewayExecutor, has_lambda
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.task import Body, PartialResult
+from tests.invokers import Gate, ScriptedInvoker
+
+SUM = 499500.0
+
+
+@pytest.fixture
+def plain():
+    """A cluster that knows nothing of us: one worker with four threads, in this process."""
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def scripted(plain):
+    """That cluster, whose worker got an executor over a scripted invoker."""
+    invoker = ScriptedInvoker("lambda")
+    executor = LambdaExecutor(
+        settings=Settings.resolve(execution="lambda", concurrency=4), openers={"lambda": lambda _: invoker}
+    )
+    (worker,) = plain.cluster.workers.values()
+    plugin = LambdaPlugin(executor=executor)
+    plain.sync(worker.plugin_add, plugin=plugin)
+    return plain, invoker, plugin
+
+
+def on_lambda(function, *args, **options):
+    with dask.annotate(executor="lambda", **options):
+        return dask.delayed(function, pure=False)(*args)
+
+
+class TestTasks:
+    """Plain Dask tasks on the executor."""
+
+    def test_an_annotated_task_runs_there_and_others_do_not(self, scripted):
+        """Only what is annotated is invoked; its dependencies' values travel as arguments."""
+        _, invoker, _ = scripted
+        inner = dask.delayed(lambda: 20)()
+        outer = on_lambda(lambda a, b: a + b, inner, 22)
+        assert outer.compute(optimize_graph=False) == 42
+        assert len(invoker.requests) == 1
+
+    def test_nested_arguments_are_evaluated_before_they_travel(self, scripted):
+        """Lists and dictionaries of other tasks' results arrive as values; Dask itself does not travel."""
+        values = [dask.delayed(pow)(2, power) for power in range(4)]
+        total = on_lambda(lambda numbers, named: sum(numbers) + named["one"], values, {"one": values[0]})
+        assert total.compute(optimize_graph=False) == 16
+
+    def test_an_exception_is_the_tasks(self, scripted):
+        """What a task raises there is raised by its future here."""
+        with pytest.raises(ZeroDivisionError):
+            on_lambda(lambda: 1 / 0).compute(optimize_graph=False)
+
+    def test_many_tasks(self, scripted):
+        """Tasks in numbers finish, each invoked once."""
+        _, invoker, _ = scripted
+        tasks = [on_lambda(abs, -index) for index in range(200)]
+        assert dask.compute(*tasks, optimize_graph=False) == tuple(range(200))
+        assert len(invoker.requests) == 200
+
+    def test_client_submit_takes_the_annotation(self, scripted):
+        """``client.submit`` under the annotation goes there as well."""
+        client, invoker, _ = scripted
+        with dask.annotate(executor="lambda"):
+            assert client.submit(abs, -3).result(30) == 3
+        assert len(invoker.requests) == 1
+
+
+class TestCancellation:
+    """What nobody wants any more is ended, and the slot is free again."""
+
+    def test_a_cancelled_future_ends_its_invocation(self, scripted):
+        """client.cancel ends what is in flight; the worker goes on with other tasks."""
+        client, invoker, plugin = scripted
+        gate = Gate()
+        invoker._script.default_factory = lambda: [gate]
+        with dask.annotate(executor="lambda"):
+            futures = client.map(abs, range(4), pure=False)
+        gate.wait_for(4)
+        client.cancel(futures)
+        executor = plugin._gateway.executor
+        deadline = time.monotonic() + 20
+        while not all(job.cancellation.cancelled for job in list(executor._running)):
+            assert time.monotonic() < deadline
+        gate.open()
+        invoker._script.default_factory = list
+        with dask.annotate(executor="lambda"):
+            assert client.submit(abs, -5, pure=False).result(30) == 5
+
+    def test_a_key_asked_for_again_while_it_is_ended_is_run_again(self, scripted):
+        """Releasing and submitting the same key at once gives its value, not the cancellation."""
+        client, invoker, _ = scripted
+        gate = Gate()
+        invoker._script["again"] = [gate]
+        with dask.annotate(executor="lambda"):
+            future = client.submit(abs, -9, key="again")
+            gate.wait_for(1)
+            future.release()
+            again = client.submit(abs, -9, key="again")
+        gate.open()
+        assert again.result(30) == 9
+
+    def test_closing_does_not_wait_for_answers(self, plain):
+        """A worker that closes ends what is in flight instead of waiting for it."""
+        gate = Gate()
+        invoker = ScriptedInvoker("lambda", {})
+        invoker._script.default_factory = lambda: [gate]
+        executor = LambdaExecutor(
+            settings=Settings.resolve(execution="lambda", concurrency=4),
+            openers={"lambda": lambda _: invoker},
+        )
+        (worker,) = plain.cluster.workers.values()
+        plain.sync(worker.plugin_add, plugin=LambdaPlugin(executor=executor))
+        with dask.annotate(executor="lambda"):
+            plain.map(abs, range(4), pure=False)
+        gate.wait_for(4)
+        began_s = time.monotonic()
+        plain.cluster.close(timeout=30)
+        assert time.monotonic() - began_s < 25
+        gate.open()
+
+
+class TestClustersThatExist:
+    """``client.register_plugin`` gives the workers of any cluster the executor."""
+
+    def test_processes(self, events_file):
+        """Workers in processes of their own get an executor each; ranges go there, and merge right."""
+        with (
+            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster) as client,
+        ):
+            assert not has_lambda(client)
+            client.register_plugin(LambdaPlugin("local"))
+            assert has_lambda(client)
+            frame = RDataFrame("Events", events_file, npartitions=6)
+            total = frame.Sum("x")
+            layers = total.__dask_graph__().layers
+            assert [layer.annotations for name, layer in layers.items() if name.startswith("range")] == [
+                {"executor": "lambda"}
+            ]
+            assert dask.compute(total, frame.Count()) == (SUM, 1000)
+
+    def test_the_plugin_travels_without_its_executor(self):
+        """A plugin is pickled to workers as its settings."""
+        plugin = pickle.loads(pickle.dumps(LambdaPlugin("local", concurrency=7)))
+        assert plugin._settings.concurrency == 7
+        assert plugin._executor is None
+
+    def test_unregistering_takes_the_executor_away(self, plain, events_file):
+        """Without the plugin the cluster runs ranges on its workers again."""
+        plain.register_plugin(LambdaPlugin("local"))
+        (worker,) = plain.cluster.workers.values()
+        assert "lambda" in worker.executors
+        plain.unregister_worker_plugin(LambdaPlugin.name)
+        assert "lambda" not in worker.executors
+        with pytest.raises(ValueError, match="Invalid executor 'lambda'"):
+            on_lambda(abs, 1).compute(optimize_graph=False)
+
+
+class TestWhatDaskShows:
+    """Names, metrics and spans."""
+
+    def test_names_of_tasks(self, local, events_file):
+        """The dashboard's groups are named after what runs."""
+        count = RDataFrame("Events", events_file, npartitions=10).Count()
+        (future,) = Client.current().compute([count])
+        wait(future)
+        prefixes = set(local.scheduler.task_prefixes)
+        assert {"range", "merge"} <= prefixes
+
+    def test_worker_metrics(self, local, events_file):
+        """The executor's figures arrive with the worker's heartbeats."""
+        client = Client.current()
+        assert RDataFrame("Events", events_file, npartitions=4).Count().compute() == 1000
+        (worker,) = local.workers.values()
+        client.sync(worker.heartbeat)
+        (metrics,) = (
+            each["metrics"]["lambda"] for each in client.scheduler_info(n_workers=-1)["workers"].values()
+        )
+        assert metrics["execution"] == "local"
+        assert metrics["invocations"] == 4
+        assert {"in_flight", "cold", "billed", "usd"} <= set(metrics)
+
+    def test_spans(self, emulated, events_file):
+        """Billed seconds and cost of a span's ranges are in the span."""
+        with emulated.get_client() as client:
+            with span("analysis"):
+                assert RDataFrame("Events", events_file, npartitions=4).Count().compute() == 1000
+            (worker,) = emulated.workers.values()
+            client.sync(worker.heartbeat)
+            spans = emulated.scheduler.extensions["spans"].spans_search_by_name["analysis",]
+            collected = {
+                (key[-2], key[-1]): value
+                for each in spans
+                for key, value in each.cumulative_worker_metrics.items()
+                if str(key[-2]).startswith("lambda-")
+            }
+        assert collected["lambda-billed", "seconds"] > 0
+        assert collected["lambda-cost", "usd"] > 0
+
+
+def test_the_gateway_is_no_thread_pool_by_name():
+    """distributed takes another path for executors whose class is called ThreadPoolExecutor."""
+    assert "ThreadPoolExecutor" not in str(GatewayExecutor)
+
+
+def test_partial_results_are_deleted_when_the_run_has_succeeded(scripted, monkeypatch):
+    """When Dask releases the checked result of a run, what the run left in the store is deleted."""
+    client, _, plugin = scripted
+    forgotten = []
+    monkeypatch.setattr(plugin._gateway.executor, "forget", forgotten.append)
+    merged = Body.of(wire.dumps(PartialResult([1], 5, {})))
+    (blobs,) = client.get({"finish-x": Task("finish-x", Finish("the-run", 0, 5), merged)}, ["finish-x"])
+    assert [wire.loads(blob) for blob in blobs] == [1]
+    deadline = time.monotonic() + 20
+    while not forgotten:
+        assert time.monotonic() < deadline
+    assert forgotten == ["the-run"]
