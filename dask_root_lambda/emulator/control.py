@@ -6,10 +6,10 @@ Source: https://docs.aws.amazon.com/lambda/latest/api/API_Operations.html.
 from __future__ import annotations
 
 from dask_root_lambda.emulator.concurrency import Concurrency
-from dask_root_lambda.emulator.errors import ResourceConflictError
+from dask_root_lambda.emulator.errors import InvalidParameterError, ResourceConflictError
 from dask_root_lambda.emulator.fleet import Fleet
 from dask_root_lambda.emulator.functions import LATEST, FunctionVersion, change, change_code, describe
-from dask_root_lambda.emulator.operations import Operation, Parameters, check_revision, page, require
+from dask_root_lambda.emulator.operations import Operation, Parameters, check_revision, page
 from dask_root_lambda.emulator.packages import PackageStore
 from dask_root_lambda.emulator.registry import Function, Reference, Registry, parse_name
 from dask_root_lambda.emulator.versions import VersionControl
@@ -62,7 +62,7 @@ class FunctionControl:
         }
 
     def _create(self, parameters: Parameters) -> Parameters:
-        require(parameters, "FunctionName", "Role", "Code")
+        _check_runtime(parameters)
         name = parse_name(parameters["FunctionName"]).name
         if name in self._registry.functions:
             raise ResourceConflictError(f"Function already exist: {name}")
@@ -156,6 +156,13 @@ class FunctionControl:
 
     def _reference(self, parameters: Parameters) -> Reference:
         return parse_name(parameters["FunctionName"], parameters.get("Qualifier"))
+
+
+def _check_runtime(parameters: Parameters) -> None:
+    if parameters.get("PackageType", "Zip") == "Zip" and not {"Runtime", "Handler"} <= set(parameters):
+        raise InvalidParameterError(
+            "Runtime and Handler are mandatory parameters for functions created with deployment packages."
+        )
 
 
 def _code(version: FunctionVersion) -> Parameters:

@@ -216,17 +216,17 @@ class Environment:
 
     def _suffer(self) -> None:
         """Let happen what was ordered for this event."""
-        loop = asyncio.get_running_loop()
-        if self._fault is None:
-            return
-        if self._fault.kind == "kill":
-            loop.call_later(self._fault.delay_s, self._platform.processes.kill, self._process_name)
-        elif self._fault.kind == "timeout":
-            request_id = self._event.request_id if self._event else ""
-            loop.call_later(self._fault.delay_s, self._time_out, request_id)
+        fault, event = self._fault, self._event
+        if fault is not None and fault.kind in ("kill", "timeout"):
+            asyncio.get_running_loop().call_later(fault.delay_s, self._strike, fault.kind, event)
 
-    def _time_out(self, request_id: str) -> None:
-        if self._event is not None and self._event.request_id == request_id:
+    def _strike(self, kind: str, event: Event | None) -> None:
+        if self._event is not event:
+            # It was faster than its fault, and what runs now is another one.
+            return
+        if kind == "kill":
+            self._platform.processes.kill(self._process_name)
+        else:
             self._settle(TimedOut())
 
     def _conclude(self, event: Event, ending: Ending, begun_s: float) -> Outcome:

@@ -29,6 +29,7 @@ from dask_root_lambda.emulator.routes import read_call
 from dask_root_lambda.emulator.runner import Runner
 from dask_root_lambda.emulator.settings import SettingsControl
 from dask_root_lambda.emulator.snapshots import Snapshots, reason_of_failure
+from dask_root_lambda.emulator.validation import check_parameters
 from dask_root_lambda.emulator.versions import VersionControl
 
 logger = logging.getLogger(__name__)
@@ -138,6 +139,7 @@ class LambdaService:
         if operation is None:
             emulated = ", ".join(["Invoke", *self._operations])
             raise NotEmulatedError(f"{call.route.operation} is not emulated. Emulated are: {emulated}.")
+        check_parameters(call.route.operation, call.parameters)
         document = operation(call.parameters)
         headers = (("Content-Type", "application/json"), ("x-amzn-RequestId", str(uuid.uuid4())))
         body = b"" if call.route.status == 204 else json.dumps(document).encode()

@@ -19,6 +19,8 @@ STREAMS = 2_000
 # CloudWatch Logs takes no longer events.
 EVENT_BYTES = 256 * 1024
 READ_BYTES = 1 << 16
+# A pipe holds 64 KB: more than a few reads are what is written meanwhile, and the event loop has other work.
+READS = 16
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,10 @@ class LogPipe:
         return os.dup(self._write_end)
 
     def drain(self) -> None:
-        """Take over what was written so far."""
-        while self._read_end >= 0:
+        """Take over what was written so far; of somebody who writes without end, only some."""
+        for _ in range(READS):
+            if self._read_end < 0:
+                return
             try:
                 self._stream.write(os.read(self._read_end, READ_BYTES))
             except BlockingIOError:

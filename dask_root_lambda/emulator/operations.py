@@ -11,22 +11,6 @@ Parameters: TypeAlias = dict[str, Any]
 Operation: TypeAlias = Callable[[Parameters], Parameters]
 
 
-def require(parameters: Parameters, *names: str) -> None:
-    """Refuse a call without a parameter that it needs.
-
-    Raises
-    ------
-    ValidationError
-        Naming the first that is missing.
-    """
-    for name in names:
-        if name not in parameters:
-            raise ValidationError(
-                f"1 validation error detected: Value null at '{name[0].lower()}{name[1:]}' failed to satisfy "
-                "constraint: Member must not be null"
-            )
-
-
 def check_range(name: str, value: int | None, allowed: range) -> None:
     """Refuse a number out of its range; None is a parameter that was not given.
 

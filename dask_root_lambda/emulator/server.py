@@ -17,7 +17,7 @@ from dask_root_lambda.emulator.admin import PREFIX as ADMIN_PREFIX
 from dask_root_lambda.emulator.admin import Admin
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.credentials import RoleSessions
-from dask_root_lambda.emulator.endpoint import Exchange, HttpServer
+from dask_root_lambda.emulator.endpoint import Exchange, HttpServer, Response
 from dask_root_lambda.emulator.faults import Faults, FaultTable
 from dask_root_lambda.emulator.host import Platform
 from dask_root_lambda.emulator.lambda_service import LambdaService
@@ -199,6 +199,10 @@ class _Parts:
 
     def _dispatch(self, exchange: Exchange) -> None:
         """Send a request to the service that it is for."""
+        if "origin" in exchange.request.headers:
+            # Only browsers send it. Whoever calls this endpoint can run code here: no web page may.
+            exchange.respond(Response(403, (("Content-Type", "text/plain"),), b"web pages are refused"))
+            return
         if exchange.request.path.startswith(ADMIN_PREFIX):
             self.admin.handle(exchange)
             return

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -179,7 +180,9 @@ def _s3_error(kind: str, request: Request) -> Response:
 
 def reset() -> None:
     """Empty all of moto's backends that were loaded."""
-    # moto takes long to import: whoever needs only Lambda does not pay for it.
+    if "moto.core.base_backend" not in sys.modules:
+        # It takes long to import: whoever needs only Lambda does not pay for it.
+        return
     from moto.core.base_backend import BackendDict
 
     BackendDict.reset()

@@ -30,6 +30,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -55,6 +56,8 @@ PARENT_CHECK_S = 1.0
 LAST_RITES_S = 5.0
 # How many ends of unknown orphans to remember, should one of them be introduced later.
 STRANGERS = 1000
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: file descriptors.
+FILES = 1024
 
 
 class Warden:
@@ -258,6 +261,7 @@ def _become(message: dict[str, Any], scratch: Path, descriptors: list[int]) -> N
         os.chdir(scratch / "task")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
         os.execve(message["argv"][0], message["argv"], message["env"])  # noqa: S606 - the emulator says what
     except BaseException as error:  # nothing may return into the warden's loop
         os.write(2, f"cannot start {message['argv'][0]}: {error}\n".encode())

@@ -39,6 +39,11 @@ def write_log(event, context):
     print("to stderr", file=sys.stderr)
 
 
+def write_forever(event, context):
+    while True:
+        sys.stdout.write("x" * 1000 + "\n")
+
+
 def raise_error(event, context):
     raise ValueError(event.get("message", "boom"))
 

@@ -137,6 +137,34 @@ def test_settings_have_limits(cloud: Cloud, settings: dict[str, object], words: 
     assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"Description": "x" * 257}, "description.*length less than or equal to 256"),
+        ({"SnapStart": {"ApplyOn": "Always"}}, "snapStart.applyOn.*enum value set"),
+        ({"Architectures": ["sparc"]}, "architectures.*enum value set"),
+        ({"Environment": {"Variables": {"1st": "x"}}}, "environment.variables.*regular expression"),
+    ],
+)
+def test_parameters_have_forms(cloud: Cloud, settings: dict[str, object], words: str) -> None:
+    """What does not fit the API's model is a ValidationException that names the parameter.
+
+    https://docs.aws.amazon.com/lambda/latest/api/CommonErrors.html
+    """
+    with pytest.raises(ClientError, match=words) as error:
+        cloud.deploy("echo", **settings)
+    assert error.value.response["Error"]["Code"] == "ValidationException"
+
+
+def test_an_archive_needs_runtime_and_handler(cloud: Cloud) -> None:
+    """A function that is no image says how it is run.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
+    """
+    with pytest.raises(cloud.lambda_.exceptions.InvalidParameterValueException, match="mandatory"):
+        cloud.lambda_.create_function(FunctionName="f", Role=cloud.role, Code={"ZipFile": b"x"})
+
+
 def test_reserved_variables_are_refused(cloud: Cloud) -> None:
     """Variables that Lambda sets itself cannot be set.
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -168,6 +170,26 @@ def test_the_account_has_a_limit(own_cloud: OwnCloud, tmp_path: Path) -> None:
     assert error.value.response["Reason"] == "ConcurrentInvocationLimitExceeded"
     assert int(error.value.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"]) >= 1
     assert cloud.invoke(name, {"seconds": 0}).payload == "awake"
+
+
+def test_web_pages_are_refused(own_cloud: OwnCloud) -> None:
+    """A request from a browser's page gets 403: the endpoint runs code for whoever calls it."""
+    emulator = own_cloud().emulator
+    assert emulator is not None
+    request = Request(f"{emulator.endpoint}/2015-03-31/functions", headers={"Origin": "https://example.com"})
+    with pytest.raises(HTTPError, match="403"):
+        urlopen(request, timeout=10)
+
+
+def test_a_process_that_writes_without_end_does_not_stop_the_others(own_cloud: OwnCloud) -> None:
+    """An endless log takes its own environment's time, and no other's."""
+    cloud = own_cloud()
+    loud, quiet = cloud.deploy("write_forever", Timeout=3), cloud.deploy("echo")
+    thread = threading.Thread(target=cloud.invoke, args=(loud,))
+    thread.start()
+    assert [cloud.invoke(quiet, number).payload for number in range(20)] == list(range(20))
+    assert thread.is_alive()
+    thread.join(20)
 
 
 def test_functions_scale_at_a_rate(own_cloud: OwnCloud) -> None:

@@ -184,6 +184,14 @@ def test_an_environment_that_dies(own_cloud: OwnCloud, kind: str, error_type: st
     assert cloud.invoke(name, {"seconds": 0}).payload == "awake"
 
 
+@pytest.mark.parametrize("kind", ["kill", "timeout"])
+def test_a_fault_that_comes_too_late_hits_nobody_else(own_cloud: OwnCloud, kind: str) -> None:
+    """An event that ends before its fault leaves the next one in that environment alone."""
+    cloud = own_cloud(faults=first_only(kind, delay_s=0.3))
+    name = cloud.deploy("sleep", Timeout=20)
+    assert [cloud.invoke(name, {"seconds": s}).payload for s in (0, 0.6)] == ["awake", "awake"]
+
+
 @pytest.mark.parametrize(("kind", "in_init"), [("delay", False), ("slow-start", True)])
 def test_something_slow(own_cloud: OwnCloud, kind: str, in_init: bool) -> None:
     """Waiting before the event, or before the environment, which counts as its initialisation."""
