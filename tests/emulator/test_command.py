@@ -197,6 +197,39 @@ def test_nothing_survives_a_kill_of_the_warden(command: Any) -> None:
     wait_until(lambda: not alive(pid), 30)
 
 
+def test_nothing_survives_a_program_whose_fork_lives_on(tmp_path: Path) -> None:
+    """An emulator in a thread ends with its program, though a fork of that holds its files open."""
+    script = f"""
+import json, os, sys, threading, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import boto3
+from dask_root_lambda.emulator import Emulator
+
+emulator = Emulator(python_path=({str(Path(__file__).parent)!r},))
+emulator.start()
+keys = {{"aws_access_key_id": "a", "aws_secret_access_key": "b"}}
+client = boto3.client("lambda", endpoint_url=emulator.endpoint, region_name="us-east-1", **keys)
+client.create_function(FunctionName="f", PackageType="Image", Role={ROLE!r}, Code={{"ImageUri": "i"}},
+                       ImageConfig={{"Command": ["stub_handlers.describe"]}})
+pid = json.loads(client.invoke(FunctionName="f", Payload=b"{{}}")["Payload"].read())["pid"]
+fork = os.fork()
+if fork == 0:
+    time.sleep(60)
+    os._exit(0)
+print(pid, fork, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        pid, fork = map(int, program.stdout.readline().split())
+        program.kill()
+        try:
+            wait_until(lambda: not alive(pid))
+            assert alive(fork)
+        finally:
+            os.kill(fork, signal.SIGKILL)
+
+
 def test_a_port_in_use_is_an_error(command: Any) -> None:
     """A port that is taken gives a message and status 1, not a traceback."""
     port = command().ready["endpoint"].rpartition(":")[2]
