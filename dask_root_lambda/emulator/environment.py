@@ -61,6 +61,8 @@ class Environment:
         """When it finished its last event, by the monotonic clock."""
         self.usable = True
         """Whether it can take another event."""
+        self.killed = False
+        """Whether it was ended on purpose, in the middle of its work or not."""
         self._platform = platform
         self._on_loss = on_loss
         self._name = f"env-{secrets.token_hex(8)}"
@@ -72,7 +74,6 @@ class Environment:
         self._pid = 0
         self._gone = asyncio.Event()
         self._exit_status = 0
-        self._killed = False
         self._busy = False
         self._fault: LambdaFault | None = None
         self._peak_bytes = 0
@@ -121,7 +122,7 @@ class Environment:
     def kill(self) -> None:
         """End the process now, whatever it does."""
         self.usable = False
-        self._killed = True
+        self.killed = True
         if self._pid:
             self._platform.processes.kill(self._process_name)
 
@@ -190,7 +191,7 @@ class Environment:
         """Initialise again within the function's own time, as Lambda does after a failure."""
         self._log_init_failure("init", failure)
         begun_s = _now_s()
-        again = failure if self._killed else await self._initialise(self.version.timeout_s)
+        again = failure if self.killed else await self._initialise(self.version.timeout_s)
         if again is None:
             self._init_ms = None
             return await self._invoke(event, begun_s)
@@ -297,7 +298,7 @@ class Environment:
 
     def _started(self, pid: int) -> None:
         self._pid = pid
-        if self._killed:
+        if self.killed:
             # It was ended while the warden was still starting it.
             self._platform.processes.kill(self._process_name)
         else:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dask_root_lambda.emulator.clock import Timer
 from dask_root_lambda.emulator.concurrency import ScalingRate
 from dask_root_lambda.emulator.environment import Environment
+from dask_root_lambda.emulator.errors import ServiceError
 from dask_root_lambda.emulator.faults import LambdaFault
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.host import Outcome, Platform
@@ -69,6 +70,8 @@ class Fleet:
                 self._give_back(environment)
             if outcome is not None:
                 return outcome
+            if environment.killed:
+                raise ServiceError("the environment was ended before it took the event")
 
     @property
     def total(self) -> int:
