@@ -335,6 +335,9 @@ class Environment:
         On AWS, environments do not wait for each other.
         """
         ending, excused_s = await self._wait(limit_s), 0.0
+        if isinstance(ending, TimedOut) and not self._pid and not self._gone.is_set():
+            # Not even its process was there: its time has not begun.
+            ending = await self._wait(limit_s)
         while isinstance(ending, TimedOut) and self._pid:
             if self._asks():
                 return Ready()
