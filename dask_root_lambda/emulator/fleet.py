@@ -66,11 +66,12 @@ class Fleet:
             on_environment(environment)
             try:
                 outcome = await environment.run(event, fault)
+                killed = environment.killed
             finally:
                 self._give_back(environment)
             if outcome is not None:
                 return outcome
-            if environment.killed:
+            if killed:
                 raise ServiceError("the environment was ended before it took the event")
 
     @property
