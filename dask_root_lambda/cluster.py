@@ -21,6 +21,22 @@ _LOOPBACK = "127.0.0.1:0"
 """Any port of this machine only: whoever reaches a scheduler can run code."""
 
 
+_OURS = ("range-", "merge-", "finish-", "result-")
+
+
+class _ToldOnce(logging.Filter):
+    """Drops distributed's log of a failed task of ours: the user gets the same error raised."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith("Compute Failed") or not isinstance(record.args, tuple):
+            return True
+        key = record.args[0]
+        return not str(key[0] if isinstance(key, tuple) else key).startswith(_OURS)
+
+
+logging.getLogger("distributed.worker").addFilter(_ToldOnce())
+
+
 class LambdaClient(Client):
     """A client of a `LambdaCluster`.
 

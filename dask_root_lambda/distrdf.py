@@ -61,7 +61,7 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
         No constructor of DistRDF takes these arguments.
     """
     diagnostics.check_compiler()
-    identities = {url: files.identify(url) for url in _local_files(args)}
+    identities = {url: files.identify(url) for url in _checked_files(args)}
     try:
         with diagnostics.record():
             head = HeadNode.get_headnode(backend, npartitions, *args)
@@ -167,28 +167,37 @@ def _file_arguments(args: Sequence[Any]) -> list[str]:
     return [str(name) for name in given]
 
 
-def _local_files(args: Sequence[Any]) -> Iterator[str]:
-    """Names of files on this machine; of a pattern it is checked that something matches."""
+def _checked_files(args: Sequence[Any]) -> Iterator[str]:
+    """Choose the files to look at before ROOT opens any: those of this machine, and the first of the others.
+
+    Of a pattern it is checked that something matches.
+    """
+    far = False
     for name in _file_arguments(args):
         if rootfile.local_path(name) is None:
-            continue
-        if not glob.has_magic(name):
+            if not far and not glob.has_magic(name):
+                yield name
+            far = True
+        elif not glob.has_magic(name):
             yield name
         elif not glob.glob(name):  # noqa: PTH207  (as the user wrote it)
             raise InputError(f"no file matches {name}: check the directory and the pattern")
 
 
 def _constructor_error(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
-    """Say what is wrong with arguments that RDataFrame refused: mostly, the name of the tree."""
+    """Say what is wrong with arguments that RDataFrame refused: mostly, a file or the name of the tree."""
     for url in _file_arguments(args):
-        file = ROOT.TFile.Open(url)
-        if not file or file.IsZombie():
-            return InputError(f"cannot open {url}: check the host and the path")
+        try:
+            files.identify(url)
+            with diagnostics.record():
+                file = ROOT.TFile.Open(url)
+        except (InputError, OSError) as problem:
+            return InputError(str(problem))
         names = sorted({f"{key.GetName()} ({key.GetClassName()})" for key in file.GetListOfKeys()})
         if not file.Get(args[0]):
             return InputError(f"{url} holds no {args[0]!r}: it has {', '.join(names) or 'nothing'}")
     return GraphError(
-        f"RDataFrame takes a tree's name with a file, a list of files or a directory; a TTree or TChain; an "
+        "RDataFrame takes a tree's name with a file, a list of files or a directory; a TTree or TChain; an "
         f"RDatasetSpec; or a number of entries. Given: {tuple(args)!r}; ROOT says: {_first_line(error)}"
     )
 

@@ -11,13 +11,10 @@ import ROOT
 
 from dask_root_lambda.protocol.errors import CompilationError, UserCodeError
 from dask_root_lambda.protocol.task import Attachment
-from lambda_runtime import diagnostics
+from lambda_runtime import IN_FUNCTION, diagnostics
 
 FILES_VARIABLE = "DASK_ROOT_LAMBDA_FILES"
 """Environment variable that names the directory where ``DistributeFiles`` put the user's files."""
-
-IN_FUNCTION = "AWS_LAMBDA_RUNTIME_API" in os.environ
-"""Whether this process is an environment of the function, not one that the user has other plans for."""
 
 
 def unpack(attachments: Iterable[Attachment]) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 import ROOT
@@ -9,8 +10,9 @@ import ROOT
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
+from lambda_runtime import diagnostics
 
-_XROOTD_LIMITS = {"ConnectionWindow": 10, "ConnectionRetry": 2, "RequestTimeout": 300}
+_XROOTD_LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout": 300}
 """Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
 that does not answer hold a range for many minutes."""
 
@@ -33,18 +35,19 @@ def identify(url: str) -> FileIdentity:
 
 def _identify_remote(url: str) -> FileIdentity:
     # A raw file has no directory to read: one request for its size, one for its first bytes.
-    raw = ROOT.TFile.Open(url + ("&" if "?" in url else "?") + "filetype=raw", "READ")
-    if not raw or raw.IsZombie():
+    try:
+        with diagnostics.record() as reported:
+            raw = ROOT.TFile.Open(f"{url}{'&' if '?' in url else '?'}filetype=raw", "READ")
+    except OSError:
         raise InputError(
-            f"cannot open {url}: check the host and the path, and whether the data needs a token or proxy"
-        )
+            f"cannot open {url}: check the host and the path, and whether the data needs a token or a proxy. "
+            f"{reported.text}".rstrip()
+        ) from None
     try:
         size = int(raw.GetSize())
-        header = bytearray(min(size, rootfile.HEADER_BYTES))
+        header = ctypes.create_string_buffer(min(size, rootfile.HEADER_BYTES))
         if raw.ReadBuffer(header, 0, len(header)):
-            raise InputError(
-                f"cannot read {url}: opened, {size:,} bytes, but its first {len(header)} do not come"
-            )
-        return rootfile.identify(url, bytes(header), size)
+            raise InputError(f"cannot read {url}: it opens, with {size:,} bytes, but the first do not come")
+        return rootfile.identify(url, header.raw, size)
     finally:
         raw.Close()

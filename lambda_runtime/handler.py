@@ -38,8 +38,7 @@ from dask_root_lambda.protocol.task import (
     Versions,
     requested_versions,
 )
-from lambda_runtime import STARTED_S, snapshot
-from lambda_runtime.attachments import IN_FUNCTION
+from lambda_runtime import IN_FUNCTION, STARTED_S, snapshot
 from lambda_runtime.event_loop import OnStop
 from lambda_runtime.runner import ROOT_VERSION, Runner
 

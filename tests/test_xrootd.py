@@ -1,0 +1,169 @@
+"""Data over root://, from a real XRootD server on loopback."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import dask
+import pytest
+from dask.base import tokenize
+
+from dask_root_lambda import RDataFrame
+from dask_root_lambda.protocol.errors import InputError
+from lambda_runtime import files
+from tests.conftest import write_events
+
+SUM = 499500.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """An XRootD server that serves a directory, and the URL of that directory."""
+    binary = shutil.which("xrootd")
+    if binary is None:
+        pytest.skip("needs an XRootD server: apt-get install xrootd-server")
+    root = tmp_path_factory.mktemp("xrootd")
+    data, admin = root / "data", root / "admin"
+    data.mkdir()
+    admin.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = root / "xrootd.cfg"
+    config.write_text(
+        f"xrd.port {port}\nall.export / \noss.localroot {data}\nall.adminpath {admin}\nall.pidpath {admin}\n"
+        "xrd.network nodnr\n"
+    )
+    user = []
+    if os.geteuid() == 0:
+        # The server refuses to run as root.
+        for path in (root, data, admin):
+            shutil.chown(path, "nobody")
+        for parent in (root, *root.parents):
+            parent.chmod(parent.stat().st_mode | 0o055) if parent.stat().st_uid == 0 and parent != Path(
+                "/"
+            ) else None
+        user = ["-R", "nobody"]
+    log = root / "xrootd.log"
+    process = subprocess.Popen([binary, "-c", str(config), "-l", str(log), *user], cwd=admin)
+    try:
+        _wait_for(port, process, log)
+        # ROOT takes a path on 127.0.0.1 for a file of this machine, and would not ask the server.
+        yield data, f"root://127.0.0.2:{port}/"
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(20)
+
+
+def _wait_for(port, process, log):
+    deadline = time.monotonic() + 30
+    while True:
+        with socket.socket() as attempt:
+            attempt.settimeout(1)
+            if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, f"xrootd ended: {log.read_text()[-2000:] if log.exists() else ''}"
+        assert time.monotonic() < deadline, "xrootd does not answer"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def remote(server):
+    """Two files on the server, and their URLs."""
+    data, url = server
+    for index in range(2):
+        path = Path(write_events(data / f"events{index}.root"))
+        path.chmod(0o644)
+    return [f"{url}/events{index}.root" for index in range(2)]
+
+
+def test_ranges_read_over_the_network(remote, local):
+    """Under local execution the numbers are those of the files."""
+    frame = RDataFrame("Events", remote, npartitions=4)
+    assert dask.compute(frame.Count(), frame.Sum("x")) == (2000, 2 * SUM)
+    assert local.report().total.entries == 2000
+
+
+def test_environments_read_over_the_network(remote, emulated):
+    """Environments read root:// themselves."""
+    with emulated.get_client():
+        frame = RDataFrame("Events", remote, npartitions=4)
+        assert dask.compute(frame.Count(), frame.Sum("x")) == (2000, 2 * SUM)
+
+
+def test_remote_files_are_not_of_this_machine(remote, local, monkeypatch):
+    """What is read over root:// may be read from anywhere: no complaint about local files."""
+    monkeypatch.setattr(local._executor._invokers["local"], "remote", True, raising=False)
+    assert RDataFrame("Events", remote, npartitions=2).Sum("x").compute() == 2 * SUM
+
+
+def test_a_snapshot_to_the_server_is_possible_from_anywhere(server, remote):
+    """A path on the server is no file of this machine."""
+    from dask_root_lambda import distrdf, packing
+
+    frame = RDataFrame("Events", remote)
+    node = distrdf.book(frame._node, "Snapshot", ("Few", f"{server[1]}/few.root", ["x"]), {})
+    assert node is not None
+    assert packing.pack(frame._frame.head, 1).mapper.local_files == ()
+
+
+def test_identity_is_the_same_near_and_far(server, remote):
+    """A file is recognised by its content, whether it is read locally or over the network."""
+    data, _ = server
+    assert files.identify(remote[0]) == files.identify(str(data / "events0.root"))
+
+
+def test_a_missing_file_is_named(server, local):
+    """A path that the server does not have is an error that names it, when the frame is made."""
+    _, url = server
+    with pytest.raises(InputError, match=r"cannot open root://.*/nowhere\.root"):
+        RDataFrame("Events", f"{url}/nowhere.root")
+
+
+def test_a_truncated_file_is_named(server, remote, local):
+    """A file on the server that ended early is recognised before anything runs."""
+    data, url = server
+    short = data / "short.root"
+    short.write_bytes((data / "events0.root").read_bytes()[:3000])
+    short.chmod(0o644)
+    with pytest.raises(InputError, match=r"short\.root is truncated: 3,000 bytes of"):
+        RDataFrame("Events", [remote[0], f"{url}/short.root"], npartitions=2).Count().compute()
+
+
+def test_a_host_that_does_not_answer(local):
+    """A closed port is told within a minute."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    began_s = time.monotonic()
+    with pytest.raises(InputError, match="check the host and the path"):
+        RDataFrame("Events", f"root://127.0.0.2:{port}//events.root")
+    assert time.monotonic() - began_s < 60
+
+
+def test_a_remote_file_replaced_under_its_old_name(server, local):
+    """A file that is replaced on the server is new data: another run, with the new file's numbers."""
+    data, url = server
+    tokens = set()
+    for factor in (1, 2):
+        path = Path(write_events(data / "changing.root", value=f"{factor} * int(rdfentry_)"))
+        path.chmod(0o644)
+        frame = RDataFrame("Events", f"{url}/changing.root", npartitions=2)
+        total = frame.Sum("x")
+        tokens.add(tokenize(total))
+        if factor == 1:
+            # This server shares one handle among all who have a path open, and would serve the old file on.
+            del frame, total
+            gc.collect()
+    assert len(tokens) == 2
+    assert total.compute() == 2 * SUM
