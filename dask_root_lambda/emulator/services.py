@@ -28,6 +28,9 @@ from dask_root_lambda.emulator.signature import read_signature
 
 logger = logging.getLogger(__name__)
 
+# The emulators of this process, which share what moto holds.
+_alive: set[int] = set()
+
 # moto is pure Python under one lock: more threads only wait.
 THREADS = 4
 
@@ -65,6 +68,7 @@ class OtherServices:
     def __init__(self, region: str, logs: LogStore, faults: FaultTable, sessions: RoleSessions) -> None:
         self._faults = faults
         self._sessions = sessions
+        _alive.add(id(self))
         self._region = region
         self._logs = logs
         self._cloudwatch = CloudWatch(region, self.answer, _trim_logs)
@@ -78,9 +82,11 @@ class OtherServices:
         task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
-        """Forget everything that moto holds."""
+        """Forget everything that moto holds, unless another emulator of this process uses it."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-        reset()
+        _alive.discard(id(self))
+        if not _alive:
+            reset()
 
     def fetch_object(self, bucket: str, key: str) -> bytes:
         """Read an object of S3.

@@ -54,9 +54,13 @@ class Cloud:
     def __post_init__(self) -> None:
         self.lambda_ = self.clients("lambda")
 
+    def unique(self, name: str) -> str:
+        """A name that nothing else has: emulators of one process share S3 and the rest of moto."""
+        return f"{name}-{uuid.uuid4().hex[:12]}"
+
     def deploy(self, handler: str, **settings: Any) -> str:
         """Create a function that runs one of the stub handlers, and return its name."""
-        name = f"test-{handler.replace('_', '-')}-{uuid.uuid4().hex[:12]}"
+        name = self.unique(f"test-{handler.replace('_', '-')}")
         self.lambda_.create_function(
             FunctionName=name,
             Runtime=PYTHON if not self.real else "python3.12",

@@ -139,7 +139,9 @@ def cloud(own_cloud: OwnCloud) -> Cloud:  # type: ignore[override]
         "Principal": {"Service": "lambda.amazonaws.com"},
     }
     document = json.dumps({"Version": POLICY_VERSION, "Statement": [trust]})
-    made.clients("iam").create_role(RoleName="tests", AssumeRolePolicyDocument=document)
+    name = made.unique("role")
+    made.clients("iam").create_role(RoleName=name, AssumeRolePolicyDocument=document)
+    made.role = f"arn:aws:iam::123456789012:role/{name}"
     return made
 
 
@@ -168,10 +170,10 @@ def test_the_root_user_may_do_everything(cloud: Cloud) -> None:
     name = cloud.deploy("echo")
     arn = cloud.lambda_.get_function_configuration(FunctionName=name)["FunctionArn"]
     assert cloud.invoke(arn, {"a": 1}, Qualifier="$LATEST").payload == {"a": 1}
-    s3 = cloud.clients("s3")
-    s3.create_bucket(Bucket="events")
-    s3.put_object(Bucket="events", Key="a b/ü+%.bin", Body=b"x")
-    assert s3.get_object(Bucket="events", Key="a b/ü+%.bin")["Body"].read() == b"x"
+    s3, bucket = cloud.clients("s3"), cloud.unique("events")
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="a b/ü+%.bin", Body=b"x")
+    assert s3.get_object(Bucket=bucket, Key="a b/ü+%.bin")["Body"].read() == b"x"
     assert cloud.clients("sqs").list_queues()["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
@@ -231,20 +233,21 @@ def test_a_function_has_its_roles_permissions(cloud: Cloud) -> None:
 
     https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html
     """
-    cloud.clients("s3").create_bucket(Bucket="results")
+    bucket = cloud.unique("results")
+    cloud.clients("s3").create_bucket(Bucket=bucket)
     document = {
         "Version": POLICY_VERSION,
         "Statement": [
-            {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::results/mine/*"}
+            {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/mine/*"}
         ],
     }
     cloud.clients("iam").put_role_policy(
-        RoleName="tests", PolicyName="p", PolicyDocument=json.dumps(document)
+        RoleName=cloud.role.rpartition("/")[2], PolicyName="p", PolicyDocument=json.dumps(document)
     )
     name = cloud.deploy("put_object", MemorySize=512, Timeout=20)
-    answer = cloud.invoke(name, {"bucket": "results", "key": "mine/1"})
+    answer = cloud.invoke(name, {"bucket": bucket, "key": "mine/1"})
     assert answer.error is None, answer.payload
-    denied = cloud.invoke(name, {"bucket": "results", "key": "other/1"})
+    denied = cloud.invoke(name, {"bucket": bucket, "key": "other/1"})
     assert "AccessDenied" in denied.payload["errorMessage"]
 
 
@@ -271,11 +274,12 @@ def test_presigned_urls_work(cloud: Cloud) -> None:
         aws_secret_access_key=cloud.emulator.secret_access_key,
         config=Config(signature_version="s3v4"),
     )
-    s3.create_bucket(Bucket="events")
-    s3.put_object(Bucket="events", Key="a", Body=b"content")
-    s3.put_object(Bucket="events", Key="b", Body=b"other")
-    url = s3.generate_presigned_url("get_object", Params={"Bucket": "events", "Key": "a"})
+    bucket = cloud.unique("events")
+    s3.create_bucket(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="a", Body=b"content")
+    s3.put_object(Bucket=bucket, Key="b", Body=b"other")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "a"})
     with urlopen(url, timeout=10) as answer:
         assert answer.read() == b"content"
     with pytest.raises(HTTPError, match="403"):
-        urlopen(url.replace("/events/a", "/events/b"), timeout=10)
+        urlopen(url.replace(f"/{bucket}/a", f"/{bucket}/b"), timeout=10)

@@ -111,11 +111,11 @@ def test_functions_reach_the_other_services(own_cloud: OwnCloud) -> None:
     """boto3 in a function finds the emulator's S3 without being told."""
     cloud = own_cloud()
     s3 = cloud.clients("s3")
-    s3.create_bucket(Bucket="results")
-    event = {"bucket": "results", "key": "a/b c.json"}
+    event = {"bucket": cloud.unique("results"), "key": "a/b c.json"}
+    s3.create_bucket(Bucket=event["bucket"])
     answer = cloud.invoke(cloud.deploy("put_object", Timeout=20, MemorySize=512), event)
     assert answer.error is None, answer.payload
-    assert json.loads(s3.get_object(Bucket="results", Key="a/b c.json")["Body"].read()) == event
+    assert json.loads(s3.get_object(Bucket=event["bucket"], Key=event["key"])["Body"].read()) == event
 
 
 def test_what_a_handler_starts_ends_with_its_environment(own_cloud: OwnCloud) -> None:

@@ -26,10 +26,10 @@ def cloud(own_cloud: OwnCloud) -> Cloud:  # type: ignore[override]
     return own_cloud(virtual_clock=True)
 
 
-def make_queue(cloud: Cloud, name: str = "results") -> tuple[str, Callable[[], dict[str, Any]]]:
+def make_queue(cloud: Cloud) -> tuple[str, Callable[[], dict[str, Any]]]:
     """A queue, and a function that waits for its next message."""
     sqs = cloud.clients("sqs")
-    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    url = sqs.create_queue(QueueName=cloud.unique("results"))["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
 
     def receive() -> dict[str, Any]:
@@ -143,14 +143,15 @@ def test_a_stopped_function_runs_nothing(cloud: Cloud) -> None:
 def test_a_failure_can_go_to_s3(cloud: Cloud) -> None:
     """The object's key has function, date and a random part."""
     s3 = cloud.clients("s3")
-    s3.create_bucket(Bucket="failures")
+    bucket = cloud.unique("failures")
+    s3.create_bucket(Bucket=bucket)
     name = cloud.deploy("raise_error")
-    configure(cloud, name, failure="arn:aws:s3:::failures", MaximumRetryAttempts=0)
+    configure(cloud, name, failure=f"arn:aws:s3:::{bucket}", MaximumRetryAttempts=0)
     cloud.invoke(name, {}, InvocationType="Event")
     prefix = f"aws/lambda/async/{name}/"
-    wait_until(lambda: s3.list_objects_v2(Bucket="failures", Prefix=prefix)["KeyCount"] == 1)
-    (entry,) = s3.list_objects_v2(Bucket="failures")["Contents"]
-    record = json.loads(s3.get_object(Bucket="failures", Key=entry["Key"])["Body"].read())
+    wait_until(lambda: s3.list_objects_v2(Bucket=bucket, Prefix=prefix)["KeyCount"] == 1)
+    (entry,) = s3.list_objects_v2(Bucket=bucket)["Contents"]
+    record = json.loads(s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read())
     assert record["requestContext"]["condition"] == "RetriesExhausted"
 
 

@@ -242,11 +242,13 @@ def objects(kind: str, **settings: Any) -> Faults:
 @pytest.fixture
 def make_s3(own_cloud: OwnCloud) -> Callable[[Faults], Any]:
     def make(faults: Faults) -> Any:
-        s3 = own_cloud(faults=faults).clients("s3")
-        s3.create_bucket(Bucket="events")
+        cloud = own_cloud(faults=faults)
+        s3 = cloud.clients("s3")
+        s3.bucket = cloud.unique("events")
+        s3.create_bucket(Bucket=s3.bucket)
         for key in ("wanted/1", "other"):
-            s3.put_object(Bucket="events", Key=key, Body=b"x" * 1000)
-        assert s3.get_object(Bucket="events", Key="other")["Body"].read() == b"x" * 1000
+            s3.put_object(Bucket=s3.bucket, Key=key, Body=b"x" * 1000)
+        assert s3.get_object(Bucket=s3.bucket, Key="other")["Body"].read() == b"x" * 1000
         return s3
 
     return make
@@ -260,22 +262,22 @@ def test_an_error_of_s3(make_s3: Callable[[Faults], Any], kind: str, status: int
     """The first GET that fits fails, and the next works."""
     s3 = make_s3(objects(kind))
     with pytest.raises(ClientError) as error:
-        s3.get_object(Bucket="events", Key="wanted/1")
+        s3.get_object(Bucket=s3.bucket, Key="wanted/1")
     assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
     assert error.value.response["Error"]["Code"] == code
-    assert s3.get_object(Bucket="events", Key="wanted/1")["Body"].read() == b"x" * 1000
+    assert s3.get_object(Bucket=s3.bucket, Key="wanted/1")["Body"].read() == b"x" * 1000
 
 
 def test_an_object_that_is_cut_off(make_s3: Callable[[Faults], Any]) -> None:
     """The connection ends in the middle of the object."""
     s3 = make_s3(objects("truncate"))
     with pytest.raises(BotoCoreError):
-        s3.get_object(Bucket="events", Key="wanted/1")["Body"].read()
+        s3.get_object(Bucket=s3.bucket, Key="wanted/1")["Body"].read()
 
 
 def test_an_object_that_is_slow(make_s3: Callable[[Faults], Any]) -> None:
     """The answer comes later, and right."""
     s3 = make_s3(objects("slow", delay_s=0.3))
     begun_s = time.monotonic()
-    assert s3.get_object(Bucket="events", Key="wanted/1")["Body"].read() == b"x" * 1000
+    assert s3.get_object(Bucket=s3.bucket, Key="wanted/1")["Body"].read() == b"x" * 1000
     assert time.monotonic() - begun_s > 0.3

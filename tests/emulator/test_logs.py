@@ -54,10 +54,11 @@ def test_a_function_may_log_elsewhere(own_cloud: OwnCloud) -> None:
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-loggroups.html
     """
     cloud = own_cloud()
-    cloud.clients("logs").create_log_group(logGroupName="/analysis")
-    name = cloud.deploy("write_log", LoggingConfig={"LogGroup": "/analysis"})
+    group = cloud.unique("/analysis")
+    cloud.clients("logs").create_log_group(logGroupName=group)
+    name = cloud.deploy("write_log", LoggingConfig={"LogGroup": group})
     cloud.invoke(name, {"text": "here"})
-    assert "here" in messages(cloud, "/analysis")
+    assert "here" in messages(cloud, group)
 
 
 def test_logs_can_be_json(own_cloud: OwnCloud) -> None:
