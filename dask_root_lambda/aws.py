@@ -128,7 +128,7 @@ class Session:
 
     def __init__(self, settings: Settings, keys: tuple[str, str] | None = None) -> None:
         self._settings = settings
-        with translated("AWS is not configured"):
+        with translated("AWS is not configured (execution='emulated' needs no account)"):
             self._core = botocore.session.Session(profile=settings.profile)
             # AWS's other SDKs and its CLI read AWS_REGION; boto3 does not.
             region = settings.region or os.environ.get("AWS_REGION")

@@ -139,6 +139,10 @@ class Prices:
             + restored_gb * self.restore_gb
         )
 
+    def standing_usd_per_s(self, memory_mb: int) -> float:
+        """Cost in USD per second of keeping one version with SnapStart, invoked or not."""
+        return memory_mb / _MB_PER_GB * self.cache_gb_second
+
 
 NO_PRICES = Prices("this machine", "", 0.0, 0.0, 0.0, 0.0, 0.0)
 """Of what runs in the user's own process."""

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dask_root_lambda.protocol import store
-from dask_root_lambda.protocol.errors import ProtocolError
+from dask_root_lambda.protocol.errors import InputError, ProtocolError
 from dask_root_lambda.protocol.task import Body
+
+_FILES_NAMED = 3
+"""How many files an error names."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,16 @@ class PackedMapper:
     def __sizeof__(self) -> int:
         """Bytes that Dask should count for it."""
         return object.__sizeof__(self) + len(self.blob) + sum(map(len, self.local_files))
+
+    def check_reach(self) -> None:
+        """Raise `InputError` if a function in AWS cannot reach all files."""
+        if not self.local_files:
+            return
+        named, more = self.local_files[:_FILES_NAMED], len(self.local_files) - _FILES_NAMED
+        raise InputError(
+            f"a function in AWS cannot reach files of this machine: {', '.join(named)}"
+            f"{f' and {more} more' if more > 0 else ''}. Use root:// URLs, or execution='local' or 'emulated'"
+        )
 
     def __repr__(self) -> str:
         return f"<PackedMapper {self.run}: {self.n_ranges} ranges, {len(self.blob):,} bytes>"

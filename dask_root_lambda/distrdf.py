@@ -145,11 +145,16 @@ def _names(arguments: Sequence[Any]) -> Iterator[str]:
 
 
 def _prepare_snapshot(operation: Operation) -> None:
-    """Make a local path absolute: environments have another working directory."""
-    if isinstance(operation, Snapshot):
-        path = rootfile.local_path(str(operation.args[1]))
-        if path is not None:
-            operation.args[1] = os.path.abspath(path)  # noqa: PTH100  (resolves nothing)
+    """Make a local path absolute, as environments have another working directory; refuse it on AWS."""
+    path = rootfile.local_path(str(operation.args[1])) if isinstance(operation, Snapshot) else None
+    if path is None:
+        return
+    if gateway.target().on_aws:
+        raise GraphError(
+            f"Snapshot to {path}: a function in AWS cannot write to this machine. Give a root:// URL, or use "
+            "execution='local' or 'emulated'"
+        )
+    operation.args[1] = os.path.abspath(path)  # noqa: PTH100  (resolves nothing)
 
 
 def _written(name: str, args: Sequence[Any]) -> str:
@@ -244,6 +249,8 @@ def lower(head: Any) -> Lowered:
     settings, target = Settings.resolve(), gateway.target()
     n_ranges = head.npartitions or packing.suggested_ranges(head, target.slots)
     packed = packing.pack(head, n_ranges)
+    if target.on_aws:
+        packed.mapper.check_reach()
     ranges = gateway.EXECUTOR if target.has_lambda else None
     placement = Placement(ranges, ranges if settings.merge_on == "lambda" else None)
     run = graphs.build(

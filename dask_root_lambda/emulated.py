@@ -16,6 +16,7 @@ from dask_root_lambda import aws
 from dask_root_lambda.config import Settings
 from dask_root_lambda.invoker import STORE_VARIABLE, AwsInvoker
 from dask_root_lambda.protocol.errors import ConfigurationError, InitError
+from dask_root_lambda.protocol.store import EMULATED_KEY
 
 _REGION = "us-east-1"
 _NAME = "dask-root-lambda"
@@ -48,7 +49,7 @@ class EmulatedInvoker(AwsInvoker):
                 qualifier=None,
                 store=None,
             )
-            session = aws.Session(own, keys=("emulated", "emulated"))
+            session = aws.Session(own, keys=(EMULATED_KEY, EMULATED_KEY))
             _deploy(session, own)
             super().__init__(own, "emulated", session)
         except BaseException:

@@ -15,16 +15,13 @@ from typing import Any
 from dask_root_lambda.call import MapRange, Merge, PackedMapper, fetch
 from dask_root_lambda.invoker import Invocation, Invoker
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import InputError, ProtocolError
+from dask_root_lambda.protocol.errors import ProtocolError
 from dask_root_lambda.protocol.store import Store
 from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Versions
 
 INLINE_MAPPER_BYTES = 8_192
 """A mapper up to this size travels with each range: cheaper than a question to the store from each new
 environment."""
-
-_FILES_NAMED = 3
-"""How many files an error names."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,8 @@ class Encoder:
 
     def _map(self, call: Call, mapper: PackedMapper, invoker: Invoker, attempt: int) -> Request:
         assert isinstance(call.function, MapRange)
-        _check_reach(mapper, invoker)
+        if invoker.remote:
+            mapper.check_reach()
         if _is_small(mapper):
             body = Body.of(mapper.blob)
         else:
@@ -173,16 +171,6 @@ def _original(invocation: Invocation) -> BaseException | None:
         return None
     exception.__cause__ = invocation.error
     return exception
-
-
-def _check_reach(mapper: PackedMapper, invoker: Invoker) -> None:
-    if not (invoker.remote and mapper.local_files):
-        return
-    named, more = mapper.local_files[:_FILES_NAMED], len(mapper.local_files) - _FILES_NAMED
-    raise InputError(
-        f"a function in AWS cannot reach files of this machine: {', '.join(named)}"
-        f"{f' and {more} more' if more > 0 else ''}. Use root:// URLs, or execution='local' or 'emulated'"
-    )
 
 
 def _is_small(mapper: PackedMapper) -> bool:

@@ -215,6 +215,8 @@ class Target:
     """Whether its workers have the executor."""
     slots: int
     """Tasks that run there at once."""
+    on_aws: bool = False
+    """Whether ranges that start now run in AWS, without this machine's files."""
 
 
 def current_client() -> Client | None:
@@ -232,7 +234,9 @@ def target() -> Target:
     if client is None:
         return Target(False, os.cpu_count() or 1)
     if has_lambda(client):
-        return Target(True, sum(int(each["concurrency"]) for each in _reports(client)) or 1)
+        reports = _reports(client)
+        slots = sum(int(each["concurrency"]) for each in reports) or 1
+        return Target(True, slots, any(each["execution"] == "lambda" for each in reports))
     return Target(False, sum(client.ncores().values()) or 1)
 
 

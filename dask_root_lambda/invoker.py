@@ -69,6 +69,8 @@ class Invoker(Protocol):
     store: Store
     """Where bodies go that are too large to be inline."""
     prices: Prices
+    standing_usd_per_s: float
+    """What the function costs while it is kept: SnapStart's snapshot."""
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """Send a request and wait for its answer, at most for a bounded time.
@@ -89,6 +91,7 @@ class LocalInvoker:
     execution: Execution = "local"
     remote = False
     prices = billing.NO_PRICES
+    standing_usd_per_s = 0.0
 
     def __init__(self) -> None:
         from lambda_runtime import handler
@@ -126,6 +129,8 @@ class FunctionInfo:
     timeout_s: int
     storage_mb: int
     architecture: str
+    snapstart: bool
+    """Whether AWS keeps a snapshot of it."""
     store_url: str | None
 
     @classmethod
@@ -149,6 +154,7 @@ class FunctionInfo:
             timeout_s=int(found["Timeout"]),
             storage_mb=int(found.get("EphemeralStorage", {}).get("Size", 512)),
             architecture=str(found.get("Architectures", ["x86_64"])[0]),
+            snapstart=found.get("SnapStart", {}).get("OptimizationStatus") == "On",
             store_url=settings.store or variables.get(STORE_VARIABLE),
         )
 
@@ -179,7 +185,8 @@ class AwsInvoker:
         session = session or aws.Session(settings)
         self._info = info = FunctionInfo.look_up(session, settings)
         self.prices = billing.prices(session.region, info.architecture, settings.prices)
-        self.store = _open_store(session, info)
+        self.store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
+        self.standing_usd_per_s = self.prices.standing_usd_per_s(info.memory_mb) if info.snapstart else 0.0
         self._client = session.invoking_client(
             connections=settings.limit(execution), read_timeout_s=info.timeout_s + _ANSWER_MARGIN_S
         )
@@ -290,7 +297,7 @@ def _function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> D
     return ExecutionEnvironmentError(f"the function failed with {kind}: see its logs. {said}")
 
 
-def _open_store(session: aws.Session, info: FunctionInfo) -> Store:
+def _open_store(session: aws.Session, info: FunctionInfo, emulator: str | None) -> Store:
     if info.store_url is None:
         raise ConfigurationError(
             f"the function {info.name!r} has no store: set {STORE_VARIABLE} in its environment, or "
@@ -300,6 +307,6 @@ def _open_store(session: aws.Session, info: FunctionInfo) -> Store:
         store: Store = stores.open_store(info.store_url)
     else:
         bucket, _, prefix = info.store_url.removeprefix("s3://").partition("/")
-        store = S3Store(bucket, prefix, session.client("s3"))
+        store = S3Store(bucket, prefix, session.client("s3"), emulator)
     stores.register(store)
     return store

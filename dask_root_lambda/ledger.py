@@ -24,6 +24,8 @@ class Account:
     in_flight: int = 0
     since_s: float = 0.0
     failed: bool = False
+    standing_usd_per_s: float = 0.0
+    """What the function costs while something is in flight, besides the invocations."""
 
     @property
     def over(self) -> bool:
@@ -31,19 +33,21 @@ class Account:
         complete = 0 < self.report.ranges <= self.ranges_done
         return complete or (self.failed and self.in_flight == 0)
 
-    def begin(self, now_s: float, execution: str) -> None:
+    def begin(self, now_s: float, invoker: Invoker) -> None:
         """Count a task that starts."""
         if self.in_flight == 0:
             self.since_s = now_s
         self.in_flight += 1
-        if execution not in self.report.executions:
-            self.report = replace(self.report, executions=(*self.report.executions, execution))
+        self.standing_usd_per_s = invoker.standing_usd_per_s
+        if invoker.execution not in self.report.executions:
+            self.report = replace(self.report, executions=(*self.report.executions, invoker.execution))
 
     def end(self, now_s: float) -> None:
         """Count a task that ended."""
         self.in_flight -= 1
         if self.in_flight == 0:
-            self.count(wall_s=now_s - self.since_s)
+            busy_s = now_s - self.since_s
+            self.count(wall_s=busy_s, usd=busy_s * self.standing_usd_per_s)
 
     def count(self, **increments: float) -> None:
         """Add to fields of the report."""
@@ -126,7 +130,7 @@ class Ledger:
         with self._lock:
             account = self._account(run, n_ranges)
             for each in (account, self._total):
-                each.begin(now_s, invoker.execution)
+                each.begin(now_s, invoker)
             if invoker.prices not in self._prices:
                 self._prices.append(invoker.prices)
         self._tell(account)

@@ -39,7 +39,8 @@ class RunReport:
     gb_seconds: float = 0.0
     """Billed seconds times memory, GB of 2^30 bytes."""
     usd: float = 0.0
-    """Cost at list price, without storage requests."""
+    """Cost at list price: requests, duration, /tmp, and of SnapStart the restores and the snapshot while
+    something was in flight; without requests to the store."""
     peak_memory_mb: float = 0.0
     """Largest memory use of an environment, MB of 2^20 bytes."""
     entries: int = 0

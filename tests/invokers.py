@@ -26,6 +26,7 @@ class ScriptedInvoker:
 
     prices = billing.prices("us-east-1")
     remote = True
+    standing_usd_per_s = 0.0
 
     def __init__(self, execution="lambda", script=None):
         self.execution = execution

@@ -284,7 +284,7 @@ def test_function_errors(error_type, message, kind):
     """What Lambda says of a function that did not answer is told apart by its type."""
     from dask_root_lambda.invoker import FunctionInfo, _function_error
 
-    info = FunctionInfo("f", None, 1769, 3, 512, "x86_64", None)
+    info = FunctionInfo("f", None, 1769, 3, 512, "x86_64", snapstart=False, store_url=None)
     log = "START RequestId: 1\nwhat the user's code printed\nEND RequestId: 1\n"
     error = _function_error(info, {"errorType": error_type, "errorMessage": message}, log)
     assert type(error) is kind

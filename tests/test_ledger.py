@@ -25,8 +25,9 @@ class Place:
 
     prices = billing.prices("us-east-1")
 
-    def __init__(self, execution="lambda"):
+    def __init__(self, execution="lambda", standing_usd_per_s=0.0):
         self.execution = execution
+        self.standing_usd_per_s = standing_usd_per_s
 
 
 def invocation(*, cold=False, entries=10, billed_s=2.0, usd=0.25, peak=100.0, reply=True):
@@ -73,6 +74,17 @@ def test_wall_time_counts_overlap_once_and_pauses_not_at_all():
     ledger.end(second, is_range=True, failed=False)
     clock.now_s = 100.0
     assert ledger.report().runs[0].wall_s == 5.0
+
+
+def test_a_snapshot_costs_while_something_is_in_flight():
+    """SnapStart's snapshot is charged by time: what a run takes of it is part of its cost."""
+    clock = Clock()
+    ledger = Ledger(clock)
+    account = ledger.begin("a", 1, Place(standing_usd_per_s=0.5))
+    clock.now_s = 4.0
+    ledger.end(account, is_range=True, failed=False)
+    clock.now_s = 100.0
+    assert ledger.report().runs[0].usd == 2.0
 
 
 def test_the_same_run_again_is_counted_anew():

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from dask_root_lambda.protocol.errors import ConfigurationError, MissingBlobError, StoreError
 
+EMULATED_KEY = "emulated"
+"""Access key and secret key for an emulator, which takes any: the user's own stay out of it."""
 _CONFLICTS = 5
 """Tries of a write that meets another one of the same key."""
 _DELETE_BATCH = 1000
@@ -147,17 +149,23 @@ class S3Store:
         What every key begins with.
     client
         A boto3 S3 client; one of the default session if None.
+    emulator
+        Endpoint of the emulator that the bucket is in, if it is in one: then the URL names it, and any
+        process of this machine can open it.
     """
 
-    def __init__(self, bucket: str, prefix: str = "", client: Any = None) -> None:
+    def __init__(
+        self, bucket: str, prefix: str = "", client: Any = None, emulator: str | None = None
+    ) -> None:
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        self._client = client if client is not None else _default_s3_client()
+        self._client = client if client is not None else _s3_client(emulator)
+        self._root = f"s3+{emulator.rstrip('/')}" if emulator else "s3:/"
 
     @property
     def url(self) -> str:
         """The bucket and prefix as an ``s3:`` URL."""
-        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        return f"{self._root}/{self._bucket}/{self._prefix}".rstrip("/")
 
     def put(self, key: str, blob: bytes) -> bool:
         """See `Store.put`.
@@ -224,6 +232,8 @@ class S3Store:
 def open_store(url: str) -> Store:
     """Open the store at ``url``: ``s3://BUCKET[/PREFIX]`` or ``file:///DIRECTORY``.
 
+    ``s3+http://HOST:PORT/BUCKET[/PREFIX]`` is a bucket of an emulator.
+
     Raises
     ------
     ConfigurationError
@@ -232,6 +242,9 @@ def open_store(url: str) -> Store:
     parts = urlsplit(url)
     if parts.scheme == "s3" and parts.netloc:
         return S3Store(parts.netloc, parts.path)
+    if parts.scheme in ("s3+http", "s3+https") and parts.path:
+        bucket, _, prefix = parts.path.strip("/").partition("/")
+        return S3Store(bucket, prefix, emulator=f"{parts.scheme.removeprefix('s3+')}://{parts.netloc}")
     if parts.scheme == "file" and parts.path:
         return DirectoryStore(parts.path)
     raise ConfigurationError(f"no store at {url!r}: use s3://BUCKET/PREFIX or file:///DIRECTORY")
@@ -250,11 +263,21 @@ def register(store: Store) -> None:
     _connected[store.url] = store
 
 
-def _default_s3_client() -> Any:
+def _s3_client(emulator: str | None) -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client("s3", config=Config(retries={"mode": "standard", "total_max_attempts": 5}))
+    config = Config(retries={"mode": "standard", "total_max_attempts": 5})
+    if emulator is None:
+        return boto3.client("s3", config=config)
+    return boto3.client(
+        "s3",
+        endpoint_url=emulator,
+        region_name="us-east-1",
+        aws_access_key_id=EMULATED_KEY,
+        aws_secret_access_key=EMULATED_KEY,
+        config=config,
+    )
 
 
 def _check_key(key: str) -> None:

@@ -116,6 +116,15 @@ def test_a_url_opens_the_same_store(tmp_path):
     assert open_store(store.url).get("key") == b"blob"
 
 
+def test_a_bucket_of_an_emulator_is_opened_by_its_url(aws_endpoint):
+    """The URL of an emulator's bucket holds its endpoint: any process of this machine can open it."""
+    store = S3Store("elsewhere", "pre", emulator=aws_endpoint)
+    store._client.create_bucket(Bucket="elsewhere")
+    store.put("key", b"blob")
+    assert store.url.startswith("s3+http://127.0.0.1:")
+    assert open_store(store.url).get("key") == b"blob"
+
+
 def test_a_registered_store_is_found_by_its_url():
     """A process that has a store open uses that one, with its client and endpoint."""
     store = MemoryStore()

@@ -1,0 +1,236 @@
+"""The SDK as we set it up: it invokes once, keeps connections alive, and never waits for ever."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from dask_root_lambda import LambdaCluster, RDataFrame, invoker
+from dask_root_lambda.cancellation import Cancellation
+from dask_root_lambda.config import Settings
+from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.invoker import AwsInvoker
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import (
+    ConfigurationError,
+    CorruptBlobError,
+    GraphError,
+    InputError,
+    NoAnswerError,
+    ProtocolError,
+    RunCancelledError,
+    ServiceError,
+    ThrottledError,
+)
+from dask_root_lambda.protocol.task import Body, Reply, Request
+
+REQUEST = Request("call", "task", (Body.of(wire.dumps((abs, (-1,), {}))),))
+ANSWER = json.dumps(Reply(body=Body.of(wire.dumps(1))).to_json()).encode()
+
+
+class Stub(http.server.ThreadingHTTPServer):
+    """As much of Lambda's API as an invoker uses, answering each invocation by a table."""
+
+    daemon_threads = True
+
+    def __init__(self, store_url):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.behaviours = []
+        self.configuration = {
+            "FunctionName": "f",
+            "MemorySize": 1769,
+            "Timeout": 3,
+            "Environment": {"Variables": {invoker.STORE_VARIABLE: store_url}} if store_url else {},
+        }
+        self.invocations = 0
+        self.released = threading.Event()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def endpoint(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self._answer(200, json.dumps(self.server.configuration).encode())
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.invocations += 1
+        behaviour = self.server.behaviours.pop(0) if self.server.behaviours else "answer"
+        if behaviour == "hang":
+            self.server.released.wait(60)
+            self.close_connection = True
+        elif behaviour == "close":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+        elif isinstance(behaviour, bytes):
+            self._answer(200, behaviour)
+        elif isinstance(behaviour, tuple):
+            status, code = behaviour
+            self._answer(status, b'{"message": "said"}', {"X-Amzn-ErrorType": code})
+        else:
+            self._answer(200, ANSWER)
+
+    def _answer(self, status, body, headers=None):
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+
+
+@pytest.fixture
+def stub(tmp_path):
+    server = Stub((tmp_path / "store").as_uri())
+    yield server
+    server.released.set()
+    server.shutdown()
+    server.server_close()
+
+
+def settings(stub, **options):
+    return Settings.resolve(execution="lambda", endpoint_url=stub.endpoint, region="us-east-1", **options)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "kind"),
+    [
+        ((500, "ServiceException"), ServiceError),
+        ((502, "EC2UnexpectedException"), ServiceError),
+        ((503, "ServiceUnavailable"), ServiceError),
+        ((429, "TooManyRequestsException"), ThrottledError),
+        ("close", ServiceError),
+    ],
+)
+def test_a_failed_invocation_is_never_sent_again_by_the_sdk(stub, behaviour, kind):
+    """Whatever the service does, one call is one request: the function may have run."""
+    stub.behaviours = [behaviour] * 5
+    with pytest.raises(kind):
+        AwsInvoker(settings(stub)).invoke(REQUEST, Cancellation())
+    assert stub.invocations == 1
+
+
+def test_the_executor_retries_what_the_sdk_does_not(stub):
+    """Retries are the executor's, counted and limited."""
+    stub.behaviours = [(500, "ServiceException"), "close", (429, "TooManyRequestsException")]
+    with LambdaExecutor(settings=settings(stub)) as executor:
+        assert executor.submit(abs, -1).result(30) == 1
+        assert executor.report().total.retries == 3
+    assert stub.invocations == 4
+
+
+def test_an_answer_that_does_not_come_ends_at_the_deadline(stub, monkeypatch):
+    """A wait for an answer ends a little after the function's own time limit, and is not repeated."""
+    monkeypatch.setattr(invoker, "_ANSWER_MARGIN_S", -2.0)
+    stub.behaviours = ["hang"]
+    began_s = time.monotonic()
+    with pytest.raises(NoAnswerError, match="may be running still"):
+        AwsInvoker(settings(stub)).invoke(REQUEST, Cancellation())
+    assert 0.9 < time.monotonic() - began_s < 20
+    assert stub.invocations == 1
+
+
+def test_a_wait_can_be_ended(stub):
+    """A cancellation ends the wait for an answer at once, and the connection with it."""
+    stub.behaviours = ["hang"]
+    cancellation = Cancellation()
+    timer = threading.Timer(0.5, cancellation.cancel)
+    timer.start()
+    began_s = time.monotonic()
+    with pytest.raises(RunCancelledError):
+        AwsInvoker(settings(stub)).invoke(REQUEST, cancellation)
+    assert time.monotonic() - began_s < 3
+
+
+def test_connections_are_used_again_and_live_through_nat(stub, monkeypatch):
+    """Invocations share a connection that probes the other side more often than NAT forgets it."""
+    options = []
+    original = socket.socket.setsockopt
+    monkeypatch.setattr(
+        socket.socket, "setsockopt", lambda self, *args: options.append(args) or original(self, *args)
+    )
+    client = AwsInvoker(settings(stub))
+    for _ in range(3):
+        client.invoke(REQUEST, Cancellation())
+    assert (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1) in options
+    idle = [
+        value for level, name, value in options if (level, name) == (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    ]
+    assert len(idle) == 1
+    assert idle[0] < 350
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [(b"<html>", CorruptBlobError), (b'{"statusCode": 200}', ProtocolError), (b"[]", ProtocolError)],
+)
+def test_the_answer_of_another_function_is_refused(stub, answer, kind):
+    """A function that is not ours answers something else: an error, and its bill."""
+    stub.behaviours = [answer]
+    invocation = AwsInvoker(settings(stub)).invoke(REQUEST, Cancellation())
+    assert isinstance(invocation.error, kind)
+    assert invocation.usd > 0
+
+
+def test_a_body_that_was_damaged_on_the_way_is_tried_again(stub):
+    """A result whose hash is wrong is not used; the task runs once more."""
+    reply = Reply(body=Body.of(wire.dumps(1)[:-1] + b"x"))
+    stub.behaviours = [json.dumps(reply.to_json()).encode()]
+    with LambdaExecutor(settings=settings(stub)) as executor:
+        assert executor.submit(abs, -1).result(30) == 1
+    assert stub.invocations == 2
+
+
+def test_a_function_without_a_store_says_what_to_set():
+    """A function whose environment names no store cannot be used."""
+    server = Stub(None)
+    try:
+        with pytest.raises(ConfigurationError, match=invoker.STORE_VARIABLE):
+            AwsInvoker(settings(server))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class TestLocalFilesOnAws:
+    """Under lambda what is on this machine is refused before anything runs."""
+
+    @pytest.fixture
+    def cluster(self, stub):
+        with LambdaCluster(
+            execution="lambda", concurrency=2, endpoint_url=stub.endpoint, region="us-east-1"
+        ) as cluster:
+            yield cluster
+
+    def test_a_dataset(self, cluster, stub, events_file):
+        """The error names the file and the ways out, and no task is made."""
+        with cluster.get_client(), pytest.raises(InputError, match=r"events\.root.*execution='local'"):
+            RDataFrame("Events", events_file, npartitions=2).Count().compute()
+        assert stub.invocations == 0
+
+    def test_a_snapshot(self, cluster, stub, tmp_path):
+        """A Snapshot to a local path is refused when it is booked."""
+        with cluster.get_client():
+            frame = RDataFrame(10, npartitions=2).Define("x", "1.0")
+            with pytest.raises(GraphError, match="cannot write to this machine"):
+                frame.Snapshot("Events", str(tmp_path / "out.root"), ["x"])
+        assert stub.invocations == 0
