@@ -66,6 +66,8 @@ class Settings:
     """The emulated function's time limit."""
     start_timeout_s: float = _option("emulated.start-timeout-s", 0.001, 600)
     """How long the emulator may take to start."""
+    snapstart: bool = _option("emulated.snapstart")
+    """Fork emulated environments from one in which the usual graphs are compiled."""
     max_attempts: int = _option("retry.max-attempts", 1, 100)
     max_crashes: int = _option("retry.max-crashes", 1, 100)
     prices: Mapping[str, Any] = _option("prices")

@@ -50,8 +50,7 @@ class EmulatedInvoker(AwsInvoker):
                 store=None,
             )
             session = aws.Session(own, keys=(EMULATED_KEY, EMULATED_KEY))
-            _deploy(session, own)
-            super().__init__(own, "emulated", session)
+            super().__init__(replace(own, qualifier=_deploy(session, own)), "emulated", session)
         except BaseException:
             self._process.stop()
             raise
@@ -62,11 +61,12 @@ class EmulatedInvoker(AwsInvoker):
         self._process.stop()
 
 
-def _deploy(session: aws.Session, settings: Settings) -> None:
-    """Make the bucket and the function, as Terraform does in AWS."""
+def _deploy(session: aws.Session, settings: Settings) -> str | None:
+    """Make the bucket and the function, as Terraform does in AWS; return the version to invoke."""
     with aws.translated("the emulated function could not be made"):
         session.client("s3").create_bucket(Bucket=_NAME)
-        session.client("lambda").create_function(
+        client = session.client("lambda")
+        client.create_function(
             FunctionName=_NAME,
             Role=_ROLE,
             PackageType="Image",
@@ -75,7 +75,14 @@ def _deploy(session: aws.Session, settings: Settings) -> None:
             MemorySize=settings.memory_mb,
             Timeout=settings.timeout_s,
             Environment={"Variables": {STORE_VARIABLE: f"s3://{_NAME}"}},
+            SnapStart={"ApplyOn": "PublishedVersions" if settings.snapstart else "None"},
         )
+        if not settings.snapstart:
+            return None
+        version = str(client.publish_version(FunctionName=_NAME)["Version"])
+        # The version is pending while the environment that is copied starts and compiles.
+        client.get_waiter("function_active_v2").wait(FunctionName=_NAME, Qualifier=version)
+        return version
 
 
 class EmulatorProcess:

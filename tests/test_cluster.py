@@ -355,3 +355,19 @@ class TestAround:
         assert (report.total.ranges, report.total.entries, report.total.executions) == (5, 1000, ("local",))
         assert "1,000" in str(report)
         assert report.to_dict()["total"]["ranges"] == 5
+
+
+def test_environments_restored_from_a_snapshot(events_file):
+    """With SnapStart environments are copies of a warmed-up one: no INIT, and random numbers of their own."""
+    with (
+        dask.config.set({"dask-root-lambda.emulated.snapstart": True}),
+        LambdaCluster(execution="emulated", concurrency=2) as cluster,
+        cluster.get_client(),
+    ):
+        frame = RDataFrame("Events", events_file, npartitions=2)
+        assert frame.Sum("x").GetValue() == SUM
+        draws = RDataFrame(2, npartitions=2).Define("r", "gRandom->Rndm()").AsNumpy(["r"])["r"]
+        total = cluster.report().total
+    assert len(set(draws)) == 2
+    assert total.cold_starts >= 2
+    assert total.init_s < 2 * total.cold_starts
