@@ -6,6 +6,7 @@ with, and leaves those as they were: of three reports merged in turn, the second
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import Any
 
@@ -33,7 +34,7 @@ _declaring = threading.Lock()
 
 def is_report(mergeable: Any) -> bool:
     """Tell whether a mergeable object is a cut-flow report's."""
-    return isinstance(mergeable, ROOT.Detail.RDF.RMergeableValue["ROOT::RDF::RCutFlowReport"])
+    return isinstance(mergeable, _report_type())
 
 
 def renewed(mergeable: Any) -> Any:
@@ -43,3 +44,8 @@ def renewed(mergeable: Any) -> Any:
             ROOT.gInterpreter.Declare(_CODE)
             ROOT.dask_root_lambda.Renewed.__creates__ = True
     return ROOT.dask_root_lambda.Renewed(mergeable)
+
+
+@functools.cache
+def _report_type() -> Any:
+    return ROOT.Detail.RDF.RMergeableValue["ROOT::RDF::RCutFlowReport"]

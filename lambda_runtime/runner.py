@@ -24,6 +24,10 @@ from lambda_runtime.mappers import Mappers
 ROOT_VERSION = ".".join(str(ROOT.__version__).split(".")[:2])
 """ROOT's minor version, such as ``6.40``."""
 
+# ROOT looks these namespaces up anew at every use, 0.2 ms each time. DistRDF uses them ten times per range,
+# and once per merged object, which can take longer than merging it.
+vars(ROOT).update({name: getattr(ROOT, name) for name in ("Detail", "Internal", "RDF")})
+
 # Ranges of one process may run in several threads; ROOT has to know before the first of them starts.
 ROOT.EnableThreadSafety()
 
