@@ -1,0 +1,98 @@
+"""Every benchmark measures what it says, at a size that takes seconds; how fast it was is not tested."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cold, datasets, dimuon, fleet, merge, payload, rate
+from benchmarks.figures import Figure, read, table, write
+
+PROJECT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Datasets are made in a directory of the test's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT), prepend=os.pathsep)
+
+
+def by_name(figures: list[Figure]) -> dict[str, float]:
+    return {figure.what: figure.value for figure in figures}
+
+
+def test_dimuon_compares_with_root() -> None:
+    """The ratio to ROOT's Dask backend has the target of the issue, and both got the same numbers."""
+    ratio, ours, theirs = dimuon.measure(events=2_000, n_ranges=2, repetitions=1)
+    assert ratio.at_most == 0.90
+    assert ratio.value == pytest.approx(ours.value / theirs.value)
+
+
+def test_cold_times_one_new_environment() -> None:
+    """The first range of a new environment is compared with a plain process."""
+    ratio, *seconds = cold.measure(events=1_000, repetitions=1)
+    assert ratio.at_most == 1.4
+    assert all(figure.value > 0.5 for figure in seconds)  # importing ROOT alone takes as long
+
+
+def test_merge_compares_with_root() -> None:
+    """The tree's result is ROOT's, and its memory is measured for fewer ranges and a larger fan-in."""
+    figures = merge.measure(n_ranges=12, fan_in=3, wide=6, repetitions=1)
+    assert figures[0].at_most == 1.2
+    assert [figure.unit for figure in figures[-3:]] == ["MB"] * 3
+
+
+def test_fleet_is_in_flight_at_once() -> None:
+    """As many invocations are in flight as were submitted."""
+    assert by_name(fleet.measure(invocations=50, seconds=1.0))["invocations in flight at once"] == 50
+
+
+def test_rate_counts_invocations() -> None:
+    """Executor and Dask have the rates that the issue asks for as targets."""
+    figures = rate.measure(invocations=20, concurrency=2, repetitions=1)
+    targets = {figure.what: figure.at_least for figure in figures if figure.at_least}
+    assert targets == {"invocations per second, executor": 500, "invocations per second, Dask": 350}
+
+
+def test_payload_is_indices() -> None:
+    """The graph of many files lies in the store: the payload of a range is indices."""
+    figures = by_name(payload.measure(files=900, events=10))
+    assert figures["payload of a range, 900 files, largest after the first"] < 1000
+
+
+def test_figures_survive_a_file(tmp_path: Path) -> None:
+    """What is written as JSON is read again, and a missed target shows in the table."""
+    figures = [Figure("rate", "invocations", 400.0, "/s", at_least=500.0), Figure("cold", "range", 1.5, "s")]
+    write(tmp_path / "figures.json", figures)
+    assert read(tmp_path / "figures.json") == figures
+    assert table(figures).splitlines()[2].split()[-1] == "NO"
+
+
+def test_each_is_a_command() -> None:
+    """``python -m benchmarks.NAME --help`` tells the target."""
+    from benchmarks.__main__ import NAMES
+
+    for name in NAMES:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--help"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert "Target" in done.stdout
+
+
+def test_values_tell_histograms_apart() -> None:
+    """What benchmarks compare holds every bin."""
+    import ROOT
+
+    one, other = (ROOT.TH1D(name, "", 3, 0, 1) for name in ("one", "other"))
+    one.Fill(0.1)
+    other.Fill(0.9)
+    assert datasets.values(one) != datasets.values(other)
