@@ -188,6 +188,12 @@ def _emulate_arguments(parser: argparse.ArgumentParser) -> None:
     from dask_root_lambda.emulator.__main__ import add_arguments
 
     add_arguments(parser)
+    # A person reads it; the module by itself is for programs.
+    parser.set_defaults(output="shell")
+    parser.epilog = (
+        "It prints what to export for boto3, the AWS CLI and Terraform, and serves until Ctrl-C. In a "
+        "script: dask-root-lambda emulate > exports & until [ -s exports ]; do sleep 1; done; . ./exports"
+    )
 
 
 def _emulate(args: argparse.Namespace) -> int:

@@ -11,14 +11,20 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ROOT
-from ROOT._distrdf.Backends import Utils
+from ROOT._distrdf import DataFrame, HeadNode, Ranges
 
 from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.task import DataFile, Mapper, Program
+from lambda_runtime import files
+from lambda_runtime.runner import Runner
+
+_TREE = "Events"
 
 
 def prepare() -> None:
@@ -32,13 +38,15 @@ def prepare() -> None:
 
 
 def warm_up() -> None:
-    """Run a graph of the usual operations, so that ROOT's templates for them are compiled."""
+    """Run a graph of the usual operations as ranges are run, so that all of it that is compiled once is."""
+    runner = Runner(shared=False)
     with tempfile.TemporaryDirectory() as directory:
         path = str(Path(directory) / "warm-up.root")
-        _write_events(path)
-        for result in _book(ROOT.RDataFrame("Events", path)):
-            value = wire.dumps(Utils.get_mergeablevalue(result))
-            Utils.merge_values(wire.loads(value), wire.loads(value))
+        write_events(path)
+        blob = wire.dumps(_mapper(path))
+        # The second range is given to the compiled graph of the first.
+        parts = [runner.map(wire.digest(blob), lambda: blob, index)[0] for index in range(2)]
+        runner.finish(runner.merge(parts), n_files=1, entries=None)
 
 
 def reseed() -> None:
@@ -49,15 +57,37 @@ def reseed() -> None:
     np.random.seed(seed)
 
 
-def _write_events(path: str) -> None:
+def _mapper(path: str) -> Mapper:
+    """Make a mapper of two ranges, the second empty, as clients make them."""
+    head = HeadNode.get_headnode(None, 2, _TREE, path)
+    booked = book(DataFrame.RDataFrame(head))
+    ranges = partial(
+        Ranges.get_percentage_ranges,
+        treenames=[_TREE],
+        filenames=[path],
+        npartitions=2,
+        friendinfo=None,
+        sampleMap=None,
+    )
+    program = Program(
+        initialize=dict, ranges=ranges, build=head._generate_rdf_creator(), nodes=head._generate_graph_dict()
+    )
+    assert booked  # dropped before, they would not be part of the graph
+    table = (DataFile(path, _TREE, files.identify(path)),)
+    return Mapper(wire.dumps(program), "warm-up", table, entries=None, npartitions=2)
+
+
+def write_events(path: str) -> None:
+    """Write a file of a few events with columns of the usual types."""
     columns = {"n": "2u", "charge": "ROOT::RVecI{1, -1}", "pt": "ROOT::RVecF{30, 40}", "flag": "true"}
     frame = ROOT.RDataFrame(4)
     for name, expression in columns.items():
         frame = frame.Define(name, expression)
-    frame.Snapshot("Events", path, list(columns))
+    frame.Snapshot(_TREE, path, list(columns))
 
 
-def _book(frame: Any) -> list[Any]:
+def book(frame: Any) -> list[Any]:
+    """Book the operations of the warm-up on a frame."""
     selected = frame.Filter("n == 2", "two").Filter("charge[0] != charge[1] && flag")
     derived = selected.Define("mass", "ROOT::VecOps::InvariantMass(pt, pt, pt, pt)").Define("sum", "Sum(pt)")
     return [

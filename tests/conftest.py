@@ -20,6 +20,10 @@ EVENTS = 1000
 CLUSTER_ENTRIES = 100
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--smoke-aws", action="store_true", help="run the dimuon analysis on a real AWS account")
+
+
 @pytest.fixture(scope="session")
 def cms_data() -> Path:
     """The folder of real CMS data beside the project; tests that need it skip where it is absent."""

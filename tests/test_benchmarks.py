@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cold, datasets, dimuon, fleet, merge, payload, rate
+from benchmarks import cold, datasets, dimuon, fleet, merge, payload, rate, snapstart
 from benchmarks.figures import Figure, read, table, write
 
 PROJECT = Path(__file__).parents[1]
@@ -38,6 +38,12 @@ def test_cold_times_one_new_environment() -> None:
     ratio, *seconds = cold.measure(events=1_000, repetitions=1)
     assert ratio.at_most == 1.4
     assert all(figure.value > 0.5 for figure in seconds)  # importing ROOT alone takes as long
+
+
+def test_snapstart_times_restored_environments() -> None:
+    """A graph that the snapshot knows and one that it does not are timed in new environments."""
+    unseen, known = snapstart.measure(events=1_000, repetitions=1)
+    assert (unseen.at_most, known.at_most) == (1.3, 0.2)
 
 
 def test_merge_compares_with_root() -> None:

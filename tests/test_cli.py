@@ -229,9 +229,10 @@ def test_an_emulator_that_cannot_start_is_one_clear_line(command):
 
 
 def test_emulate_serves_aws_until_it_is_stopped(started):
-    """Its first line gives the endpoint, which answers; Ctrl-C ends it in order."""
+    """Its first line exports the endpoint, which answers; Ctrl-C ends it in order."""
     process = started("emulate", "--port", "0")
-    endpoint = json.loads(line_of(process))["endpoint"]
+    export, _, endpoint = line_of(process).strip().partition("=")
+    assert export == "export AWS_ENDPOINT_URL"
     with urllib.request.urlopen(f"{endpoint}/2015-03-31/functions", timeout=30) as answer:
         assert json.load(answer)["Functions"] == []
     process.send_signal(signal.SIGINT)

@@ -76,7 +76,9 @@ def visible_directories(version: FunctionVersion, image: Image, options: Options
 
 def _inherited(version: FunctionVersion, image: Image, options: Options) -> dict[str, str]:
     variables = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-    directories = (version.package.directory, *options.python_path, *image.python_path)
+    given = (version.package.directory, *options.python_path, *image.python_path)
+    # An environment runs elsewhere: relative to this process's directory they would not be found.
+    directories = (str(Path(each).absolute()) for each in given if each)
     paths = (*directories, variables.get("PYTHONPATH", ""))
     return {**variables, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 

@@ -137,6 +137,18 @@ def test_images_and_faults_come_from_files(command: Any, tmp_path: Path) -> None
         client.invoke(FunctionName="f")
 
 
+def test_directories_of_handlers_may_be_relative(command: Any, tmp_path: Path) -> None:
+    """--python-path is relative to where the command was given, not to where an environment runs."""
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "greeting.py").write_text("def handler(event, context): return 'hello'\n")
+    client = command("--python-path", os.path.relpath(tmp_path / "more")).client()
+    client.create_function(
+        FunctionName="f", PackageType="Image", Role=ROLE, Code={"ImageUri": "any/image:1"},
+        ImageConfig={"Command": ["greeting.handler"]},
+    )  # fmt: skip
+    assert client.invoke(FunctionName="f")["Payload"].read() == b'"hello"'
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
