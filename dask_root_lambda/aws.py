@@ -19,7 +19,7 @@ from botocore.awsrequest import (
     AWSHTTPSConnectionPool,
 )
 from botocore.config import Config
-from botocore.httpsession import URLLib3Session
+from botocore.httpsession import URLLib3Session, get_cert_path
 from botocore.utils import get_environ_proxies
 
 from dask_root_lambda.cancellation import Cancellation
@@ -91,7 +91,10 @@ class _HTTPConnection(_Abortable, AWSHTTPConnection):  # type: ignore[misc]
 
 
 class _HTTPSConnection(_Abortable, AWSHTTPSConnection):  # type: ignore[misc]
-    pass
+    def connect(self) -> None:
+        # The pool's context has them; urllib3 would read and parse the bundle for every connection.
+        self.ca_certs = None
+        super().connect()
 
 
 class _HTTPPool(AWSHTTPConnectionPool):  # type: ignore[misc]
@@ -107,7 +110,14 @@ class _AbortableSession(URLLib3Session):  # type: ignore[misc]
 
     def __init__(self, **options: Any) -> None:
         super().__init__(socket_options=_SOCKET_OPTIONS, **options)
-        self._manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self._pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self._manager.pool_classes_by_scheme = self._pool_classes_by_scheme
+
+    def _get_ssl_context(self) -> Any:
+        context = super()._get_ssl_context()
+        if self._verify:
+            context.load_verify_locations(get_cert_path(self._verify))
+        return context
 
 
 class Session:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from benchmarks.stub import serving
 from dask_root_lambda import LambdaCluster, RDataFrame, invoker
 from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Settings
@@ -26,6 +29,7 @@ from dask_root_lambda.protocol.errors import (
     RunCancelledError,
     ServiceError,
     ThrottledError,
+    UnreachableError,
 )
 from dask_root_lambda.protocol.task import Body, Reply, Request
 
@@ -234,3 +238,27 @@ class TestLocalFilesOnAws:
             with pytest.raises(GraphError, match="cannot write to this machine"):
                 frame.Snapshot("Events", str(tmp_path / "out.root"), ["x"])
         assert stub.invocations == 0
+
+
+def over_tls(server, **options):
+    settings = Settings.resolve(execution="lambda", endpoint_url=server.endpoint, **options)
+    return LambdaExecutor(settings=settings)
+
+
+def test_certificates_are_read_once():
+    """Thousands of connections do not parse the bundle thousands of times, nor do they need it later."""
+    with serving(delay_s=0.5) as server, over_tls(server, concurrency=2) as executor:
+        executor.submit(abs, 1).result(30)
+        Path(os.environ["AWS_CA_BUNDLE"]).write_text("not a certificate")
+        both = [executor.submit(abs, index) for index in range(2)]
+        assert [future.result(30) for future in both] == [None, None]
+        assert server.statistics().peak == 2
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(monkeypatch):
+    """The error names what to set."""
+    with serving() as server:
+        monkeypatch.delenv("AWS_CA_BUNDLE")
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+        with pytest.raises(UnreachableError, match="AWS_CA_BUNDLE"), over_tls(server) as executor:
+            executor.submit(abs, 1).result(30)
