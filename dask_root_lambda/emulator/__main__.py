@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from dask_root_lambda.emulator.faults import Faults, load_faults
-from dask_root_lambda.emulator.options import Options, load_images
+from dask_root_lambda.emulator.options import IMAGE_RUNNERS, Options, load_images
 from dask_root_lambda.emulator.server import Emulator
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="end environments that had no work for so long (default: %(default)s)")  # fmt: skip
     add("--python-path", action="append", default=[], metavar="DIR", help="directory of handlers; repeatable")
     add("--images", type=Path, metavar="FILE", help="YAML or JSON: what image URIs stand for")
+    add("--image-runner", choices=IMAGE_RUNNERS, default=defaults.image_runner,
+        help="what runs other images: this interpreter, or podman's container (%(default)s)")  # fmt: skip
     add("--private-tmp", action="store_true", help="give each environment a /tmp of its own")
     add("--virtual-clock", action="store_true", help="skip the waiting between retries, and when told to")
     add("--iam", action="store_true", help="check signatures and IAM policies; prints the root user's key")
@@ -117,6 +119,7 @@ def _read_options(args: argparse.Namespace) -> Options:
         faults=load_faults(args.faults) if args.faults else Faults(),
         seed=args.seed,
         images=load_images(args.images) if args.images else (),
+        image_runner=args.image_runner,
         private_tmp=args.private_tmp,
         virtual_clock=args.virtual_clock,
         stop_on_disconnect=args.stop_on_disconnect,

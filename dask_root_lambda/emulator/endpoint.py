@@ -337,7 +337,8 @@ class HttpServer:
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
         self._connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: set[asyncio.Server] = set()
+        self._tls: ssl.SSLContext | None = None
         self.port = 0
         """Where it listens, once it does."""
 
@@ -345,14 +346,26 @@ class HttpServer:
         """Bind and accept connections; port 0 takes a free one."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=4096)
-        self.port = listener.getsockname()[1]
+        self._tls = tls
+        await self.adopt(listener)
+
+    async def adopt(self, listener: socket.socket) -> asyncio.Server:
+        """Accept connections of a socket that listens, as of all others; `release` ends that."""
+        self.port = self.port or listener.getsockname()[1]
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connect, sock=listener, ssl=tls, backlog=4096)
+        server = await loop.create_server(self._connect, sock=listener, ssl=self._tls, backlog=4096)
+        self._servers.add(server)
+        return server
+
+    def release(self, server: asyncio.Server) -> None:
+        """Accept no more connections of a socket that was adopted."""
+        server.close()
+        self._servers.discard(server)
 
     def close(self) -> None:
         """Stop listening and drop every connection."""
-        if self._server is not None:
-            self._server.close()
+        for server in tuple(self._servers):
+            self.release(server)
         for connection in tuple(self._connections):
             connection.drop()
 

@@ -15,6 +15,7 @@ from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.host import MIB, Outcome, Platform, lines_of
 from dask_root_lambda.emulator.log_lines import Usage, iso_time
 from dask_root_lambda.emulator.logs import LogPipe
+from dask_root_lambda.emulator.networks import ContainerNetwork
 from dask_root_lambda.emulator.outcomes import (
     Answered,
     Ending,
@@ -69,6 +70,7 @@ class Environment:
         self._stream = platform.logs.open(version.log_group, version.version)
         self._lines = lines_of(version, platform.clock)
         self._api = RuntimeApi(self)
+        self._network: ContainerNetwork | None = None
         self._address = ""
         self._starts = 0
         self._pid = 0
@@ -132,6 +134,8 @@ class Environment:
         self._api.close()
         self._platform.memory.forget(self._pid)
         self._pipe.close()
+        if self._network is not None:
+            self._network.close()
 
     # What the runtime tells (runtime_api.Listener).
 
@@ -276,16 +280,26 @@ class Environment:
         return f"{self._name}-{self._starts}"
 
     async def _start(self) -> None:
-        self._address = self._address or await self._api.open()
+        self._address = self._address or await self._open()
         self._starts += 1
         self._over_limit = False
         self._gone.clear()
         spec = self._platform.specify(
-            self.version, self._process_name, self._address, self._stream.name, self.initialization_type
+            self.version,
+            self._process_name,
+            self._address,
+            self._stream.name,
+            self.initialization_type,
+            self._network.path if self._network else "",
         )
         if self._fault is not None and self._fault.kind == "slow-start":
             await asyncio.sleep(self._fault.delay_s)
         self._launch(spec)
+
+    async def _open(self) -> str:
+        """Open the Runtime API, for a container in a network of its own."""
+        self._network = await self._platform.open_network(self.version)
+        return await self._api.open(self._network.runtime_api if self._network else None)
 
     def _launch(self, spec: ProcessSpec) -> None:
         self._platform.processes.spawn(spec, (self._pipe.writer(),), self._started, self._exited)
@@ -309,6 +323,7 @@ class Environment:
         self._pid = 0
         self._exit_status = end.status
         self._peak_bytes = max(self._peak_bytes, end.peak_bytes)
+        self._over_limit = self._over_limit or end.out_of_memory
         self._waiting = None
         self._gone.set()
         if self._awaited is not None:

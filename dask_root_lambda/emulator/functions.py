@@ -108,10 +108,15 @@ class FunctionVersion:
         return bool(self.document["SnapStart"]["ApplyOn"] == "PublishedVersions")
 
     @property
+    def image_config(self) -> Mapping[str, Any]:
+        """What the function says in place of its image."""
+        config: Mapping[str, Any] = self.document.get("ImageConfigResponse", {}).get("ImageConfig", {})
+        return config
+
+    @property
     def handler(self) -> str:
         """What the runtime client is told to run; empty to leave it to the image."""
-        image_config = self.document.get("ImageConfigResponse", {}).get("ImageConfig", {})
-        command = image_config.get("Command") or []
+        command = self.image_config.get("Command") or []
         return str(command[0] if command else self.document.get("Handler", ""))
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dask_root_lambda.emulator.bundles import bundle
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.credentials import RoleSessions
+from dask_root_lambda.emulator.endpoint import HttpServer
 from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.images import ContainerImage, find_runtime
 from dask_root_lambda.emulator.log_lines import JsonLines, Lines, TextLines, Usage
 from dask_root_lambda.emulator.logs import LogStore
 from dask_root_lambda.emulator.memory import MemoryWatch
 from dask_root_lambda.emulator.mounts import TMP
+from dask_root_lambda.emulator.networks import ContainerNetwork
 from dask_root_lambda.emulator.options import Options
 from dask_root_lambda.emulator.outcomes import Verdict
 from dask_root_lambda.emulator.processes import Processes, ProcessSpec
 from dask_root_lambda.emulator.variables import (
     Surroundings,
+    container_variables,
     environment_variables,
     visible_directories,
 )
@@ -42,6 +47,8 @@ class Platform:
     """For waiting between events, and for the time in the log."""
     endpoint: str = ""
     """URL of the emulator."""
+    server: HttpServer | None = None
+    """What serves it."""
 
     def specify(
         self,
@@ -50,9 +57,14 @@ class Platform:
         runtime_api: str,
         log_stream: str,
         initialization_type: str,
+        network: str = "",
     ) -> ProcessSpec:
-        """Say how a version's runtime is run: under which name, with which Runtime API and log."""
+        """Say how a version's runtime is run: under which name, with which Runtime API, log and network."""
         image = self.options.image(version.package.image_uri)
+        if version.package.container is not None:
+            return self._contain(
+                version, version.package.container, identity, runtime_api, log_stream, network
+            )
         # Environments that are forked from a snapshot are in its /tmp, and cannot get another.
         private = self.options.private_tmp and initialization_type == "on-demand"
         surroundings = Surroundings(
@@ -72,6 +84,38 @@ class Platform:
             version.ephemeral_storage_mb,
             visible_directories(version, image, self.options) if private else None,
         )
+
+    async def open_network(self, version: FunctionVersion) -> ContainerNetwork | None:
+        """Make the network of an environment that is a container; others have the machine's."""
+        if version.package.container is None or self.server is None:
+            return None
+        return await ContainerNetwork.open(self.server)
+
+    def _contain(
+        self,
+        version: FunctionVersion,
+        container: ContainerImage,
+        identity: str,
+        runtime_api: str,
+        log_stream: str,
+        network: str,
+    ) -> ProcessSpec:
+        """Say how a version's runtime is run in a container."""
+        image = self.options.image(version.package.image_uri)
+        surroundings = Surroundings(
+            runtime_api=runtime_api,
+            endpoint=self.endpoint,
+            log_stream=log_stream,
+            task=Path(container.working_directory),
+            tmp=Path(TMP),
+            initialization_type="on-demand",
+            credentials=self.sessions.of(version),
+        )
+        variables = container_variables(version, container, image, self.options, surroundings)
+        trusted = [str(self.options.certificate.resolve().parent)] if self.options.certificate else []
+        config = bundle(version, container, variables, network, (*image.read_only, *trusted))
+        told = {"runtime": find_runtime(), "layers": container.layers, "config": config}
+        return ProcessSpec(identity, (), variables, version.ephemeral_storage_mb, container=told)
 
 
 @dataclass(frozen=True)

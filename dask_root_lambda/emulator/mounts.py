@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
@@ -57,6 +57,29 @@ def limit(directory: Path, size_mb: int) -> bool:
     """Make a directory a file system of a size; False if that is not allowed."""
     options = f"size={size_mb}m,mode=0777"
     return _mount("tmpfs", str(directory), "tmpfs", MS_NOSUID | MS_NODEV, options)
+
+
+def overlay(layers: Sequence[str], upper: Path, work: Path, target: Path) -> None:
+    """Mount a stack of directories, with one more on top that takes what is written.
+
+    Parameters
+    ----------
+    layers
+        Directories that stay as they are, the topmost first.
+    upper, work
+        Empty directories of one file system.
+    target
+        Where to mount it.
+
+    Raises
+    ------
+    OSError
+        If the kernel refuses.
+    """
+    options = f"lowerdir={':'.join(layers)},upperdir={upper},workdir={work}"
+    if not _mount("overlay", str(target), "overlay", 0, options):
+        error = ctypes.get_errno()
+        raise OSError(error, f"the image's layers cannot be mounted: {os.strerror(error)}")
 
 
 def release(directory: Path) -> None:

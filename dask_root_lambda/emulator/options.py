@@ -13,6 +13,7 @@ import yaml
 from dask_root_lambda.emulator.faults import Faults
 
 DEFAULT_HANDLER = "lambda_runtime.handler.handler"
+IMAGE_RUNNERS = ("process", "container")
 
 # The environments run with the user's programs, but without anything else that is the user's.
 INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "ROOTSYS", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -30,6 +31,11 @@ class Image:
     """Directories put in front of PYTHONPATH."""
     variables: dict[str, str] = field(default_factory=dict)
     """Environment variables of the image, which those of the function override."""
+    container: str = ""
+    """Name of a container image in podman's storage: its environments are containers, and what is said above
+    is not used, except ``variables``. Needs root and runc."""
+    read_only: tuple[str, ...] = ()
+    """Directories of this machine that containers see, at the same path."""
 
 
 def load_images(path: Path) -> tuple[tuple[str, Image], ...]:
@@ -48,7 +54,8 @@ def load_images(path: Path) -> tuple[tuple[str, Image], ...]:
 
 
 def _read_image(entry: dict[str, Any]) -> Image:
-    values: dict[str, Any] = {**entry, "python_path": tuple(entry.get("python_path", ()))}
+    lists = {name: tuple(entry.get(name, ())) for name in ("python_path", "read_only")}
+    values: dict[str, Any] = {**entry, **lists}
     return Image(**values)
 
 
@@ -79,6 +86,9 @@ class Options:
     """Directories put in front of PYTHONPATH in every environment."""
     images: tuple[tuple[str, Image], ...] = ()
     """Patterns of image URIs (``fnmatch``) and what they stand for; the first match wins."""
+    image_runner: str = "process"
+    """What runs images that no pattern matches: ``process``, this interpreter; ``container``, a container of
+    podman's image of that name."""
     certificate: Path | None = None
     """PEM file: serve TLS. The environments are told to trust it."""
     private_key: Path | None = None
@@ -98,6 +108,8 @@ class Options:
     """Of everything that is left to chance: weighted aliases, faults by probability."""
 
     def __post_init__(self) -> None:
+        if self.image_runner not in IMAGE_RUNNERS:
+            raise ValueError(f"image_runner must be process or container, not {self.image_runner!r}")
         for name in ("account_concurrency", "scaling_rate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -112,4 +124,4 @@ class Options:
         for pattern, image in self.images:
             if fnmatchcase(uri, pattern):
                 return image
-        return Image()
+        return Image(container=uri) if self.image_runner == "container" else Image()

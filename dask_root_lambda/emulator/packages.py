@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_root_lambda.emulator.errors import InvalidParameterError
+from dask_root_lambda.emulator.images import ContainerImage, ImageError
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 250 MB, unzipped.
 UNZIPPED_LIMIT_BYTES = 262_144_000
@@ -30,6 +31,8 @@ class Package:
     """Of images."""
     directory: str = ""
     """Where an archive was unpacked."""
+    container: ContainerImage | None = None
+    """Of images that are run as containers."""
 
 
 class PackageStore:
@@ -41,11 +44,19 @@ class PackageStore:
         Directory for the unpacked code.
     fetch
         Returns an object of S3, from its bucket and key.
+    find
+        Finds the container image that an image's URI stands for; None if it stands for something else.
     """
 
-    def __init__(self, root: Path, fetch: Callable[[str, str], bytes]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        fetch: Callable[[str, str], bytes],
+        find: Callable[[str], ContainerImage | None] = lambda _: None,
+    ) -> None:
         self._root = root
         self._fetch = fetch
+        self._find = find
 
     def read(self, code: Mapping[str, Any], package_type: str) -> Package:
         """Read the parameter Code of CreateFunction, or those of UpdateFunctionCode.
@@ -61,8 +72,16 @@ class PackageStore:
                 raise InvalidParameterError(
                     "Please provide ImageUri when updating a function with Image packageType."
                 )
-            return Package(hashlib.sha256(uri.encode()).hexdigest(), image_uri=uri)
+            return self._image(uri)
         return self._unpack(self._archive(code))
+
+    def _image(self, uri: str) -> Package:
+        try:
+            container = self._find(uri)
+        except ImageError as error:
+            raise InvalidParameterError(str(error)) from None
+        identity = container.identity if container else hashlib.sha256(uri.encode()).hexdigest()
+        return Package(identity, image_uri=uri, container=container)
 
     def _archive(self, code: Mapping[str, Any]) -> bytes:
         if code.get("ZipFile"):

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class ProcessSpec:
     """Size of its directory for temporary files, where that can be limited."""
     keep: tuple[str, ...] | None = None
     """If its /tmp is private: directories of the machine's /tmp that it sees all the same."""
+    container: Mapping[str, Any] | None = None
+    """If it is the first process of a container: what ``containers`` needs to know, in place of ``argv``."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Exit:
     """Wait status."""
     peak_bytes: int
     """Its largest resident set."""
+    out_of_memory: bool = False
+    """Whether the kernel ended it for want of memory, as far as that is known."""
 
 
 @dataclass
@@ -119,6 +123,7 @@ class Processes:
             "env": spec.environment,
             "tmp_mb": spec.tmp_mb,
             "keep": spec.keep,
+            "container": spec.container,
         }
         self._send(json.dumps(message).encode(), descriptors)
 
@@ -216,7 +221,8 @@ class Processes:
             watched.pid = message["pid"]
             watched.on_start(watched.pid)
         else:
-            self._watched.pop(identity).on_exit(Exit(message["status"], message["peak_kib"] * 1024))
+            end = Exit(message["status"], message["peak_kib"] * 1024, message["out_of_memory"])
+            self._watched.pop(identity).on_exit(end)
 
     def _lost(self, error: OSError) -> None:
         """End every process from here: without a warden, nobody else does."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,9 +84,12 @@ class RuntimeApi:
         self._listener = listener
         self._server = HttpServer(self._handle)
 
-    async def open(self) -> str:
-        """Listen, and return the address."""
-        await self._server.listen("127.0.0.1", 0)
+    async def open(self, listener: socket.socket | None = None) -> str:
+        """Listen at a free port, or serve a socket that listens already; return the address."""
+        if listener is None:
+            await self._server.listen("127.0.0.1", 0)
+        else:
+            await self._server.adopt(listener)
         return f"127.0.0.1:{self._server.port}"
 
     def close(self) -> None:

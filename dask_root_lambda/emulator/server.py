@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from dask_root_lambda.emulator.credentials import RoleSessions
 from dask_root_lambda.emulator.endpoint import Exchange, HttpServer, Response
 from dask_root_lambda.emulator.faults import Faults, FaultTable
 from dask_root_lambda.emulator.host import Platform
+from dask_root_lambda.emulator.images import ContainerImage, find_image
 from dask_root_lambda.emulator.lambda_service import LambdaService
 from dask_root_lambda.emulator.logs import LogStore
 from dask_root_lambda.emulator.memory import MemoryWatch
@@ -182,11 +184,12 @@ class _Parts:
         )
         self.faults = FaultTable(options.faults, random.Random(options.seed))  # noqa: S311 - no secret
         self.others = OtherServices(options.region, logs, self.faults, sessions)
-        packages = PackageStore(self.platform.processes.root / "code", self.others.fetch_object)
+        code = self.platform.processes.root / "code"
+        packages = PackageStore(code, self.others.fetch_object, partial(_container_image, options))
         self.functions = LambdaService(self.platform, packages, self.faults)
         self.admin = Admin(self.functions, self.clock, self.faults)
         self.gate = Gate(options.region, options.account_id, sessions, self.functions.statements)
-        self.server = HttpServer(self._dispatch)
+        self.server = self.platform.server = HttpServer(self._dispatch)
 
     def close(self) -> None:
         """End everything that runs."""
@@ -213,6 +216,12 @@ class _Parts:
             self.functions.handle(exchange)
         else:
             self.others.handle(exchange)
+
+
+def _container_image(options: Options, uri: str) -> ContainerImage | None:
+    """Find what is run as a container for an image's URI; None for what is a process."""
+    name = options.image(uri).container
+    return find_image(name) if name else None
 
 
 def _tls_context(options: Options) -> ssl.SSLContext | None:

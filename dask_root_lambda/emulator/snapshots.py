@@ -260,7 +260,13 @@ class Snapshots:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def prepare(self, version: FunctionVersion, on_end: Callable[[Ending], None]) -> None:
-        """Take the snapshot of a new version, and tell how that ended."""
+        """Take the snapshot of a new version, and tell how that ended.
+
+        Containers cannot be forked from outside: their versions have none, and are ready at once.
+        """
+        if version.package.container is not None:
+            asyncio.get_running_loop().call_soon(on_end, Ready())
+            return
         snapshot = self._snapshots[version.revision] = Snapshot(version, self._platform)
 
         async def take() -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.images import ContainerImage
 from dask_root_lambda.emulator.options import INHERITED_VARIABLES, Image, Options
 
 
@@ -62,6 +63,27 @@ def environment_variables(
         **image.variables,
         **version.variables,
         **_lambda_variables(version, image, surroundings),
+        **_aws_variables(options, surroundings),
+    }
+
+
+def container_variables(
+    version: FunctionVersion,
+    container: ContainerImage,
+    image: Image,
+    options: Options,
+    surroundings: Surroundings,
+) -> dict[str, str]:
+    """All variables of an environment that is a container: nothing is this machine's."""
+    handler = container.command[0] if container.command else image.handler
+    return {
+        "PATH": os.defpath,
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+        **container.variables,
+        **image.variables,
+        **version.variables,
+        **_lambda_variables(version, replace(image, handler=handler), surroundings),
         **_aws_variables(options, surroundings),
     }
 

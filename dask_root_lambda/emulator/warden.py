@@ -11,7 +11,8 @@ and exec. It is run as a script, with an isolated interpreter, and imports the s
 Messages are JSON, one per packet. To the warden::
 
     {"op": "spawn", "id": ..., "argv": [...], "env": {...},     + descriptors: output, and what becomes 3
-     "tmp_mb": ..., "keep": [...]}                              keep, if not null: /tmp is private
+     "tmp_mb": ..., "keep": [...],                              keep, if not null: /tmp is private
+     "container": {...}}                                        if not null: what `containers` needs, for argv
     {"op": "prepare", "id": ..., "tmp_mb": ...}                 directories for an orphan to come
     {"op": "adopt", "id": ..., "pid": ..., "mark": ...}         an orphan that was forked on purpose
     {"op": "discard", "id": ...}                                it did not come
@@ -22,7 +23,9 @@ From the warden::
     {"event": "hello", "limited_tmp": ...}              whether the size of /tmp is limited
     {"event": "prepared", "id": ...}
     {"event": "started", "id": ..., "pid": ...}
-    {"event": "exit", "id": ..., "status": ..., "peak_kib": ...}     a wait status, largest resident set
+    {"event": "exit", "id": ..., "status": ..., "peak_kib": ..., "out_of_memory": ...}
+                                                        a wait status; largest resident set; whether the
+                                                        kernel ended it for want of memory (containers)
 """
 
 from __future__ import annotations
@@ -42,10 +45,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from dask_root_lambda.emulator import mounts
+    from dask_root_lambda.emulator import containers, mounts
 else:
     # The isolated interpreter does not look beside the script; behind the standard library, it may.
     sys.path.append(str(Path(__file__).parent))
+    import containers
     import mounts
 
 PACKET_BYTES = 1 << 20
@@ -58,6 +62,8 @@ LAST_RITES_S = 5.0
 STRANGERS = 1000
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: file descriptors.
 FILES = 1024
+# Wait status of a container whose runtime says that it was started, and did not tell its number.
+FAILED_START = 126 << 8
 
 
 class Warden:
@@ -81,6 +87,8 @@ class Warden:
         self._ids: dict[int, str] = {}
         self._marks: dict[str, bytes] = {}
         self._strangers: dict[int, tuple[int, int]] = {}
+        self._launching: dict[int, str] = {}
+        self._doomed: set[str] = set()
         self._outbox: deque[bytes] = deque()
         self._selector = selectors.DefaultSelector()
         self._parent = os.getppid()
@@ -151,15 +159,31 @@ class Warden:
     def _clear(self, identity: str) -> None:
         if self._limited:
             mounts.release(self._root / identity / "tmp")
+        containers.clear(self._root / identity)
         shutil.rmtree(self._root / identity, ignore_errors=True)
 
     def _spawn(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        identity = message["id"]
+        identity, mark = message["id"], message["env"]["AWS_LAMBDA_RUNTIME_API"]
         scratch = self._make_room(message)
         pid = os.fork()
         if pid == 0:
             _become(message, scratch, descriptors)
-        self._enter(identity, pid, message["env"]["AWS_LAMBDA_RUNTIME_API"])
+        if message["container"] is None:
+            self._enter(identity, pid, mark)
+        else:
+            self._launching[pid] = identity
+            self._marks[identity] = mark.encode()
+
+    def _launched(self, identity: str, status: int) -> None:
+        """Take the container that a runtime has left here, or bury it if there is none."""
+        pid = containers.first_process(self._root / identity) if status == 0 else 0
+        if pid == 0:
+            self._bury(identity, status or FAILED_START, 0)
+        else:
+            self._adopt({"id": identity, "pid": pid, "mark": self._marks[identity].decode()})
+        if identity in self._doomed:
+            self._doomed.discard(identity)
+            self._kill(identity)
 
     def _adopt(self, message: dict[str, Any]) -> None:
         """Take an orphan for an environment; it may have ended before it was introduced."""
@@ -179,6 +203,8 @@ class Warden:
     def _kill(self, identity: str) -> None:
         if identity in self._pids:
             _kill_group(self._pids[identity])
+        elif identity in self._launching.values():
+            self._doomed.add(identity)
 
     def _reap(self) -> None:
         """Bury every child that has ended, and its group with it."""
@@ -194,7 +220,9 @@ class Warden:
                 _kill_group(ended.si_pid)
             _, status, usage = os.wait4(ended.si_pid, 0)
             identity = self._ids.pop(ended.si_pid, None)
-            if identity is not None:
+            if ended.si_pid in self._launching:
+                self._launched(self._launching.pop(ended.si_pid), status)
+            elif identity is not None:
                 self._bury(identity, status, usage.ru_maxrss)
             else:
                 self._strangers[ended.si_pid] = (status, usage.ru_maxrss)
@@ -202,10 +230,12 @@ class Warden:
                     del self._strangers[next(iter(self._strangers))]
 
     def _bury(self, identity: str, status: int, peak_kib: int) -> None:
-        del self._pids[identity]
+        self._pids.pop(identity, None)
         self._kill_strays(self._marks.pop(identity))
+        starved = containers.out_of_memory(self._root / identity)
         self._clear(identity)
-        self._tell({"event": "exit", "id": identity, "status": status, "peak_kib": peak_kib})
+        end = {"status": status, "peak_kib": peak_kib, "out_of_memory": starved}
+        self._tell({"event": "exit", "id": identity, **end})
 
     def _kill_strays(self, mark: bytes) -> None:
         """End orphans that left an environment's group; they still have its Runtime API's address."""
@@ -244,6 +274,7 @@ class Warden:
             time.sleep(0.005)
         for scratch in self._root.iterdir():
             self._clear(scratch.name)
+        containers.clear_all(self._root)
         shutil.rmtree(self._root, ignore_errors=True)
 
 
@@ -258,6 +289,9 @@ def _become(message: dict[str, Any], scratch: Path, descriptors: list[int]) -> N
             os.dup2(descriptors[1], 3)
         if message["keep"] is not None:
             mounts.replace_tmp(scratch / "tmp", [*message["keep"], str(scratch / "task")])
+        if message["container"] is not None:
+            argv = containers.lay_out(scratch, message["container"])
+            message = {**message, "argv": argv, "env": {"PATH": os.defpath}}
         os.chdir(scratch / "task")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
