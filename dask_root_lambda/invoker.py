@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -36,6 +37,12 @@ logger = logging.getLogger(__name__)
 
 STORE_VARIABLE = "DASK_ROOT_LAMBDA_STORE"
 """The function's environment variable with the URL of its store."""
+
+_PLATFORM_RECORD = re.compile(r'\{"time": ?"[^"]*", ?"type": ?"platform\.')
+"""Start of a record of Lambda's own in a log in JSON.
+
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
+"""
 
 _OWN_STORE = MemoryStore()
 stores.register(_OWN_STORE)
@@ -274,8 +281,7 @@ def _function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> D
     https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
     """
     kind, message = str(document.get("errorType", "")), str(document.get("errorMessage", ""))
-    tail = "\n".join(line for line in log.splitlines() if not line.startswith(("START ", "END ", "REPORT ")))
-    said = f"{message}\n{tail[-2000:]}".rstrip()
+    said = f"{message}\n{_written(log)[-2000:]}".rstrip()
     if kind == "Sandbox.Timedout" or "Task timed out after" in message:
         return FunctionTimeoutError(
             f"the task took longer than the function's {info.timeout_s} s: use more partitions, or raise the "
@@ -295,6 +301,14 @@ def _function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> D
     if kind.startswith(("Runtime.", "Sandbox.", "Extension.")):
         return InitError(f"the function did not start ({kind}): rebuild and deploy its image. {said}")
     return ExecutionEnvironmentError(f"the function failed with {kind}: see its logs. {said}")
+
+
+def _written(log: str) -> str:
+    """Drop what Lambda itself wrote into a log, as text or as JSON; keep what the function did."""
+    own = ("START ", "END ", "REPORT ")
+    return "\n".join(
+        line for line in log.splitlines() if not line.startswith(own) and not _PLATFORM_RECORD.match(line)
+    )
 
 
 def _open_store(session: aws.Session, info: FunctionInfo, emulator: str | None) -> Store:

@@ -18,21 +18,18 @@ COLD = WARM.replace("Billed Duration: 1235 ms", "Billed Duration: 3736 ms").repl
     "602 MB\t", "602 MB\tInit Duration: 2500.70 ms\t"
 )
 RESTORED = WARM.replace("602 MB\t", "602 MB\tRestore Duration: 310.00 ms\tBilled Restore Duration: 12 ms\t")
-STRUCTURED = json.dumps(
-    {
-        "time": "2026-01-01T00:00:00.000Z",
-        "type": "platform.report",
-        "record": {
-            "requestId": "8f5",
-            "metrics": {
-                "durationMs": 1234.56,
-                "billedDurationMs": 1235,
-                "memorySizeMB": 1769,
-                "maxMemoryUsedMB": 602,
-            },
-        },
-    }
-)
+
+
+def structured(**more: float) -> str:
+    """The report of functions that log JSON."""
+    metrics = {"durationMs": 1234.56, "billedDurationMs": 1235, "memorySizeMB": 1769, "maxMemoryUsedMB": 602}
+    record = {"requestId": "8f5", "metrics": {**metrics, **more}, "status": "success"}
+    return json.dumps({"time": "2026-01-01T00:00:00.000Z", "type": "platform.report", "record": record})
+
+
+STRUCTURED = structured()
+STRUCTURED_COLD = structured(billedDurationMs=3736, initDurationMs=2500.7)
+STRUCTURED_RESTORED = structured(restoreDurationMs=310, billedRestoreDurationMs=12)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +39,8 @@ STRUCTURED = json.dumps(
         (COLD, Billing(1.23456, 3.736, 1769, 602.0, init_s=2.5007)),
         (RESTORED, Billing(1.23456, 1.247, 1769, 602.0, restore_s=0.31)),
         (STRUCTURED, Billing(1.23456, 1.235, 1769, 602.0)),
+        (STRUCTURED_COLD, Billing(1.23456, 3.736, 1769, 602.0, init_s=2.5007)),
+        (STRUCTURED_RESTORED, Billing(1.23456, 1.247, 1769, 602.0, restore_s=0.31)),
         (f'user said "platform.report"\n{WARM}', Billing(1.23456, 1.235, 1769, 602.0)),
     ],
 )

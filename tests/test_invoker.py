@@ -266,6 +266,12 @@ def test_errors_of_the_sdk(cause, kind):
 
 
 EXITED = "RequestId: 1 Error: Runtime exited with error: "
+TEXT_LOG = "START RequestId: 1\nwhat the user's code printed\nEND RequestId: 1\nREPORT RequestId: 1\t\n"
+JSON_LOG = (
+    '{"time": "2026-01-01T00:00:00.000Z", "type": "platform.start", "record": {"requestId": "1"}}\n'
+    "what the user's code printed\n"
+    '{"time":"2026-01-01T00:00:00.000Z","type":"platform.report","record":{"requestId":"1"}}\n'
+)
 
 
 @pytest.mark.parametrize(
@@ -280,12 +286,12 @@ EXITED = "RequestId: 1 Error: Runtime exited with error: "
         ("Function.ResponseSizeTooLarge", "too large", TooLargeError),
     ],
 )
-def test_function_errors(error_type, message, kind):
-    """What Lambda says of a function that did not answer is told apart by its type."""
+@pytest.mark.parametrize("log", [TEXT_LOG, JSON_LOG], ids=["text", "json"])
+def test_function_errors(error_type, message, kind, log):
+    """Errors are told apart by type; of a log, text or JSON, what the user's code wrote is shown."""
     from dask_root_lambda.invoker import FunctionInfo, _function_error
 
     info = FunctionInfo("f", None, 1769, 3, 512, "x86_64", snapstart=False, store_url=None)
-    log = "START RequestId: 1\nwhat the user's code printed\nEND RequestId: 1\n"
     error = _function_error(info, {"errorType": error_type, "errorMessage": message}, log)
     assert type(error) is kind
-    assert "what the user's code printed" in str(error)
+    assert str(error).endswith(f"{message}\nwhat the user's code printed")
