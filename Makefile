@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test image-test lint format bench clean
 
 demo: $(READY)  ## the dimuon spectrum, on an emulated Lambda
 	$(BIN)/dask-root-lambda demo $(DEMO_ARGS)
@@ -12,12 +12,16 @@ demo: $(READY)  ## the dimuon spectrum, on an emulated Lambda
 test: $(READY)  ## all tests; needs neither AWS nor a network
 	$(BIN)/pytest $(TEST_ARGS)
 
+image-test: $(READY)  ## the function's image, built and run in containers; needs root (BASE=IMAGE: its base)
+	.ci/container-tools
+	$(BIN)/pytest tests/image $(if $(BASE),--base $(BASE)) $(TEST_ARGS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck .ci/run
+	$(BIN)/shellcheck .ci/run .ci/container-tools
 	$(if $(wildcard infra),terraform fmt -check -recursive infra)
 
 format: $(READY)

@@ -29,6 +29,7 @@ from dask_root_lambda.protocol.errors import GraphError, InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
 from lambda_runtime import files
+from lambda_runtime.ranges import entry_ranges
 from lambda_runtime.runner import ROOT_VERSION
 
 _PROBES = 16
@@ -204,7 +205,7 @@ def _dataset(head: Any, n_ranges: int) -> _Dataset:
     source = next(name for kind, name in _SOURCES if isinstance(head, kind))
     if source == "entries":
         entries = int(head.nentries)
-        return _Dataset(source, (), entries, partial(_entry_ranges, entries, n_ranges), (entries, n_ranges))
+        return _Dataset(source, (), entries, partial(entry_ranges, entries, n_ranges), (entries, n_ranges))
     return _files(head, source, n_ranges)
 
 
@@ -225,14 +226,6 @@ def _files(head: Any, source: Source, n_ranges: int) -> _Dataset:
     )
     described = _samples(samples or {})
     return _Dataset(source, table, None, ranges, (table, found, n_ranges, _friends(head), described))
-
-
-def _entry_ranges(entries: int, n_ranges: int, *, exec_id: Any) -> list[Any]:
-    """Divide a number of entries; none at all are one range."""
-    if entries == 0:
-        return [Ranges.EmptySourceRange(exec_id, 0, 0, 0)]
-    balanced: list[Any] = Ranges.get_balanced_ranges(entries, n_ranges, exec_id)
-    return balanced
 
 
 def _n_ranges(dataset: _Dataset, asked: int) -> int:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
-import shutil
 import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from dask.base import tokenize
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime import files
+from tests import xrootd
 from tests.conftest import write_events
 
 SUM = 499500.0
@@ -25,56 +23,8 @@ SUM = 499500.0
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """An XRootD server that serves a directory, and the URL of that directory."""
-    binary = shutil.which("xrootd")
-    if binary is None:
-        pytest.skip("needs an XRootD server: apt-get install xrootd-server")
-    root = tmp_path_factory.mktemp("xrootd")
-    data, admin = root / "data", root / "admin"
-    data.mkdir()
-    admin.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = root / "xrootd.cfg"
-    config.write_text(
-        f"xrd.port {port}\nall.export / \noss.localroot {data}\nall.adminpath {admin}\nall.pidpath {admin}\n"
-        "xrd.network nodnr\n"
-    )
-    user = []
-    if os.geteuid() == 0:
-        # The server refuses to run as root.
-        for path in (root, data, admin):
-            shutil.chown(path, "nobody")
-        for parent in (root, *root.parents):
-            parent.chmod(parent.stat().st_mode | 0o055) if parent.stat().st_uid == 0 and parent != Path(
-                "/"
-            ) else None
-        user = ["-R", "nobody"]
-    log = root / "xrootd.log"
-    process = subprocess.Popen([binary, "-c", str(config), "-l", str(log), *user], cwd=admin)
-    try:
-        _wait_for(port, process, log)
-        # ROOT takes a path on 127.0.0.1 for a file of this machine, and would not ask the server.
-        yield data, f"root://127.0.0.2:{port}/"
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(20)
-
-
-def _wait_for(port, process, log):
-    deadline = time.monotonic() + 30
-    while True:
-        with socket.socket() as attempt:
-            attempt.settimeout(1)
-            if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert process.poll() is None, f"xrootd ended: {log.read_text()[-2000:] if log.exists() else ''}"
-        assert time.monotonic() < deadline, "xrootd does not answer"
-        time.sleep(0.1)
+    with xrootd.serving(tmp_path_factory.mktemp("xrootd")) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")

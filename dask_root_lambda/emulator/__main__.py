@@ -40,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--images", type=Path, metavar="FILE", help="YAML or JSON: what image URIs stand for")
     add("--image-runner", choices=IMAGE_RUNNERS, default=defaults.image_runner,
         help="what runs other images: this interpreter, or podman's container (%(default)s)")  # fmt: skip
+    add("--reachable", action="append", default=[], metavar="HOST:PORT",
+        help="address on this machine's loopback network that containers reach; repeatable")  # fmt: skip
     add("--private-tmp", action="store_true", help="give each environment a /tmp of its own")
     add("--virtual-clock", action="store_true", help="skip the waiting between retries, and when told to")
     add("--iam", action="store_true", help="check signatures and IAM policies; prints the root user's key")
@@ -119,6 +121,7 @@ def _read_options(args: argparse.Namespace) -> Options:
         faults=load_faults(args.faults) if args.faults else Faults(),
         seed=args.seed,
         images=load_images(args.images) if args.images else (),
+        reachable=tuple(args.reachable),
         image_runner=args.image_runner,
         private_tmp=args.private_tmp,
         virtual_clock=args.virtual_clock,

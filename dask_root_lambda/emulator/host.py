@@ -9,6 +9,7 @@ from dask_root_lambda.emulator.bundles import bundle
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.credentials import RoleSessions
 from dask_root_lambda.emulator.endpoint import HttpServer
+from dask_root_lambda.emulator.forwarding import read_address
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.images import ContainerImage, find_runtime
 from dask_root_lambda.emulator.log_lines import JsonLines, Lines, TextLines, Usage
@@ -89,7 +90,8 @@ class Platform:
         """Make the network of an environment that is a container; others have the machine's."""
         if version.package.container is None or self.server is None:
             return None
-        return await ContainerNetwork.open(self.server)
+        reachable = [read_address(text) for text in self.options.reachable]
+        return await ContainerNetwork.open(self.server, reachable)
 
     def _contain(
         self,

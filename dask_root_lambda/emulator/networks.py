@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dask_root_lambda.emulator.endpoint import HttpServer
+from dask_root_lambda.emulator.forwarding import Address, Forwarder
 
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS = 0x8914
@@ -32,8 +33,8 @@ class PrivateNetwork:
 
     Parameters
     ----------
-    ports
-        Where to listen at its loopback address; 0 takes a free one.
+    addresses
+        Where to listen, on its loopback network; port 0 takes a free one.
 
     Raises
     ------
@@ -41,12 +42,12 @@ class PrivateNetwork:
         The kernel refuses: making networks needs root.
     """
 
-    def __init__(self, ports: Sequence[int]) -> None:
+    def __init__(self, addresses: Sequence[Address]) -> None:
         self._namespace = -1
         self._failure: OSError | None = None
         self.listeners: list[socket.socket] = []
-        """One for each port."""
-        thread = threading.Thread(target=self._make, args=(ports,), name="private-network")
+        """One for each address."""
+        thread = threading.Thread(target=self._make, args=(addresses,), name="private-network")
         thread.start()
         thread.join()
         if self._failure is not None:
@@ -66,13 +67,13 @@ class PrivateNetwork:
             os.close(self._namespace)
             self._namespace = -1
 
-    def _make(self, ports: Sequence[int]) -> None:
+    def _make(self, addresses: Sequence[Address]) -> None:
         try:
             _leave_network()
             _raise_loopback()
             self._namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-            for port in ports:
-                self.listeners.append(socket.create_server(("127.0.0.1", port), backlog=BACKLOG))
+            for address in addresses:
+                self.listeners.append(socket.create_server(address, backlog=BACKLOG))
         except OSError as error:
             self._failure = error
 
@@ -87,12 +88,17 @@ class ContainerNetwork:
     """The emulator's own server, which serves it too."""
     adopted: asyncio.Server
     """As the endpoint knows it."""
+    forwarders: tuple[Forwarder, ...]
+    """Ways out."""
 
     @classmethod
-    async def open(cls, endpoint: HttpServer) -> ContainerNetwork:
-        """Make a network in which the endpoint is where it is for everybody else."""
-        network = PrivateNetwork((0, endpoint.port))
-        return cls(network, endpoint, await endpoint.adopt(network.listeners[1]))
+    async def open(cls, endpoint: HttpServer, reachable: Sequence[Address]) -> ContainerNetwork:
+        """Make a network in which the endpoint, and what is to be reached, are where they are outside."""
+        network = PrivateNetwork((("127.0.0.1", 0), ("127.0.0.1", endpoint.port), *reachable))
+        forwarders = tuple(map(Forwarder, reachable))
+        for forwarder, listener in zip(forwarders, network.listeners[2:], strict=True):
+            await forwarder.listen(listener)
+        return cls(network, endpoint, await endpoint.adopt(network.listeners[1]), forwarders)
 
     @property
     def path(self) -> str:
@@ -106,6 +112,8 @@ class ContainerNetwork:
 
     def close(self) -> None:
         """End it."""
+        for forwarder in self.forwarders:
+            forwarder.close()
         self.endpoint.release(self.adopted)
         self.network.close()
 

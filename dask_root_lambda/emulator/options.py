@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from dask_root_lambda.emulator.faults import Faults
+from dask_root_lambda.emulator.forwarding import read_address
 
 DEFAULT_HANDLER = "lambda_runtime.handler.handler"
 IMAGE_RUNNERS = ("process", "container")
@@ -89,6 +90,8 @@ class Options:
     image_runner: str = "process"
     """What runs images that no pattern matches: ``process``, this interpreter; ``container``, a container of
     podman's image of that name."""
+    reachable: tuple[str, ...] = ()
+    """``127.x.y.z:PORT`` of this machine that containers reach as well: an XRootD server, say."""
     certificate: Path | None = None
     """PEM file: serve TLS. The environments are told to trust it."""
     private_key: Path | None = None
@@ -110,6 +113,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.image_runner not in IMAGE_RUNNERS:
             raise ValueError(f"image_runner must be process or container, not {self.image_runner!r}")
+        for text in self.reachable:
+            read_address(text)
         for name in ("account_concurrency", "scaling_rate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

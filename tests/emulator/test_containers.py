@@ -139,7 +139,7 @@ print(reach("127.0.0.1", here), reach("127.0.0.1", outside), reach(elsewhere, 80
 def test_a_private_network_reaches_nothing_but_what_is_served_in_it():
     """A socket made in it is reached; one of the machine's loopback is not, and no address elsewhere."""
     with socket.create_server(("127.0.0.1", 0)) as outside:
-        network = PrivateNetwork((0,))
+        network = PrivateNetwork([("127.0.0.1", 0)])
         inside = network.listeners[0]
         inside.settimeout(30)
         ports = [str(each.getsockname()[1]) for each in (inside, outside)]

@@ -1,0 +1,1 @@
+"""Tests of the real image, in real containers: `make image-test`."""

@@ -1,0 +1,103 @@
+"""Building the function's image, and a base for it where no image registry is reachable."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+NAME = "localhost/dask-root-lambda-test"
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+# Debian's releases, by their Python.
+SUITES = {"3.11": "bookworm", "3.13": "trixie"}
+PACKAGES = "python3,python3-pip,ca-certificates"
+MIRROR = "http://deb.debian.org/debian"
+BUILD_TIMEOUT_S = 1200
+CERTIFICATES = "/run/ca.crt"
+
+
+@dataclass(frozen=True)
+class Built:
+    """An image, and what making it took."""
+
+    name: str
+    base: str
+    seconds: float
+    size_bytes: int
+
+
+def find_base() -> str:
+    """The Dockerfile's own base if it can be had, else one made of Debian's packages."""
+    default = f"docker.io/library/python:{PYTHON}-slim-bookworm"
+    if _run(["podman", "pull", "--quiet", default], check=False, timeout_s=300):
+        return default
+    if PYTHON not in SUITES or shutil.which("debootstrap") is None:
+        pytest.fail(
+            f"{default} cannot be pulled, and debootstrap makes no Debian with Python {PYTHON} here: name a "
+            "base image with `make image-test BASE=...`"
+        )
+    return _debian(SUITES[PYTHON])
+
+
+def build(base: str) -> Built:
+    """Build the image of this client's Python and ROOT, with layers kept from one build to the next."""
+    begun_s = time.monotonic()
+    argv = ["buildah", "bud", "--isolation", "chroot", "--network", "host", "--layers"]
+    argv += ["--ulimit", "nofile=4096:4096", "--file", "lambda_runtime/Dockerfile", "--tag", NAME]
+    argv += _arguments(PYTHON=PYTHON, BASE=base, ROOT=f"ROOT=={metadata.version('ROOT')}") + _trust()
+    _run([*argv, str(PROJECT)], timeout_s=BUILD_TIMEOUT_S)
+    size = subprocess.run(
+        ["podman", "image", "inspect", "--format", "{{.Size}}", NAME],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return Built(NAME, base, time.monotonic() - begun_s, int(size.stdout))
+
+
+def _arguments(**values: str) -> list[str]:
+    return [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
+
+
+def _trust() -> list[str]:
+    """Let pip trust whom this machine trusts, where that is not what the base image trusts."""
+    bundle = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
+    if bundle is None:
+        return []
+    return ["--volume", f"{bundle}:{CERTIFICATES}:ro", *_arguments(PIP_CERT=CERTIFICATES)]
+
+
+def _debian(suite: str) -> str:
+    """Make a base image of a Debian with nothing but Python and pip, once."""
+    name = f"localhost/dask-root-lambda-base:{suite}"
+    if _run(["podman", "image", "exists", name], check=False):
+        return name
+    script = f"""
+        set -eu
+        directory=$(mktemp -d)
+        trap 'rm -rf "$directory"' EXIT
+        debootstrap --variant=minbase --include={PACKAGES} {suite} "$directory" {MIRROR}
+        rm -rf "$directory"/var/cache/apt/archives/*.deb "$directory"/var/lib/apt/lists/*_*
+        tar -C "$directory" -c . | podman import - {name}
+    """
+    _run(["sh", "-c", script], timeout_s=BUILD_TIMEOUT_S)
+    return name
+
+
+def _run(argv: list[str], *, check: bool = True, timeout_s: float = 60) -> bool:
+    """Run a program; if it must succeed and does not, the test fails with what it said."""
+    done = subprocess.run(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s, check=False
+    )
+    if check and done.returncode != 0:
+        pytest.fail(f"{' '.join(argv[:3])} ... ended with {done.returncode}:\n{done.stdout[-3000:]}")
+    return done.returncode == 0

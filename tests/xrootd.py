@@ -1,0 +1,68 @@
+"""A real XRootD server on loopback, for the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@contextlib.contextmanager
+def serving(root: Path) -> Iterator[tuple[Path, str]]:
+    """Serve a directory below ``root`` while in this context: that directory, and its URL."""
+    binary = shutil.which("xrootd")
+    if binary is None:
+        pytest.skip("needs an XRootD server: apt-get install xrootd-server")
+    data, admin = root / "data", root / "admin"
+    data.mkdir()
+    admin.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = root / "xrootd.cfg"
+    config.write_text(
+        f"xrd.port {port}\nall.export / \noss.localroot {data}\nall.adminpath {admin}\nall.pidpath {admin}\n"
+        "xrd.network nodnr\n"
+    )
+    user = []
+    if os.geteuid() == 0:
+        # The server refuses to run as root.
+        for path in (root, data, admin):
+            shutil.chown(path, "nobody")
+        for parent in (root, *root.parents):
+            parent.chmod(parent.stat().st_mode | 0o055) if parent.stat().st_uid == 0 and parent != Path(
+                "/"
+            ) else None
+        user = ["-R", "nobody"]
+    log = root / "xrootd.log"
+    process = subprocess.Popen([binary, "-c", str(config), "-l", str(log), *user], cwd=admin)
+    try:
+        _wait_for(port, process, log)
+        # ROOT takes a path on 127.0.0.1 for a file of this machine, and would not ask the server.
+        yield data, f"root://127.0.0.2:{port}/"
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(20)
+
+
+def _wait_for(port, process, log):
+    deadline = time.monotonic() + 30
+    while True:
+        with socket.socket() as attempt:
+            attempt.settimeout(1)
+            if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, f"xrootd ended: {log.read_text()[-2000:] if log.exists() else ''}"
+        assert time.monotonic() < deadline, "xrootd does not answer"
+        time.sleep(0.1)
