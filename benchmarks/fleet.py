@@ -27,7 +27,9 @@ _MARGIN_S = 60.0
 def measure(*, invocations: int = 3000, seconds: float = 20.0) -> list[Figure]:
     """Have ``invocations`` of a function in flight that takes ``seconds``."""
     with serving(delay_s=seconds) as server:
-        settings = Settings.resolve(execution="lambda", concurrency=invocations, endpoint_url=server.endpoint)
+        settings = Settings.resolve(
+            execution="lambda", concurrency=invocations, function="f", endpoint_url=server.endpoint
+        )
         with LambdaExecutor(settings=settings) as executor:
             idle_mb = memory.peak_mb()
             began_s = time.monotonic()

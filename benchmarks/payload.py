@@ -49,7 +49,9 @@ def _submit(files: list[str]) -> tuple[Statistics, int]:
     """Submit one range per file; return what the server saw, and the mapper's size."""
     mapper = datasets.packed(files, len(files))
     with serving() as server:
-        settings = Settings.resolve(execution="emulated", concurrency=4, endpoint_url=server.endpoint)
+        settings = Settings.resolve(
+            execution="emulated", concurrency=4, function="f", endpoint_url=server.endpoint
+        )
         # The stub stands for a function that can read this machine's files.
         openers = {"emulated": lambda settings: AwsInvoker(settings, "emulated")}
         with LambdaExecutor(settings=settings, openers=openers) as executor:

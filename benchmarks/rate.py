@@ -114,14 +114,16 @@ def _boto3(server: StubServer, concurrency: int) -> Iterator[Callable[[int], Non
 
 @contextmanager
 def _executor(server: StubServer, concurrency: int) -> Iterator[Callable[[int], None]]:
-    settings = Settings.resolve(execution="lambda", concurrency=concurrency, endpoint_url=server.endpoint)
+    settings = Settings.resolve(
+        execution="lambda", concurrency=concurrency, function="f", endpoint_url=server.endpoint
+    )
     with LambdaExecutor(settings=settings) as executor:
         yield lambda n: list(executor.map(abs, range(n))).clear()
 
 
 @contextmanager
 def _dask(server: StubServer, concurrency: int) -> Iterator[Callable[[int], None]]:
-    options: dict[str, Any] = {"concurrency": concurrency, "endpoint_url": server.endpoint}
+    options: dict[str, Any] = {"concurrency": concurrency, "function": "f", "endpoint_url": server.endpoint}
     cluster = LambdaCluster(execution="lambda", progress=False, dashboard_address=None, **options)
     with cluster, cluster.get_client() as client:
 

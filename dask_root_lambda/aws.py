@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -120,6 +121,16 @@ class _AbortableSession(URLLib3Session):  # type: ignore[misc]
         return context
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Who the credentials belong to."""
+
+    account: str
+    """AWS's number of the account."""
+    arn: str
+    """Of the user or role."""
+
+
 class Session:
     """AWS as the settings describe it.
 
@@ -155,6 +166,23 @@ class Session:
     def region(self) -> str:
         """Name of the region."""
         return str(self._boto3.region_name)
+
+    @property
+    def endpoint(self) -> str | None:
+        """Another endpoint than AWS's, from the settings or the environment; None for AWS itself."""
+        return self._settings.endpoint_url or os.environ.get("AWS_ENDPOINT_URL") or None
+
+    def identity(self) -> Identity:
+        """Ask AWS whose credentials these are.
+
+        Raises
+        ------
+        AccessError, UnreachableError
+            They are wrong, or nothing answers.
+        """
+        with translated("the credentials cannot be used"):
+            said = self.client("sts").get_caller_identity()
+        return Identity(str(said["Account"]), str(said["Arn"]))
 
     def client(self, service: str) -> Any:
         """Make a client for control operations and storage: short waits, the SDK's own retries."""

@@ -70,8 +70,10 @@ class LambdaCluster(SpecCluster):
         Invocations in flight at most.
     merge_threads
         Threads that merge partial results.
+    deployment
+        Name of the deployment, as in ``dask-root-lambda deploy --name``; its function is looked up.
     function
-        Name or ARN of the function.
+        Name or ARN of a function to use instead.
     region
         AWS region.
     endpoint_url
@@ -106,6 +108,7 @@ class LambdaCluster(SpecCluster):
         *,
         concurrency: int | None = None,
         merge_threads: int | None = None,
+        deployment: str | None = None,
         function: str | None = None,
         region: str | None = None,
         endpoint_url: str | None = None,
@@ -119,6 +122,7 @@ class LambdaCluster(SpecCluster):
             execution=execution,
             concurrency=concurrency,
             merge_threads=merge_threads,
+            deployment=deployment,
             function=function,
             region=region,
             endpoint_url=endpoint_url,

@@ -53,12 +53,14 @@ class Settings:
     region: str | None = _option("aws.region")
     profile: str | None = _option("aws.profile")
     endpoint_url: str | None = _option("aws.endpoint-url")
-    function: str = _option("aws.function")
-    """Name or ARN."""
+    deployment: str = _option("aws.deployment")
+    """Name of the deployment that is looked up where no function is named."""
+    function: str | None = _option("aws.function")
+    """Name or ARN; None is the deployment's."""
     qualifier: str | None = _option("aws.qualifier")
     """Version or alias."""
     store: str | None = _option("aws.store")
-    """URL of the store for large bodies; None asks the function."""
+    """URL of the store for large bodies; None asks the deployment, or the function."""
     connect_timeout_s: float = _option("aws.connect-timeout-s", 0.001, 60)
     memory_mb: int = _option("emulated.memory-mb", 128, 10_240)
     """The emulated function's memory."""

@@ -71,8 +71,10 @@ class LambdaExecutor(Executor):
         process). It can be changed while tasks run.
     concurrency
         Invocations in flight at most.
+    deployment
+        Name of the deployment, as in ``dask-root-lambda deploy --name``.
     settings
-        All settings at once, instead of the two above.
+        All settings at once, instead of the three above.
     openers
         How the invokers are opened; for tests and other services.
 
@@ -87,10 +89,13 @@ class LambdaExecutor(Executor):
         execution: str | None = None,
         *,
         concurrency: int | None = None,
+        deployment: str | None = None,
         settings: Settings | None = None,
         openers: Mapping[Execution, Opener] = OPENERS,
     ) -> None:
-        self.settings = settings or Settings.resolve(execution=execution, concurrency=concurrency)
+        self.settings = settings or Settings.resolve(
+            execution=execution, concurrency=concurrency, deployment=deployment
+        )
         self.ledger = Ledger()
         self._openers = openers
         self._encoder = Encoder()

@@ -11,11 +11,12 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from dask_root_lambda import aws, billing
+from dask_root_lambda import aws, billing, discovery, journal, state
 from dask_root_lambda.billing import Billing, Prices
 from dask_root_lambda.call import stored_in
 from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.journal import Journal, Spent
 from dask_root_lambda.protocol import store as stores
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
@@ -139,6 +140,8 @@ class FunctionInfo:
     snapstart: bool
     """Whether AWS keeps a snapshot of it."""
     store_url: str | None
+    account: str = ""
+    """AWS's number of the account that it is in."""
 
     @classmethod
     def look_up(cls, session: aws.Session, settings: Settings) -> FunctionInfo:
@@ -149,6 +152,7 @@ class FunctionInfo:
         FunctionNotFoundError, AccessError, UnreachableError
             With what to do.
         """
+        assert settings.function is not None, "discovery comes first"
         name, qualifier = settings.function, settings.qualifier
         which = {"FunctionName": name, **({"Qualifier": qualifier} if qualifier else {})}
         with aws.translated(f"the function {name!r} cannot be used"):
@@ -163,6 +167,7 @@ class FunctionInfo:
             architecture=str(found.get("Architectures", ["x86_64"])[0]),
             snapstart=found.get("SnapStart", {}).get("OptimizationStatus") == "On",
             store_url=settings.store or variables.get(STORE_VARIABLE),
+            account=f"{found.get('FunctionArn', '')}::::".split(":")[4],
         )
 
 
@@ -190,6 +195,7 @@ class AwsInvoker:
         self.execution = execution
         self.remote = execution == "lambda"
         session = session or aws.Session(settings)
+        settings, deployment = discovery.located(session, settings)
         self._info = info = FunctionInfo.look_up(session, settings)
         self.prices = billing.prices(session.region, info.architecture, settings.prices)
         self.store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
@@ -197,6 +203,10 @@ class AwsInvoker:
         self._client = session.invoking_client(
             connections=settings.limit(execution), read_timeout_s=info.timeout_s + _ANSWER_MARGIN_S
         )
+        self._journal: Journal | None = None
+        if deployment is not None:
+            place = state.directory(info.account, session.region, deployment.name, session.endpoint)
+            self._journal = Journal(place / journal.FILE)
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """See `Invoker.invoke`."""
@@ -213,6 +223,8 @@ class AwsInvoker:
     def close(self) -> None:
         """Close idle connections; those in use close when their answer is there."""
         self._client.close()
+        if self._journal is not None:
+            self._journal.flush()
 
     def _send(self, payload: bytes, cancellation: Cancellation) -> tuple[dict[str, Any], bytes]:
         options = {"Qualifier": self._info.qualifier} if self._info.qualifier else {}
@@ -243,6 +255,8 @@ class AwsInvoker:
             error.task, error.attempt, error.request_id = request.task, request.attempt, request_id
         bill = billing.parse_report(log) or self._estimate(reply)
         usd = self.prices.usd(bill, self._info.storage_mb)
+        if self._journal is not None:
+            self._journal.add(Spent(1, bill.billed_s, bill.gb_seconds, usd))
         return Invocation(reply, error, bill, usd, sent, len(text), request_id)
 
     def _estimate(self, reply: Reply | None) -> Billing:

@@ -112,7 +112,9 @@ def stub(tmp_path):
 
 
 def settings(stub, **options):
-    return Settings.resolve(execution="lambda", endpoint_url=stub.endpoint, region="us-east-1", **options)
+    return Settings.resolve(
+        execution="lambda", endpoint_url=stub.endpoint, region="us-east-1", function="f", **options
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +243,7 @@ class TestLocalFilesOnAws:
 
 
 def over_tls(server, **options):
-    settings = Settings.resolve(execution="lambda", endpoint_url=server.endpoint, **options)
+    settings = Settings.resolve(execution="lambda", function="f", endpoint_url=server.endpoint, **options)
     return LambdaExecutor(settings=settings)
 
 

@@ -27,6 +27,8 @@
     │   └── TooLargeError             over the service's size limit, and no store to go through
     ├── StoreError                the store of blobs failed
     │   └── MissingBlobError          no such blob
+    ├── DeploymentError           deploying did not work, or what is deployed is damaged
+    │   └── DeploymentNotFoundError   no deployment of that name in this account and region
     ├── IncompleteResultError     fewer or more entries processed than the dataset has
     └── RunCancelledError         stopped on request
 
@@ -222,6 +224,14 @@ class MissingBlobError(StoreError):
     """There is no blob under that key."""
 
     retryable = False
+
+
+class DeploymentError(DaskRootLambdaError):
+    """Deploying did not work: Terraform, the image, or what is in the way; or what is deployed is damaged."""
+
+
+class DeploymentNotFoundError(DeploymentError):
+    """There is no deployment of that name in this account and region."""
 
 
 class IncompleteResultError(DaskRootLambdaError):

@@ -1,0 +1,31 @@
+"""Where a user's machine keeps what belongs to a deployment: Terraform's state, the journal of costs."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+
+def directory(account: str, region: str, name: str, endpoint: str | None = None) -> Path:
+    """Return the directory of one deployment; it may not exist yet.
+
+    Parameters
+    ----------
+    account
+        AWS's number of the account.
+    region
+        Name of the region.
+    name
+        Name of the deployment.
+    endpoint
+        Another endpoint than AWS's. Emulators claim all kinds of accounts, so what is in them is kept apart.
+    """
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # https://specifications.freedesktop.org/basedir-spec/latest/: a relative path is to be ignored.
+    home = named if named.is_absolute() else Path.home() / ".local" / "state"
+    place = f"{account}-at-{_NOT_IN_NAMES.sub('-', endpoint)}" if endpoint else account
+    return home / "dask-root-lambda" / place / region / name
+
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.]+")

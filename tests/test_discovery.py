@@ -1,0 +1,159 @@
+"""A deployment is found by its name, and its absence says what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+import boto3
+import pytest
+
+from dask_root_lambda import LambdaExecutor, aws, discovery
+from dask_root_lambda.config import Settings
+from dask_root_lambda.invoker import STORE_VARIABLE
+from dask_root_lambda.protocol.errors import (
+    AccessError,
+    ConfigurationError,
+    DeploymentError,
+    DeploymentNotFoundError,
+)
+
+ROLE = "arn:aws:iam::123456789012:role/tests"
+
+
+@pytest.fixture(autouse=True)
+def _user(monkeypatch, tmp_path, aws_endpoint):
+    """A user of the emulated account, with a state directory of the test's own."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws_endpoint)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def deployed():
+    """Makes what Terraform makes, as far as a client looks, and returns its name."""
+
+    def make(**changes):
+        name = f"d-{uuid.uuid4().hex[:8]}"
+        boto3.client("s3").create_bucket(Bucket=name)
+        boto3.client("lambda").create_function(
+            FunctionName=name,
+            Role=ROLE,
+            PackageType="Image",
+            Code={"ImageUri": "image:1"},
+            Timeout=60,
+            MemorySize=1769,
+            Environment={"Variables": {STORE_VARIABLE: f"s3://{name}/partial"}},
+            Publish=True,
+        )
+        boto3.client("lambda").create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+        values = {
+            "function": name,
+            "qualifier": "live",
+            "bucket": name,
+            "store": f"s3://{name}/partial",
+            "log-group": f"/aws/lambda/{name}",
+            "image": "image:1",
+            "memory-mb": "1769",
+            "tiers": json.dumps({"1769": name, "3538": f"{name}-3538"}),
+            "region": "us-east-1",
+            "version": "0.1.0",
+            **changes,
+        }
+        for key, value in values.items():
+            if value is not None:
+                path = f"/dask-root-lambda/{name}/{key}"
+                boto3.client("ssm").put_parameter(Name=path, Value=value, Type="String")
+        return name
+
+    return make
+
+
+def find(name):
+    return discovery.find(aws.Session(Settings.resolve()), name)
+
+
+def test_a_deployment_is_found_with_all_that_a_client_needs(deployed):
+    """Ten parameters, in one or more pages, become one value."""
+    name = deployed()
+    found = find(name)
+    assert found == discovery.Deployment(
+        name=name,
+        region="us-east-1",
+        function=name,
+        qualifier="live",
+        bucket=name,
+        store=f"s3://{name}/partial",
+        log_group=f"/aws/lambda/{name}",
+        image="image:1",
+        memory_mb=1769,
+        tiers={1769: name, 3538: f"{name}-3538"},
+        version="0.1.0",
+    )
+
+
+def test_an_executor_runs_on_the_deployment_that_it_finds(deployed):
+    """``deployment="name"`` is enough: the alias is invoked, and the journal tells what it cost."""
+    name = deployed()
+    with LambdaExecutor("lambda", concurrency=1, deployment=name) as executor:
+        assert executor.submit(pow, 2, 10).result(60) == 1024
+        usd = executor.report().total.usd
+    (path,) = _journals()
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line)["invocations"] == 1
+    assert json.loads(line)["usd"] == pytest.approx(usd) != 0
+    assert path.parent.name == name
+    assert path.parent.parent.name == "us-east-1"
+
+
+def test_a_named_function_needs_no_deployment(deployed):
+    """SSM is not asked, and no journal is kept."""
+    name = deployed()
+    settings = Settings.resolve(execution="lambda", function=name, deployment="there-is-none", concurrency=1)
+    with LambdaExecutor(settings=settings) as executor:
+        assert executor.submit(abs, -1).result(60) == 1
+    assert _journals() == []
+
+
+def test_a_missing_deployment_says_how_to_make_it():
+    """Name, region and account, and the command to run."""
+    with pytest.raises(
+        DeploymentNotFoundError,
+        match=r"no deployment 'mine' in us-east-1 of account 123456789012: make it with "
+        r"'dask-root-lambda deploy --name mine --region us-east-1'",
+    ):
+        LambdaExecutor("lambda", deployment="mine")
+
+
+@pytest.mark.parametrize("damage", [{"bucket": None}, {"memory-mb": "much"}, {"tiers": "[]"}])
+def test_a_damaged_deployment_says_to_deploy_again(deployed, damage):
+    """A parameter that is missing or makes no sense is named."""
+    name = deployed(**damage)
+    with pytest.raises(DeploymentError, match=f"are not those of a deployment .*deploy --name {name}"):
+        find(name)
+
+
+@pytest.mark.parametrize("name", ["", "X", "a", "1st", "a_b", "a" * 41, "../other"])
+def test_names_that_cannot_be_are_refused(name):
+    """Before AWS is asked."""
+    with pytest.raises(ConfigurationError, match="is no name of a deployment"):
+        find(name)
+
+
+def test_credentials_that_are_missing_are_told_as_such(monkeypatch, tmp_path):
+    """Not as a missing deployment."""
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(variable)
+    for variable in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(variable, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(AccessError, match=r"'mine' cannot be looked up in us-east-1.*aws configure"):
+        find("mine")
+
+
+def _journals():
+    return sorted(Path(os.environ["XDG_STATE_HOME"]).glob("**/journal.jsonl"))
