@@ -19,7 +19,7 @@ from dask_root_lambda.protocol.errors import (
 _ROOT = "/dask-root-lambda"
 """Parameters of a deployment are below this and its name."""
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{1,39}")
+_NAME = re.compile(r"[a-z][a-z0-9-]{1,28}[a-z0-9]")
 """What ``infra/`` accepts."""
 
 
@@ -61,8 +61,8 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise ConfigurationError(
-            f"{name!r} is no name of a deployment: 2 to 40 lower-case letters, digits and hyphens, the first "
-            "a letter"
+            f"{name!r} is no name of a deployment: 3 to 30 lower-case letters, digits and hyphens, "
+            "beginning with a letter and not ending with a hyphen"
         )
     return name
 

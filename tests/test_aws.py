@@ -222,9 +222,8 @@ class TestLocalFilesOnAws:
 
     @pytest.fixture
     def cluster(self, stub):
-        with LambdaCluster(
-            execution="lambda", concurrency=2, endpoint_url=stub.endpoint, region="us-east-1"
-        ) as cluster:
+        options = {"function": "f", "endpoint_url": stub.endpoint, "region": "us-east-1"}
+        with LambdaCluster(execution="lambda", concurrency=2, **options) as cluster:
             yield cluster
 
     def test_a_dataset(self, cluster, stub, events_file):
@@ -257,10 +256,11 @@ def test_certificates_are_read_once():
         assert server.statistics().peak == 2
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(monkeypatch):
+def test_a_certificate_that_nobody_vouches_for_is_refused():
     """The error names what to set."""
     with serving() as server:
-        monkeypatch.delenv("AWS_CA_BUNDLE")
-        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+        # `serving` restores the environment; who did it after that would bring its bundle back.
+        os.environ.pop("AWS_CA_BUNDLE")
+        os.environ.pop("REQUESTS_CA_BUNDLE", None)
         with pytest.raises(UnreachableError, match="AWS_CA_BUNDLE"), over_tls(server) as executor:
             executor.submit(abs, 1).result(30)

@@ -137,7 +137,7 @@ def test_a_damaged_deployment_says_to_deploy_again(deployed, damage):
         find(name)
 
 
-@pytest.mark.parametrize("name", ["", "X", "a", "1st", "a_b", "a" * 41, "../other"])
+@pytest.mark.parametrize("name", ["", "X", "a", "1st", "a_b", "a-", "a" * 31, "../other"])
 def test_names_that_cannot_be_are_refused(name):
     """Before AWS is asked."""
     with pytest.raises(ConfigurationError, match="is no name of a deployment"):
