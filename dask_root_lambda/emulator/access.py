@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 from xml.sax.saxutils import escape
 
-from dask_root_lambda.emulator.actions import Demand, demand_of
+from dask_root_lambda.emulator.actions import Demand, demands_of
 from dask_root_lambda.emulator.credentials import RoleSessions, make_credentials
 from dask_root_lambda.emulator.endpoint import Request, Response
 from dask_root_lambda.emulator.policies import is_allowed, names_principal
@@ -120,10 +120,18 @@ class Gate:
     def _authorize(self, request: Request, signature: Signature, principal: Principal) -> Denial | None:
         if principal.policies is None:
             return None
-        demand = demand_of(request, signature.service, signature.region, self._account_id)
+        policies = list(principal.policies())
+        for demand in demands_of(request, signature.service, signature.region, self._account_id):
+            denial = self._deny(demand, principal, policies)
+            if denial is not None:
+                # S3 would delete the other objects of a request for several.
+                return denial
+        return None
+
+    def _deny(self, demand: Demand, principal: Principal, policies: list[Policy]) -> Denial | None:
         if not demand.action or demand.action == "sts:GetCallerIdentity":
             return None
-        if is_allowed(principal.policies(), demand.action, demand.resource):
+        if is_allowed(policies, demand.action, demand.resource):
             return None
         if self._resource_allows(demand, principal):
             return None

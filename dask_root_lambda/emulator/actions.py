@@ -6,10 +6,12 @@ Source: https://docs.aws.amazon.com/service-authorization/latest/reference/refer
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote
+from xml.sax.saxutils import unescape
 
 from dask_root_lambda.emulator.endpoint import Request
 from dask_root_lambda.emulator.errors import ApiError
@@ -32,6 +34,9 @@ _BUCKET_PARTS = {
 }  # fmt: skip
 
 
+_KEY = re.compile(r"<Key>(.*?)</Key>", re.DOTALL)
+
+
 @dataclass(frozen=True)
 class Demand:
     """What a request needs permission for."""
@@ -42,8 +47,14 @@ class Demand:
     """ARN; None if it cannot be told."""
 
 
-def demand_of(request: Request, service: str, region: str, account_id: str) -> Demand:
-    """Tell what a request needs permission for."""
+def demands_of(request: Request, service: str, region: str, account_id: str) -> list[Demand]:
+    """Tell what a request needs permission for: one action, on one resource or on several."""
+    if service == "s3" and request.method == "POST" and _is_deletion(request):
+        return _of_deletion(request)
+    return [_demand_of(request, service, region, account_id)]
+
+
+def _demand_of(request: Request, service: str, region: str, account_id: str) -> Demand:
     if service == "lambda":
         return _of_lambda(request, region, account_id)
     if service == "s3":
@@ -84,9 +95,18 @@ def _of_s3(request: Request) -> Demand:
         return Demand("s3:ListAllMyBuckets", None)
     if key:
         return Demand(f"s3:{_object_action(request.method, parts)}", f"arn:aws:s3:::{bucket}/{key}")
-    if request.method == "POST" and "delete" in parts:
-        return Demand("s3:DeleteObject", f"arn:aws:s3:::{bucket}/*")
     return Demand(f"s3:{_bucket_action(request.method, parts)}", f"arn:aws:s3:::{bucket}")
+
+
+def _is_deletion(request: Request) -> bool:
+    return "delete" in parse_qs(request.query, keep_blank_values=True)
+
+
+def _of_deletion(request: Request) -> list[Demand]:
+    """Many objects in one request: AWS asks for each, and refuses those that may not be deleted."""
+    bucket = unquote(request.path.strip("/"))
+    keys = [unescape(key) for key in _KEY.findall(request.body.decode(errors="replace"))]
+    return [Demand("s3:DeleteObject", f"arn:aws:s3:::{bucket}/{key}") for key in keys or ["*"]]
 
 
 def _object_action(method: str, parts: set[str]) -> str:
@@ -138,7 +158,7 @@ def _log_group(parameters: Mapping[str, Any], prefix: str) -> str | None:
 
 
 def _parameter(parameters: Mapping[str, Any], prefix: str) -> str | None:
-    name = parameters.get("Name")
+    name = parameters.get("Name") or parameters.get("Path")
     return f"{prefix}parameter/{str(name).lstrip('/')}" if name else None
 
 

@@ -217,6 +217,20 @@ def test_a_user_may_do_what_its_policies_allow(cloud: Cloud) -> None:
     assert code_of(client.list_functions) == "AccessDeniedException"
 
 
+def test_objects_are_deleted_where_a_policy_allows_it(cloud: Cloud) -> None:
+    """Several in one request: each of them has to be allowed."""
+    bucket = cloud.unique("results")
+    cloud.clients("s3").create_bucket(Bucket=bucket)
+    resource = f"arn:aws:s3:::{bucket}/mine & yours/*"
+    s3 = make_user(cloud, {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": resource})("s3")
+
+    def delete(*keys: str) -> Any:
+        return s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key} for key in keys]})
+
+    assert "Errors" not in delete("mine & yours/1", "mine & yours/2")
+    assert code_of(lambda: delete("mine & yours/1", "other/2")) == "AccessDenied"
+
+
 def test_a_functions_policy_can_allow_it(cloud: Cloud) -> None:
     """AddPermission for the account lets a user without policies invoke."""
     name = cloud.deploy("echo")
