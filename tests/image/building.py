@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 
 import pytest
+import ROOT
 
-PROJECT = Path(__file__).resolve().parents[2]
+from dask_root_lambda.deployment.image import Builder, ImageSpec, tag
+
 NAME = "localhost/dask-root-lambda-test"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 # Debian's releases, by their Python.
@@ -48,24 +48,21 @@ def find_base() -> str:
 
 
 def build(base: str) -> Built:
-    """Build the image of this client's Python and ROOT, with layers kept from one build to the next."""
+    """Build the image of this client's Python and ROOT, as ``dask-root-lambda deploy`` does."""
     begun_s = time.monotonic()
-    argv = ["buildah", "bud", "--isolation", "chroot", "--network", "host", "--layers"]
-    argv += ["--ulimit", "nofile=4096:4096", "--file", "lambda_runtime/Dockerfile", "--tag", NAME]
-    argv += _arguments(PYTHON=PYTHON, BASE=base, ROOT=f"ROOT=={metadata.version('ROOT')}") + _trust()
-    _run([*argv, str(PROJECT)], timeout_s=BUILD_TIMEOUT_S)
+    minor = ".".join(str(ROOT.__version__).split(".")[:2])
+    extra = ["--isolation", "chroot", "--network", "host", "--ulimit", "nofile=4096:4096", *_trust()]
+    spec = ImageSpec.of_client(minor, base)
+    name = f"{NAME}:{tag(spec)}"
+    Builder.find(["buildah"]).build(spec, name, extra)
     size = subprocess.run(
-        ["podman", "image", "inspect", "--format", "{{.Size}}", NAME],
+        ["podman", "image", "inspect", "--format", "{{.Size}}", name],
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    return Built(NAME, base, time.monotonic() - begun_s, int(size.stdout))
-
-
-def _arguments(**values: str) -> list[str]:
-    return [part for name, value in values.items() for part in ("--build-arg", f"{name}={value}")]
+    return Built(name, base, time.monotonic() - begun_s, int(size.stdout))
 
 
 def _trust() -> list[str]:
@@ -73,7 +70,7 @@ def _trust() -> list[str]:
     bundle = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
     if bundle is None:
         return []
-    return ["--volume", f"{bundle}:{CERTIFICATES}:ro", *_arguments(PIP_CERT=CERTIFICATES)]
+    return ["--volume", f"{bundle}:{CERTIFICATES}:ro", "--build-arg", f"PIP_CERT={CERTIFICATES}"]
 
 
 def _debian(suite: str) -> str:

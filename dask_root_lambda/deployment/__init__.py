@@ -1,0 +1,1 @@
+"""A deployment in AWS: its image, and what is made of it there."""
