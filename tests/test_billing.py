@@ -17,7 +17,9 @@ WARM = (
 COLD = WARM.replace("Billed Duration: 1235 ms", "Billed Duration: 3736 ms").replace(
     "602 MB\t", "602 MB\tInit Duration: 2500.70 ms\t"
 )
-RESTORED = WARM.replace("602 MB\t", "602 MB\tRestore Duration: 310.00 ms\tBilled Restore Duration: 12 ms\t")
+RESTORED = WARM.replace("Billed Duration: 1235 ms", "Billed Duration: 1247 ms").replace(
+    "602 MB\t", "602 MB\tRestore Duration: 310.00 ms\tBilled Restore Duration: 12 ms\t"
+)
 
 
 def structured(**more: float) -> str:
@@ -29,7 +31,7 @@ def structured(**more: float) -> str:
 
 STRUCTURED = structured()
 STRUCTURED_COLD = structured(billedDurationMs=3736, initDurationMs=2500.7)
-STRUCTURED_RESTORED = structured(restoreDurationMs=310, billedRestoreDurationMs=12)
+STRUCTURED_RESTORED = structured(billedDurationMs=1247, restoreDurationMs=310, billedRestoreDurationMs=12)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,7 @@ STRUCTURED_RESTORED = structured(restoreDurationMs=310, billedRestoreDurationMs=
         (STRUCTURED, Billing(1.23456, 1.235, 1769, 602.0)),
         (STRUCTURED_COLD, Billing(1.23456, 3.736, 1769, 602.0, init_s=2.5007)),
         (STRUCTURED_RESTORED, Billing(1.23456, 1.247, 1769, 602.0, restore_s=0.31)),
+        ("printed without an end of line" + STRUCTURED, Billing(1.23456, 1.235, 1769, 602.0)),
         (f'user said "platform.report"\n{WARM}', Billing(1.23456, 1.235, 1769, 602.0)),
     ],
 )
