@@ -31,8 +31,8 @@ class Billing:
     duration_s: float = 0.0
     """Seconds that the handler ran."""
     billed_s: float = 0.0
-    """Seconds billed: duration and, in a new environment, INIT or the function's part of the restore, rounded up
-    to a millisecond."""
+    """Seconds billed: duration and, in a new environment, INIT or the function's part of the restore; rounded
+    up to a millisecond."""
     memory_mb: int = 0
     """The function's configured memory, MB of 2^20 bytes."""
     peak_memory_mb: float = 0.0
