@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import dask.config
 import yaml
@@ -16,6 +17,7 @@ from dask_root_lambda.protocol.errors import ConfigurationError
 Execution = Literal["lambda", "emulated", "local"]
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _LAMBDA_CONCURRENCY = 1000
 """AWS's default quota of concurrent executions of an account and region:
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
@@ -101,6 +103,15 @@ class Settings:
         if settings.merge_on not in ("cluster", "lambda"):
             raise ConfigurationError(f"merge_on is {settings.merge_on!r}: use 'cluster' or 'lambda'")
         return settings
+
+    def is_remote(self, execution: Execution) -> bool:
+        """Whether ranges run where files of this machine cannot be read.
+
+        An endpoint on loopback is an emulator, whose functions are processes of this machine.
+        """
+        if execution != "lambda":
+            return False
+        return urlsplit(self.endpoint_url or "").hostname not in _LOOPBACK
 
     def limit(self, execution: Execution) -> int:
         """How many tasks run at once under an execution."""

@@ -193,6 +193,7 @@ class LambdaPlugin(WorkerPlugin):
         total = executor.ledger.total()
         return {
             "execution": executor.execution,
+            "remote": executor.settings.is_remote(executor.execution),
             "concurrency": executor.concurrency,
             "in_flight": executor.ledger.in_flight,
             "invocations": total.invocations,
@@ -236,7 +237,7 @@ def target() -> Target:
     if has_lambda(client):
         reports = _reports(client)
         slots = sum(int(each["concurrency"]) for each in reports) or 1
-        return Target(True, slots, any(each["execution"] == "lambda" for each in reports))
+        return Target(True, slots, any(each["remote"] for each in reports))
     return Target(False, sum(client.ncores().values()) or 1)
 
 

@@ -193,7 +193,7 @@ class AwsInvoker:
         self, settings: Settings, execution: Execution = "lambda", session: aws.Session | None = None
     ) -> None:
         self.execution = execution
-        self.remote = execution == "lambda"
+        self.remote = settings.is_remote(execution)
         session = session or aws.Session(settings)
         settings, deployment = discovery.located(session, settings)
         self._info = info = FunctionInfo.look_up(session, settings)

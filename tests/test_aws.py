@@ -221,7 +221,9 @@ class TestLocalFilesOnAws:
     """Under lambda what is on this machine is refused before anything runs."""
 
     @pytest.fixture
-    def cluster(self, stub):
+    def cluster(self, stub, monkeypatch):
+        # The stub stands for AWS here, not for an emulator.
+        monkeypatch.setattr(Settings, "is_remote", lambda settings, execution: execution == "lambda")
         options = {"function": "f", "endpoint_url": stub.endpoint, "region": "us-east-1"}
         with LambdaCluster(execution="lambda", concurrency=2, **options) as cluster:
             yield cluster

@@ -89,3 +89,19 @@ def test_limits_follow_the_execution():
     settings = Settings.resolve(concurrency=100, local_threads=3)
     assert (settings.limit("lambda"), settings.limit("emulated"), settings.limit("local")) == (100, 100, 3)
     assert Settings.resolve().limit("lambda") == 1000
+
+
+@pytest.mark.parametrize(
+    ("execution", "endpoint_url", "remote"),
+    [
+        ("lambda", None, True),
+        ("lambda", "https://lambda.eu-west-1.amazonaws.com", True),
+        ("lambda", "http://127.0.0.1:4566", False),
+        ("lambda", "https://localhost:4566", False),
+        ("emulated", None, False),
+        ("local", None, False),
+    ],
+)
+def test_functions_of_an_emulator_on_loopback_reach_this_machine(execution, endpoint_url, remote):
+    """Only what runs elsewhere cannot read local files."""
+    assert Settings.resolve(execution=execution, endpoint_url=endpoint_url).is_remote(execution) is remote

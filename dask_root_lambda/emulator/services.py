@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
+from dask_root_lambda.emulator.bucket_policies import count_as_secure
 from dask_root_lambda.emulator.cloudwatch import CloudWatch, take_pending
 from dask_root_lambda.emulator.credentials import RoleSession, RoleSessions
 from dask_root_lambda.emulator.endpoint import Exchange, Request, Response
@@ -244,6 +245,7 @@ def _call(handler: Any, request: Request, url: str) -> Response:
     from moto.core.request import Request as MotoRequest
     from werkzeug.exceptions import HTTPException
 
+    count_as_secure()
     # moto finds the length and the host by itself; both may differ from what came over the wire.
     headers = {
         name: value for name, value in request.header_list if name.lower() not in ("host", "content-length")

@@ -200,3 +200,17 @@ def test_what_moto_does_not_know_is_said(own_cloud: OwnCloud) -> None:
     )  # fmt: skip
     with pytest.raises(ClientError, match="404"):
         client.list_languages()
+
+
+def test_a_bucket_may_demand_tls(s3: Any) -> None:
+    """A policy that denies what is not encrypted denies nothing here; one that denies all does."""
+    arn = f"arn:aws:s3:::{s3.bucket}/*"
+    deny = {"Effect": "Deny", "Action": "s3:*", "Principal": {"AWS": "*"}, "Resource": [arn]}
+    insecure = {**deny, "Condition": {"Bool": {"aws:SecureTransport": "false"}}}
+    s3.put_bucket_policy(
+        Bucket=s3.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [insecure]})
+    )
+    s3.put_object(Bucket=s3.bucket, Key="key", Body=b"1")
+    s3.put_bucket_policy(Bucket=s3.bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    with pytest.raises(ClientError, match="403"):
+        s3.put_object(Bucket=s3.bucket, Key="key", Body=b"1")
