@@ -111,7 +111,8 @@ class Settings:
         """
         if execution != "lambda":
             return False
-        return urlsplit(self.endpoint_url or "").hostname not in _LOOPBACK
+        endpoint = self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_LAMBDA")
+        return urlsplit(endpoint or os.environ.get("AWS_ENDPOINT_URL", "")).hostname not in _LOOPBACK
 
     def limit(self, execution: Execution) -> int:
         """How many tasks run at once under an execution."""

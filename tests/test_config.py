@@ -105,3 +105,11 @@ def test_limits_follow_the_execution():
 def test_functions_of_an_emulator_on_loopback_reach_this_machine(execution, endpoint_url, remote):
     """Only what runs elsewhere cannot read local files."""
     assert Settings.resolve(execution=execution, endpoint_url=endpoint_url).is_remote(execution) is remote
+
+
+def test_an_emulator_may_come_from_the_environment(monkeypatch):
+    """What ``dask-root-lambda emulate`` exports is seen, and what names Lambda goes before the rest."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    assert not Settings.resolve().is_remote("lambda")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "https://lambda.eu-west-1.amazonaws.com")
+    assert Settings.resolve().is_remote("lambda")

@@ -1,8 +1,8 @@
 """Bucket policies that demand TLS.
 
-moto denies what a statement denies whatever the statement's condition says, so a bucket that is open to TLS only
-would be closed altogether. What comes to this machine's loopback address cannot be overheard: it counts as
-secure, with TLS or without.
+moto denies what a statement denies whatever the statement's condition says, so a bucket that is open to TLS
+only would be closed altogether. What comes to this machine's loopback address cannot be overheard: it counts
+as secure, with TLS or without.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ _SECURE = "aws:securetransport"
 
 def count_as_secure() -> None:
     """Have moto's S3 leave out statements that hold for insecure requests only. May be called again."""
-    from moto.s3.models import FakeBucket
+    from moto.s3 import models
 
-    if getattr(FakeBucket.get_permission, "secure", False):
+    bucket_class: Any = models.FakeBucket
+    if getattr(bucket_class, "counts_as_secure", False):
         return
 
     def get_permission(bucket: Any, action: str, resource: str) -> Any:
@@ -27,8 +28,8 @@ def count_as_secure() -> None:
             return PermissionResult.NEUTRAL
         return IAMPolicy(applicable(bucket.policy.decode())).is_action_permitted(action, resource)
 
-    get_permission.secure = True  # type: ignore[attr-defined]  # marks that it is done
-    FakeBucket.get_permission = get_permission
+    bucket_class.get_permission = get_permission
+    bucket_class.counts_as_secure = True
 
 
 def applicable(policy: str) -> str:

@@ -118,7 +118,7 @@ def test_a_changed_image_rolls_the_alias(deployment: Deployment) -> None:
 
 
 def test_destroy_leaves_nothing(deployment: Deployment) -> None:
-    """The last test: no object, bucket, role, policy, function, version, log group, parameter, secret, alarm."""
+    """The last test: no object, bucket, role, policy, function, log group, parameter, secret or alarm."""
     deployment.client("s3").put_object(Bucket=deployment.outputs["bucket"], Key="partial/left", Body=b"over")
     deployment.terraform.must("destroy", "-auto-approve", "-input=false")
     left = {
