@@ -22,7 +22,7 @@ from dask_root_lambda.encoding import Call, Encoder
 from dask_root_lambda.invoker import AwsInvoker, Invocation, Invoker, LocalInvoker
 from dask_root_lambda.ledger import CALLS, Account, Ledger
 from dask_root_lambda.policy import RetryPolicy
-from dask_root_lambda.protocol.errors import DaskRootLambdaError, RunCancelledError
+from dask_root_lambda.protocol.errors import CrashError, DaskRootLambdaError, RunCancelledError
 from dask_root_lambda.report import Report
 
 P = ParamSpec("P")
@@ -222,7 +222,7 @@ class LambdaExecutor(Executor):
             waiting = [job for job in self._pending if which(job)]
             running = [job for job in self._running if which(job)]
             self._pending = deque(job for job in self._pending if not which(job))
-            self._all_done.notify_all()
+            self._tell_if_done()
         for job in waiting:
             self._fail(job, _stopped(job))
         for job in running:
@@ -251,8 +251,7 @@ class LambdaExecutor(Executor):
                 if again and not job.cancellation.cancelled:
                     self._pending.appendleft(job)
                     again = False
-                if not (self._pending or self._running):
-                    self._all_done.notify_all()
+                self._tell_if_done()
             if again:
                 self._fail(job, _stopped(job))
 
@@ -267,7 +266,13 @@ class LambdaExecutor(Executor):
                     self._running[job] = self._execution
                     self._in_flight[self._execution] += 1
                     return job, self._invokers[self._execution]
+            # What was left may have been futures that were cancelled.
+            self._tell_if_done()
             return None
+
+    def _tell_if_done(self) -> None:
+        if not (self._pending or self._running):
+            self._all_done.notify_all()
 
     def _startable(self) -> bool:
         return bool(self._pending) and self._in_flight[self._execution] < self.concurrency
@@ -289,8 +294,13 @@ class LambdaExecutor(Executor):
                 self.ledger.retry(job.account)
                 return True
             self._fail(job, error)
-        except BaseException as error:
+        except Exception as error:
             self._fail(job, error)
+        except BaseException as error:
+            # In a process of its own, such as an environment, sys.exit() would have ended that.
+            ended = CrashError(f"the task ended its process: {error!r}", task=job.call.task)
+            ended.__cause__ = error
+            self._fail(job, ended)
         else:
             self.ledger.end(job.account, is_range=mapper is not None, failed=False, empty=empty)
             with suppress(InvalidStateError):

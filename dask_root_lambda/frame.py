@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import operator
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ROOT
 from dask.base import DaskMethodsMixin, compute
+from dask.task_spec import Task
 from dask.threaded import get as threaded_get
 from dask.typing import Key
 from ROOT._distrdf.PythonMergeables import SnapshotResult
 
 from dask_root_lambda import distrdf
+from dask_root_lambda.call import Select
 from dask_root_lambda.distrdf import Lowered
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError
@@ -129,8 +132,8 @@ class _Frame:
     def run(self) -> None:
         """Compute every result that is booked and not computed yet, in one pass, and keep the values."""
         pending = [result for result in self._results if not result.computed]
-        for result, value in zip(pending, compute(*pending), strict=True):
-            result.keep(value)
+        for result, blob in zip(pending, compute(*map(_Blob, pending)), strict=True):
+            result.keep(blob)
 
 
 class _Collection(DaskMethodsMixin):
@@ -179,17 +182,19 @@ class Result(_Collection):
         self._frame = frame
         self._node = node
         self._graph: Lowered | None = None
+        self._blob: bytes | None = None
         frame.add(self)
         weakref.finalize(self, _release, node)
 
     @property
     def computed(self) -> bool:
         """Whether the value is here."""
-        return self._node.value is not None
+        return self._blob is not None
 
-    def keep(self, value: Any) -> None:
-        """Take the value that was computed."""
-        self._node.value = value
+    def keep(self, blob: bytes) -> None:
+        """Take the value that was computed, also as what Dask gets of it from now on."""
+        self._node.value = _value([blob])
+        self._blob = blob
 
     def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
         """Return the value, computing it, and whatever else is booked on the frame, if it has not been."""
@@ -205,17 +210,45 @@ class Result(_Collection):
         return Result(self._frame, distrdf.book(self._node, "VariationsFor", (), {}))
 
     def __dask_graph__(self) -> Any:
+        if self._blob is not None:
+            self._graph = None
+            (key,) = self.__dask_keys__()
+            return {key: Task(key, Select(0), (self._blob,))}
         self._graph = self._frame.lower()
         return self._graph.graph.graph
 
     def __dask_keys__(self) -> list[Key]:
         # Of the graph that was given out last: dask asks for the keys right after it.
+        if self._graph is None and self._blob is not None:
+            return [(f"value-{wire.digest(self._blob)[:32]}", 0)]
         lowered = self._graph or self._frame.lower()
         index = next(index for index, node in enumerate(lowered.actions) if node is self._node)
         return [lowered.graph.results[index]]
 
     def __repr__(self) -> str:
         return f"<Result of {self._node.operation.name}{', computed' if self.computed else ''}>"
+
+
+class _Blob(DaskMethodsMixin):
+    """A result's blob as a Dask collection.
+
+    Dask makes values in a task, which may be elsewhere and then pickles them; this one is kept here.
+    """
+
+    __dask_scheduler__ = staticmethod(threaded_get)
+    __dask_optimize__ = None
+
+    def __init__(self, result: Result) -> None:
+        self._result = result
+
+    def __dask_graph__(self) -> Any:
+        return self._result.__dask_graph__()
+
+    def __dask_keys__(self) -> list[Key]:
+        return self._result.__dask_keys__()
+
+    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[()]]:
+        return operator.itemgetter(0), ()
 
 
 class PersistedResult(_Collection):

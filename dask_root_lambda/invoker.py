@@ -112,16 +112,24 @@ class LocalInvoker:
         """See `Invoker.invoke`. A cancellation ends the event loop of a range at its next entry."""
         if cancellation.cancelled:
             raise RunCancelledError("the run was stopped", task=request.task)
-        event = request.to_json()
+        event = replace(request, result_key=f"results/{uuid.uuid4().hex}").to_json()
         began_s = time.monotonic()
         reply = self._answer(self._environment, event, cancellation.on_cancel)
+        # Nobody else can open this store, and the answer goes no further than this process.
+        reply = replace(reply, body=reply.body and self._taken_out(reply.body))
         if cancellation.cancelled:
             raise RunCancelledError("the run was stopped", task=request.task)
         bill = Billing(duration_s=time.monotonic() - began_s, peak_memory_mb=reply.usage.peak_memory_mb)
         size = reply.body.size if reply.body is not None else 0
         sent = sum(body.size for body in request.bodies)
-        kept = replace(reply, body=reply.body and stored_in(reply.body, self.store.url))
-        return Invocation(kept, _failure(reply, request, None), bill, 0.0, sent, size, uuid.uuid4().hex)
+        return Invocation(reply, _failure(reply, request, None), bill, 0.0, sent, size, uuid.uuid4().hex)
+
+    def _taken_out(self, body: Body) -> Body:
+        if body.key is None:
+            return body
+        blob = self.store.get(body.key)
+        self.store.delete([body.key])
+        return Body.of(blob)
 
     def close(self) -> None:
         """Nothing is held."""

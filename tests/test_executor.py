@@ -136,6 +136,35 @@ def test_a_waiting_future_can_be_cancelled(make):
     assert [request.task for request in invoker.requests] == ["busy"]
 
 
+def test_a_shutdown_does_not_wait_for_what_was_cancelled(make):
+    """With nothing left but cancelled futures, a shutdown that waits already comes to its end."""
+    gate = Gate()
+    executor, _ = make(script={"busy": [gate]}, concurrency=1)
+    executor.submit_call(Call("busy", abs, [1]))
+    gate.wait_for(1)
+    assert executor.submit(abs, 1).cancel()
+    closing = threading.Thread(target=executor.shutdown, daemon=True)
+    closing.start()
+    while not executor._closing:
+        time.sleep(0.01)
+    time.sleep(0.1)  # it waits by now; if not, the test is none, and passes
+    gate.open()
+    closing.join(20)
+    assert not closing.is_alive()
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_a_task_that_would_end_the_process(make, kind):
+    """sys.exit() in a task of this process is what it is elsewhere: the end of the task's process."""
+
+    def leave():
+        raise kind(3)
+
+    executor, _ = make(script={"task": [leave]})
+    with pytest.raises(CrashError, match=rf"ended its process: {kind.__name__}\(3\)"):
+        executor.submit_call(Call("task", abs, [1])).result(30)
+
+
 def test_stopping_ends_what_runs_and_what_waits(make):
     """After cancel_all every future raises at once, and nothing more is invoked."""
     gate = Gate()

@@ -160,6 +160,19 @@ class TestOnePass:
         assert frame.Count().GetValue() == 1000
         assert local.report().total.ranges == 8
 
+    @pytest.mark.parametrize("scheduler", [None, "synchronous"])
+    def test_a_value_that_is_here_is_not_computed_again(self, frame, local, scheduler):
+        """Dask takes results that were touched before as any others, alone and beside new ones."""
+        count = frame.Count()
+        assert count.GetValue() == 1000
+        done = local.report().total.done
+        assert dask.compute(count, scheduler=scheduler) == (1000,)
+        assert local.report().total.done == done
+        assert dask.compute(count, frame.Sum("x"), scheduler=scheduler) == (1000, SUM)
+        (persisted,) = dask.persist(count, scheduler=scheduler)
+        assert persisted.GetValue() == 1000
+        assert Client.current().compute(count).result(20) == 1000
+
     def test_a_dropped_result_is_not_computed(self, frame, local):
         """What the user no longer holds is left out of the graph."""
         frame.Define("never", 'throw std::runtime_error("it ran"); return 1.;').Sum("never")

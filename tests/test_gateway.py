@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 
 import dask
@@ -17,6 +18,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.executor import LambdaExecutor
 from dask_root_lambda.gateway import GatewayExecutor, has_lambda
 from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import CrashError
 from dask_root_lambda.protocol.task import Body, PartialResult
 from tests.invokers import Gate, ScriptedInvoker
 
@@ -72,6 +74,12 @@ class TestTasks:
         """What a task raises there is raised by its future here."""
         with pytest.raises(ZeroDivisionError):
             on_lambda(lambda: 1 / 0).compute(optimize_graph=False)
+
+    def test_sys_exit_is_an_error(self, local):
+        """A task that ends its process fails under local execution too, and nothing hangs."""
+        future = Client.current().compute(on_lambda(sys.exit, 3), optimize_graph=False)
+        with pytest.raises(CrashError, match=r"SystemExit\(3\)"):
+            future.result(30)
 
     def test_many_tasks(self, scripted):
         """Tasks in numbers finish, each invoked once."""
@@ -161,6 +169,10 @@ class TestClustersThatExist:
                 {"executor": "lambda"}
             ]
             assert dask.compute(total, frame.Count()) == (SUM, 1000)
+            # Partial results too large for an envelope go from one process to another as well.
+            entries = 1_500_000
+            column = RDataFrame(entries, npartitions=2).Define("r", "gRandom->Rndm()").AsNumpy(["r"])["r"]
+            assert len(column) == entries
 
     def test_the_plugin_travels_without_its_executor(self):
         """A plugin is pickled to workers as its settings."""
