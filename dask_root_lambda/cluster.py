@@ -12,7 +12,7 @@ from distributed.utils import format_dashboard_link
 
 from dask_root_lambda import distrdf
 from dask_root_lambda import progress as bars
-from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin
 from dask_root_lambda.report import Report
@@ -188,7 +188,8 @@ def _scheduler(dashboard_address: str | None) -> dict[str, Any]:
 def _gateway(settings: Settings, executor: LambdaExecutor) -> dict[str, Any]:
     options = {
         "protocol": "inproc://",
-        "nthreads": executor.concurrency,
+        # As many as any execution takes at once: it can be changed, the number of slots cannot.
+        "nthreads": max(map(settings.limit, EXECUTIONS)),
         "executor": {
             "default": ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
         },

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,10 @@ from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Ve
 INLINE_MAPPER_BYTES = 8_192
 """A mapper up to this size travels with each range: cheaper than a question to the store from each new
 environment."""
+
+
+_FORGETTING_S = 60.0
+"""How long a range waits for what an earlier run of the same identity left to be deleted."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ class Encoder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._published: dict[tuple[str, str], frozenset[str]] = {}
+        self._published: set[tuple[str, str]] = set()
+        self._left_over: dict[tuple[str, str], frozenset[str]] = {}
+        self._leaving: Counter[str] = Counter()
+        self._left = threading.Condition()
 
     def request(self, call: Call, invoker: Invoker, attempt: int) -> Request:
         """Make the request of a call.
@@ -80,16 +88,34 @@ class Encoder:
         mapper = call.mapper
         if mapper is None or not isinstance(call.function, MapRange):
             return None
-        key = _partial_key(mapper, call.function.index)
-        if key not in self._publish(mapper, invoker.store):
+        self._wait_for_leaving(mapper.run)
+        key, store = _partial_key(mapper, call.function.index), invoker.store
+        # Another worker of the cluster may have deleted it since it was listed.
+        if key not in self._listed(mapper, store) or key not in store.keys(key):
             return None
-        return Body(key=key, store=invoker.store.url)
+        return Body(key=key, store=store.url)
 
-    def forget(self, run: str, store: Store) -> None:
-        """Delete the partial results of a run that succeeded."""
-        store.delete(store.keys(partials(run)))
+    def look_again(self, run: str) -> None:
+        """Ask the stores anew what a run has left there: it failed."""
         with self._lock:
-            self._published = {name: kept for name, kept in self._published.items() if name[1] != run}
+            self._left_over = {name: kept for name, kept in self._left_over.items() if name[1] != run}
+
+    def begin_forgetting(self, run: str) -> None:
+        """Let ranges of a run wait until it is forgotten: what they write would be deleted with the rest."""
+        with self._left:
+            self._leaving[run] += 1
+
+    def forget(self, run: str, stores: Iterable[Store]) -> None:
+        """Delete the partial results of a run that succeeded; `begin_forgetting` comes before."""
+        try:
+            for store in stores:
+                store.delete(store.keys(partials(run)))
+        finally:
+            self.look_again(run)
+            with self._left:
+                self._leaving[run] -= 1
+                self._leaving = +self._leaving
+                self._left.notify_all()
 
     def _map(self, call: Call, mapper: PackedMapper, invoker: Invoker, attempt: int) -> Request:
         assert isinstance(call.function, MapRange)
@@ -110,15 +136,25 @@ class Encoder:
             versions=Versions(root=mapper.root),
         )
 
-    def _publish(self, mapper: PackedMapper, store: Store) -> frozenset[str]:
-        """Put a mapper into the store, the first time; return the keys of its run that are there."""
-        name = (store.url, mapper.run)
+    def _publish(self, mapper: PackedMapper, store: Store) -> None:
+        """Put a mapper into the store, the first time."""
+        name = (store.url, mapper.digest)
         with self._lock:
             if name not in self._published:
-                if not _is_small(mapper):
-                    store.put(_mapper_key(mapper), mapper.blob)
-                self._published[name] = frozenset(store.keys(partials(mapper.run)))
-            return self._published[name]
+                store.put(_mapper_key(mapper), mapper.blob)
+                self._published.add(name)
+
+    def _listed(self, mapper: PackedMapper, store: Store) -> frozenset[str]:
+        """Return the partial results of a mapper's run that were in the store when it began."""
+        name = (store.url, mapper.run)
+        with self._lock:
+            if name not in self._left_over:
+                self._left_over[name] = frozenset(store.keys(partials(mapper.run)))
+            return self._left_over[name]
+
+    def _wait_for_leaving(self, run: str) -> None:
+        with self._left:
+            self._left.wait_for(lambda: not self._leaving[run], _FORGETTING_S)
 
 
 def result(call: Call, invocation: Invocation) -> Any:

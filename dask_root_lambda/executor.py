@@ -23,6 +23,7 @@ from dask_root_lambda.invoker import AwsInvoker, Invocation, Invoker, LocalInvok
 from dask_root_lambda.ledger import CALLS, Account, Ledger
 from dask_root_lambda.policy import RetryPolicy
 from dask_root_lambda.protocol.errors import CrashError, DaskRootLambdaError, RunCancelledError
+from dask_root_lambda.protocol.store import Store
 from dask_root_lambda.report import Report
 
 P = ParamSpec("P")
@@ -171,13 +172,16 @@ class LambdaExecutor(Executor):
         """Return what was done so far, and what it cost."""
         return self.ledger.report()
 
-    def forget(self, run: str) -> None:
-        """Delete what a run that succeeded left in the stores."""
-        for invoker in list(self._invokers.values()):
-            try:
-                self._encoder.forget(run, invoker.store)
-            except DaskRootLambdaError as error:
-                logger.warning("partial results of run %s stay until they expire: %s", run, error)
+    def forget(self, run: str) -> threading.Thread:
+        """Delete what a run that succeeded left in the stores, in the thread that is returned.
+
+        Ranges of the same run that are submitted from now on wait for it.
+        """
+        self._encoder.begin_forgetting(run)
+        stores = [invoker.store for invoker in list(self._invokers.values())]
+        thread = threading.Thread(target=self._forget, args=(run, stores), daemon=True)
+        thread.start()
+        return thread
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more; see `concurrent.futures.Executor.shutdown`.
@@ -229,6 +233,12 @@ class LambdaExecutor(Executor):
             with suppress(InvalidStateError):
                 job.future.set_exception(_stopped(job))
             job.cancellation.cancel()
+
+    def _forget(self, run: str, stores: list[Store]) -> None:
+        try:
+            self._encoder.forget(run, stores)
+        except DaskRootLambdaError as error:
+            logger.warning("partial results of run %s stay until they expire: %s", run, error)
 
     def _start_threads(self) -> None:
         """Start threads where tasks wait, too few are idle and the limit allows it; the lock is held."""
@@ -327,6 +337,8 @@ class LambdaExecutor(Executor):
     def _fail(self, job: _Job, error: BaseException) -> None:
         if job.account is not None:
             self.ledger.end(job.account, is_range=job.call.mapper is not None, failed=True)
+        if job.call.run is not None:
+            self._encoder.look_again(job.call.run)
         with suppress(InvalidStateError):
             job.future.set_exception(error)
 

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import functools
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -32,6 +33,10 @@ from dask_root_lambda.invoker import Invocation
 
 EXECUTOR = "lambda"
 """Name of the executor on the workers, and of what they report about it."""
+
+
+_FORGETTING_S = 10.0
+"""How long a worker that closes waits until the partial results of runs that succeeded are deleted."""
 
 
 class GatewayExecutor(Executor):
@@ -164,6 +169,7 @@ class LambdaPlugin(WorkerPlugin):
         self._worker = worker
         self._gateway = GatewayExecutor(self._executor)
         self._finished: dict[Key, str] = {}
+        self._forgetting: list[threading.Thread] = []
         worker.executors[EXECUTOR] = self._gateway
         worker.metrics[EXECUTOR] = self._metrics
         if worker.status == Status.running:
@@ -173,6 +179,10 @@ class LambdaPlugin(WorkerPlugin):
         """Take the executor away again; distributed calls this when the worker closes."""
         worker.metrics.pop(EXECUTOR, None)
         worker.executors.pop(EXECUTOR, None)
+        for run in self._finished.values():
+            self._forget(run)
+        self._finished.clear()
+        await asyncio.to_thread(self._wait_for_forgetting)
         await asyncio.to_thread(self._gateway.shutdown)
 
     def transition(self, key: Key, start: str, finish: str, **_: Any) -> None:
@@ -184,8 +194,16 @@ class LambdaPlugin(WorkerPlugin):
             if isinstance(function, Finish):
                 self._finished[key] = function.run
         elif start == "memory" and key in self._finished:
-            run = self._finished.pop(key)
-            self._worker.loop.run_in_executor(None, self._gateway.executor.forget, run)
+            self._forget(self._finished.pop(key))
+
+    def _forget(self, run: str) -> None:
+        self._forgetting = [thread for thread in self._forgetting if thread.is_alive()]
+        self._forgetting.append(self._gateway.executor.forget(run))
+
+    def _wait_for_forgetting(self) -> None:
+        deadline_s = time.monotonic() + _FORGETTING_S
+        for thread in self._forgetting:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def _metrics(self, _: Worker) -> dict[str, Any]:
         """Report to the scheduler, with each heartbeat."""

@@ -178,7 +178,8 @@ class Ledger:
 
     def _account(self, run: str, n_ranges: int) -> Account:
         account = self._current.get(run)
-        if account is None or account.over:
+        # Merges, and plain calls, come after the ranges that they belong to.
+        if account is None or (n_ranges and account.over):
             account = self._current[run] = Account(RunReport(run))
             self._accounts.append(account)
         if n_ranges and account.report.ranges == 0:

@@ -14,6 +14,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.encoding import Call
 from dask_root_lambda.executor import LambdaExecutor
 from dask_root_lambda.protocol.errors import (
+    AccessError,
     ConfigurationError,
     CrashError,
     InputError,
@@ -284,10 +285,51 @@ def test_what_a_run_left_is_deleted_when_it_succeeded(make):
     for key in ("partials/run/1", "partials/other/1"):
         invoker.store.put(key, b"blob")
     [future.result(30) for future in ranges(executor)]
-    executor.forget("run")
+    executor.forget("run").join(30)
     assert list(invoker.store.keys()) == ["partials/other/1"]
     [future.result(30) for future in ranges(executor)]
     assert len(invoker.requests) == 2 + 3
+
+
+def test_what_a_run_that_failed_here_left_is_found(make):
+    """The next try in the same session takes what the first one left, too."""
+    executor, invoker = make(script={"range-2": [AccessError("no")]})
+    futures = ranges(executor)
+    assert isinstance(futures[2].exception(30), AccessError)
+    [future.result(30) for future in futures[:2]]
+    invoker.store.put("partials/run/0", b"left over")
+    assert [future.result(30).key for future in ranges(executor)] == ["partials/run/0", None, None]
+
+
+def test_what_another_worker_deleted_is_computed_again(make):
+    """A partial result that was there when the run was first looked at, and is not now, is no result."""
+    executor, invoker = make()
+    invoker.store.put("partials/run/1", b"left over")
+    assert ranges(executor)[1].result(30).key == "partials/run/1"
+    invoker.store.delete(["partials/run/1"])
+    assert ranges(executor)[1].result(30).key is None
+
+
+def test_ranges_wait_until_the_same_run_before_is_forgotten(make, monkeypatch):
+    """What a range writes is not deleted together with what its predecessor left."""
+    executor, invoker = make()
+    gate = Gate()
+    delete = invoker.store.delete
+
+    def slow_delete(keys):
+        gate()
+        delete(keys)
+
+    monkeypatch.setattr(invoker.store, "delete", slow_delete)
+    forgetting = executor.forget("run")
+    gate.wait_for(1)
+    futures = ranges(executor)
+    other = PackedMapper("other", b"blob", "digest", n_ranges=3)
+    [future.result(30) for future in ranges(executor, 1, other)]
+    assert not any(future.done() for future in futures)
+    gate.open()
+    [future.result(30) for future in futures]
+    assert not forgetting.is_alive()
 
 
 def test_large_arguments_and_results_of_calls_go_through_the_store(make):

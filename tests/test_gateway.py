@@ -242,7 +242,7 @@ def test_partial_results_are_deleted_when_the_run_has_succeeded(scripted, monkey
     """When Dask releases the checked result of a run, what the run left in the store is deleted."""
     client, _, plugin = scripted
     forgotten = []
-    monkeypatch.setattr(plugin._gateway.executor, "forget", forgotten.append)
+    monkeypatch.setattr(plugin._gateway.executor._encoder, "forget", lambda run, _: forgotten.append(run))
     merged = Body.of(wire.dumps(PartialResult([1], 5, {})))
     (blobs,) = client.get({"finish-x": Task("finish-x", Finish("the-run", 0, 5), merged)}, ["finish-x"])
     assert [wire.loads(blob) for blob in blobs] == [1]
@@ -250,3 +250,15 @@ def test_partial_results_are_deleted_when_the_run_has_succeeded(scripted, monkey
     while not forgotten:
         assert time.monotonic() < deadline
     assert forgotten == ["the-run"]
+
+
+def test_a_worker_that_closes_deletes_them_first(scripted):
+    """Partial results of a run that succeeded do not outlive the cluster, though the result is held."""
+    client, invoker, _ = scripted
+    invoker.store.put("partials/the-run/0", b"partial")
+    invoker.store.put("partials/failed/0", b"partial")
+    merged = Body.of(wire.dumps(PartialResult([1], 5, {})))
+    future = client.submit(Finish("the-run", 0, 5), merged)
+    wait(future, 30)
+    client.cluster.close(timeout=30)
+    assert list(invoker.store.keys()) == ["partials/failed/0"]

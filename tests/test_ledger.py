@@ -95,6 +95,15 @@ def test_the_same_run_again_is_counted_anew():
     assert [run.done for run in ledger.report().runs] == [1, 1]
 
 
+def test_merges_belong_to_the_ranges_before_them():
+    """Merges on Lambda follow when all ranges are done, and are of the same run; the next run is another."""
+    ledger = Ledger(Clock())
+    for _ in range(2):
+        ledger.end(ledger.begin("a", 1, Place()), is_range=True, failed=False)
+        ledger.end(ledger.begin("a", 0, Place()), is_range=False, failed=False)
+    assert [(run.ranges, run.done) for run in ledger.report().runs] == [(1, 2), (1, 2)]
+
+
 def test_a_run_after_a_failed_one_is_counted_anew():
     """What is run again after a failure does not add to the failed run."""
     ledger = Ledger(Clock())
