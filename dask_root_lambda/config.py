@@ -116,10 +116,10 @@ class Settings:
 
     def limit(self, execution: Execution) -> int:
         """How many tasks run at once under an execution."""
-        cores = os.cpu_count() or 1
-        if execution == "local":
-            return self.local_threads or cores
-        return self.concurrency or (_LAMBDA_CONCURRENCY if execution == "lambda" else cores)
+        given = self.local_threads if execution == "local" else self.concurrency
+        if given is not None:
+            return given
+        return _LAMBDA_CONCURRENCY if execution == "lambda" else os.cpu_count() or 1
 
 
 def check_execution(name: str) -> Execution:
