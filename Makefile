@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test image-test lint format bench clean
+# Terraform rules come and go with checkov's minor versions. It pins what it needs: in an environment of its own.
+CHECKOV := $(VENV)/checkov
+CHECKOV_VERSION := 3.3.*
+
+.PHONY: demo test image-test lint checkov format bench clean
 
 demo: $(READY)  ## the dimuon spectrum, on an emulated Lambda
 	$(BIN)/dask-root-lambda demo $(DEMO_ARGS)
@@ -22,7 +26,11 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck .ci/run .ci/container-tools
-	$(if $(wildcard infra),terraform fmt -check -recursive infra)
+	@if command -v terraform >/dev/null; then echo terraform fmt; terraform fmt -check -diff -recursive infra; \
+	else echo "terraform is not installed: the format of infra/ was not checked" >&2; fi
+
+checkov: $(CHECKOV)/.ready  ## the rules of infra/; what is suppressed says why, where it is
+	$(CHECKOV)/bin/checkov --directory infra --framework terraform --quiet --compact --skip-download
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -33,6 +41,11 @@ bench: $(READY)  ## all benchmarks, one after the other
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(CHECKOV)/.ready: $(READY)
+	$(PYTHON) -m venv $(CHECKOV)
+	$(CHECKOV)/bin/python -m pip install --quiet 'checkov==$(CHECKOV_VERSION)'
+	touch $@
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
