@@ -34,12 +34,22 @@ variable "image_uri" {
   description = "Whole URI of an image that lies elsewhere, instead of image_tag."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.image_uri == null || can(regex("^[^ :@/]+/[^ ]+(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$", var.image_uri))
+    error_message = "REGISTRY/REPOSITORY:TAG, or with @sha256:DIGEST in place of the tag."
+  }
 }
 
 variable "package_version" {
   description = "Version of dask-root-lambda that deploys; clients are told."
   type        = string
   default     = "unknown"
+
+  validation {
+    condition     = length(var.package_version) > 0 && length(var.package_version) <= 100
+    error_message = "1 to 100 characters."
+  }
 }
 
 variable "memory_mb" {
@@ -168,10 +178,20 @@ variable "alarm_email" {
   description = "Who is told by the cost alarm. AWS asks this address for its consent first."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.alarm_email == null || can(regex("^[^@ ]+@[^@ ]+$", var.alarm_email))
+    error_message = "An address such as name@example.org, or null."
+  }
 }
 
 variable "tags" {
   description = "More tags for everything."
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = length(var.tags) <= 40 && !contains(keys(var.tags), "dask-root-lambda:deployment")
+    error_message = "At most 40 tags, and not dask-root-lambda:deployment, which is set already."
+  }
 }

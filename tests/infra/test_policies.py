@@ -1,0 +1,321 @@
+"""What the functions' role and the users' policy allow, and what not: asked of evaluators, and tried.
+
+Terraform applies ``infra/modules/access`` to an emulator that checks signatures and policies. Two evaluators,
+the emulator's and moto's, have to agree; then an analysis runs with nothing but these policies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from dask_root_lambda import LambdaCluster, RDataFrame
+from dask_root_lambda.cancellation import Cancellation
+from dask_root_lambda.config import Settings
+from dask_root_lambda.emulator import Emulator
+from dask_root_lambda.emulator.policies import is_allowed
+from dask_root_lambda.invoker import AwsInvoker
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.task import Body, Request
+
+from ..conftest import EVENTS
+from ..emulator.clouds import clients_of
+from ..terraform import INFRA, Terraform
+from .permissions import (
+    ACCOUNT,
+    BUCKET,
+    FUNCTION,
+    NAME,
+    REGION,
+    ROLE,
+    ROLE_MAY,
+    ROLE_MAY_NOT,
+    SECRET,
+    USER_MAY,
+    USER_MAY_NOT,
+)
+
+pytestmark = pytest.mark.timeout(300)
+
+ROOT_MODULE = f"""
+provider "aws" {{
+  region = "{REGION}"
+}}
+
+module "access" {{
+  source        = "./access"
+  name          = "{NAME}"
+  region        = "{REGION}"
+  account       = "{ACCOUNT}"
+  partition     = "aws"
+  bucket_arn    = "arn:aws:s3:::{BUCKET}"
+  prefix        = "partial"
+  input_buckets = ["open-data"]
+  function_arns = ["{FUNCTION}", "{FUNCTION}-3538"]
+  alias         = "live"
+  log_group     = "/dask-root-lambda/{NAME}"
+  parameter     = "/dask-root-lambda/{NAME}"
+  token_secret  = true
+}}
+
+output "role_arn" {{
+  value = module.access.role_arn
+}}
+
+output "user_policy_arn" {{
+  value = module.access.user_policy_arn
+}}
+
+output "token_secret_arn" {{
+  value = module.access.token_secret_arn
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Access:
+    """The applied module, in an AWS that enforces it."""
+
+    emulator: Emulator
+    root: Callable[[str], Any]
+    """Clients that may do everything."""
+    user: Callable[[str], Any]
+    """Clients of a user who has the users' policy and no other."""
+    user_keys: tuple[str, str]
+    role_policies: list[dict[str, Any]]
+    user_policies: list[dict[str, Any]]
+    secret: str
+    """ARN."""
+
+
+@pytest.fixture(scope="module")
+def access(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
+    directory = tmp_path_factory.mktemp("access")
+    shutil.copytree(INFRA / "modules" / "access", directory / "access")
+    (directory / "main.tf").write_text(ROOT_MODULE)
+    with Emulator(region=REGION, iam=True) as emulator:
+        keys = (emulator.access_key_id, emulator.secret_access_key)
+        services = ("iam", "secretsmanager", "sts")
+        terraform = Terraform(directory, emulator.endpoint, services, keys)
+        terraform.init()
+        terraform.apply()
+        made = look(emulator, terraform.outputs())
+        surround(made)
+        try:
+            yield made
+        finally:
+            clean(made)
+            terraform.must("destroy", "-auto-approve", "-input=false", "-refresh=false")
+
+
+def keyed(emulator: Emulator, keys: tuple[str, str]) -> Callable[[str], Any]:
+    return clients_of(emulator, aws_access_key_id=keys[0], aws_secret_access_key=keys[1])
+
+
+def look(emulator: Emulator, outputs: dict[str, Any]) -> Access:
+    """Read the policies back from IAM, and give the users' one to a user."""
+    root = keyed(emulator, (emulator.access_key_id, emulator.secret_access_key))
+    iam, arn, role = root("iam"), outputs["user_policy_arn"], outputs["role_arn"].rpartition("/")[2]
+    (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
+    version = iam.get_policy(PolicyArn=arn)["Policy"]["DefaultVersionId"]
+    iam.create_user(UserName="physicist")
+    iam.attach_user_policy(UserName="physicist", PolicyArn=arn)
+    key = iam.create_access_key(UserName="physicist")["AccessKey"]
+    keys = (key["AccessKeyId"], key["SecretAccessKey"])
+    return Access(
+        emulator=emulator,
+        root=root,
+        user=keyed(emulator, keys),
+        user_keys=keys,
+        role_policies=[iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]],
+        user_policies=[iam.get_policy_version(PolicyArn=arn, VersionId=version)["PolicyVersion"]["Document"]],
+        secret=outputs["token_secret_arn"],
+    )
+
+
+def surround(access: Access) -> None:
+    """Make what the policies are about, and the same of others."""
+    s3, client, ssm = access.root("s3"), access.root("lambda"), access.root("ssm")
+    for bucket in (BUCKET, "of-others"):
+        place = {"LocationConstraint": REGION}
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
+    for name in (NAME, f"{NAME}-of-others"):
+        client.create_function(
+            FunctionName=name,
+            Role=ROLE,
+            PackageType="Image",
+            Code={"ImageUri": f"{name}:1"},
+            MemorySize=1769,
+            Timeout=60,
+            Environment={"Variables": {"DASK_ROOT_LAMBDA_STORE": f"s3://{BUCKET}/partial"}},
+            LoggingConfig={"LogFormat": "JSON", "LogGroup": f"/dask-root-lambda/{NAME}"},
+            Publish=True,
+        )
+        client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+    ssm.put_parameter(Name=f"/dask-root-lambda/{NAME}/function", Value=NAME, Type="String")
+    ssm.put_parameter(Name="/of-others/password", Value="x", Type="String")
+    access.root("secretsmanager").put_secret_value(SecretId=access.secret, SecretString="token")
+
+
+def clean(access: Access) -> None:
+    """Emulators of one process share moto, so nothing may be left in it for other tests."""
+    iam, s3, ssm = access.root("iam"), access.root("s3"), access.root("ssm")
+    (policy,) = iam.list_attached_user_policies(UserName="physicist")["AttachedPolicies"]
+    iam.detach_user_policy(UserName="physicist", PolicyArn=policy["PolicyArn"])
+    iam.delete_access_key(UserName="physicist", AccessKeyId=access.user_keys[0])
+    iam.delete_user(UserName="physicist")
+    for bucket in (BUCKET, "of-others"):
+        for item in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            s3.delete_object(Bucket=bucket, Key=item["Key"])
+        s3.delete_bucket(Bucket=bucket)
+    for name in (f"/dask-root-lambda/{NAME}/function", "/of-others/password"):
+        ssm.delete_parameter(Name=name)
+    for group in access.root("logs").describe_log_groups()["logGroups"]:
+        if NAME in group["logGroupName"]:
+            access.root("logs").delete_log_group(logGroupName=group["logGroupName"])
+
+
+def permitted(policies: list[dict[str, Any]], action: str, resource: str) -> bool:
+    """What both evaluators say."""
+    from moto.iam.access_control import IAMPolicy, PermissionResult
+
+    ours = is_allowed(policies, action, resource)
+    answers = {
+        IAMPolicy({"policy_document": json.dumps(policy)}).is_action_permitted(action, resource)
+        for policy in policies
+    }
+    theirs = PermissionResult.PERMITTED in answers and PermissionResult.DENIED not in answers
+    assert ours == theirs, f"the evaluators disagree on {action} of {resource}"
+    return ours
+
+
+@pytest.mark.parametrize(
+    ("who", "action", "resource", "may"),
+    [
+        *(("user", *asked, True) for asked in USER_MAY),
+        *(("user", *asked, False) for asked in USER_MAY_NOT),
+        *(("role", *asked, True) for asked in ROLE_MAY),
+        *(("role", *asked, False) for asked in ROLE_MAY_NOT),
+    ],
+)
+def test_who_may_do_what(access: Access, who: str, action: str, resource: str, may: bool) -> None:
+    """Users run analyses of this deployment, functions read input and write partial results: nothing more."""
+    policies = access.user_policies if who == "user" else access.role_policies
+    assert permitted(policies, action, access.secret if resource == SECRET else resource) is may
+
+
+def test_policies_name_what_they_allow(access: Access) -> None:
+    """No action has a wildcard; only the reading of quotas, which takes no resource, is on any."""
+    for policy in (*access.role_policies, *access.user_policies):
+        for statement in policy["Statement"]:
+            actions, resources = listed(statement["Action"]), listed(statement["Resource"])
+            assert statement["Effect"] == "Allow"
+            assert not any("*" in action for action in actions)
+            assert actions == ["lambda:GetAccountSettings"] or not {"*", "arn:aws:s3:::*"} & set(resources)
+            # The evaluators do not know conditions, so none may decide.
+            assert "Condition" not in statement
+
+
+def listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
+def test_only_lambda_may_take_the_role(access: Access) -> None:
+    """The role's trust is in Lambda, and in nobody else."""
+    document = access.root("iam").get_role(RoleName=ROLE.rpartition("/")[2])["Role"][
+        "AssumeRolePolicyDocument"
+    ]
+    (statement,) = document["Statement"]
+    assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+    assert statement["Action"] == "sts:AssumeRole"
+
+
+@pytest.fixture
+def as_user(access: Access, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Settings with which a client is that user, from the environment as boto3 finds it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", access.user_keys[0])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", access.user_keys[1])
+    return {
+        "execution": "lambda",
+        "concurrency": 2,
+        "function": f"{NAME}:live",
+        "region": REGION,
+        "endpoint_url": access.emulator.endpoint,
+    }
+
+
+def test_an_analysis_needs_no_more_than_the_policies(as_user: dict[str, Any], events_file: str) -> None:
+    """With enforcement on, a user's analysis runs, in functions that have the role and nothing else."""
+    with LambdaCluster(**as_user, progress=False) as cluster, cluster.get_client():
+        frame = RDataFrame("Events", events_file, npartitions=3)
+        assert frame.Filter("x % 2 == 0").Count().GetValue() == EVENTS / 2
+        assert cluster.report().total.ranges == 3
+
+
+def test_large_bodies_go_through_the_store_with_the_policies(as_user: dict[str, Any]) -> None:
+    """User and function write what is too large, read what the other wrote, and the user deletes it."""
+    invoker = AwsInvoker(Settings.resolve(**as_user))
+    try:
+        blob = wire.dumps((os.urandom, (6_000_000,), {}))
+        assert invoker.store.put("calls/in", blob)
+        request = Request("call", "task", (Body(key="calls/in", size=len(blob)),), result_key="calls/out")
+        reply = invoker.invoke(request, Cancellation()).reply
+        assert reply is not None
+        assert reply.body is not None
+        assert len(wire.loads(invoker.store.get("calls/out"))) == 6_000_000
+        invoker.store.delete(["calls/in", "calls/out"])
+        assert list(invoker.store.keys()) == []
+    finally:
+        invoker.close()
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "parameters"),
+    [
+        ("lambda", "invoke", {"FunctionName": NAME}),
+        ("lambda", "invoke", {"FunctionName": f"{NAME}-of-others", "Qualifier": "live"}),
+        ("lambda", "list_functions", {}),
+        ("lambda", "delete_function", {"FunctionName": NAME}),
+        ("lambda", "update_function_configuration", {"FunctionName": NAME, "Timeout": 900}),
+        ("s3", "list_buckets", {}),
+        ("s3", "list_objects_v2", {"Bucket": "of-others"}),
+        ("s3", "put_object", {"Bucket": BUCKET, "Key": "elsewhere", "Body": b""}),
+        ("s3", "put_object", {"Bucket": "of-others", "Key": "partial/1", "Body": b""}),
+        ("s3", "get_bucket_policy", {"Bucket": BUCKET}),
+        ("ssm", "get_parameter", {"Name": "/of-others/password"}),
+        ("ssm", "get_parameters_by_path", {"Path": "/"}),
+        (
+            "ssm",
+            "put_parameter",
+            {"Name": f"/dask-root-lambda/{NAME}/function", "Value": "x", "Overwrite": True},
+        ),
+        ("secretsmanager", "get_secret_value", {"SecretId": f"{NAME}/cern-token"}),
+        ("sts", "assume_role", {"RoleArn": ROLE, "RoleSessionName": "me"}),
+        ("iam", "list_users", {}),
+        ("iam", "create_access_key", {"UserName": "physicist"}),
+        ("logs", "delete_log_group", {"logGroupName": f"/dask-root-lambda/{NAME}"}),
+    ],
+)
+def test_a_user_is_refused(access: Access, service: str, operation: str, parameters: dict[str, Any]) -> None:
+    """What the policy does not allow is refused when it is tried."""
+    with pytest.raises(ClientError) as caught:
+        getattr(access.user(service), operation)(**parameters)
+    assert caught.value.response["Error"]["Code"].startswith("AccessDenied")
+
+
+def test_a_user_finds_the_deployment_and_its_logs(access: Access) -> None:
+    """Parameters by their path, quotas and logs can be read."""
+    found = access.user("ssm").get_parameters_by_path(Path=f"/dask-root-lambda/{NAME}")["Parameters"]
+    assert [parameter["Value"] for parameter in found] == [NAME]
+    assert access.user("lambda").get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == 1000
+    assert "events" in access.user("logs").filter_log_events(logGroupName=f"/dask-root-lambda/{NAME}")
