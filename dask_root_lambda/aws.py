@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -38,15 +40,21 @@ from dask_root_lambda.protocol.errors import (
     UnreachableError,
 )
 
+logger = logging.getLogger(__name__)
+
 _KEEPALIVE_IDLE_S = 60
 """NAT gateways forget a silent connection after 350 s; Linux would probe first after 7,200 s.
 https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html"""
 _KEEPALIVE_INTERVAL_S = 30
 
-_CONTROL_READ_TIMEOUT_S = 30
+_CONTROL_READ_TIMEOUT_S = 10
+_STORAGE_READ_TIMEOUT_S = 30
 _CONTROL_ATTEMPTS = 3
 _CONTROL_CONNECTIONS = 32
 """Of clients for control operations and storage."""
+
+_OTHER_FILES = 512
+"""Files that a process with Dask and ROOT in it has open, besides connections to functions."""
 
 _SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -188,7 +196,7 @@ class Session:
         """Make a client for control operations and storage: short waits, the SDK's own retries."""
         config = Config(
             connect_timeout=self._settings.connect_timeout_s,
-            read_timeout=_CONTROL_READ_TIMEOUT_S,
+            read_timeout=_STORAGE_READ_TIMEOUT_S if service == "s3" else _CONTROL_READ_TIMEOUT_S,
             retries={"mode": "standard", "total_max_attempts": _CONTROL_ATTEMPTS},
             max_pool_connections=_CONTROL_CONNECTIONS,
             tcp_keepalive=True,
@@ -205,6 +213,7 @@ class Session:
         read_timeout_s
             Seconds to wait for an answer; above the function's own time limit.
         """
+        _allow_connections(connections)
         timeout = (self._settings.connect_timeout_s, read_timeout_s)
         config = Config(
             connect_timeout=timeout[0],
@@ -223,6 +232,24 @@ class Session:
         )
         client.meta.events.register("before-send.lambda.Invoke", lambda request, **_: http.send(request))
         return client
+
+
+def _allow_connections(connections: int) -> None:
+    """Lift this process's limit of open files, commonly 1,024: each connection takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        logger.warning(
+            "this process may open %d files, %d invocations in flight need %d: ask for less concurrency, or "
+            "raise the limit (ulimit -n)",
+            allowed,
+            connections,
+            wanted,
+        )
 
 
 @contextmanager
@@ -269,11 +296,22 @@ _BY_CODE: dict[str, tuple[type[DaskRootLambdaError], str]] = {
         (TooLargeError, "give the function a store"),
     ),
     **dict.fromkeys(
-        ("ResourceNotReadyException", "SnapStartNotReadyException", "ResourceConflictException"),
+        (
+            "ResourceNotReadyException",
+            "ResourceConflictException",
+            "SnapStartNotReadyException",
+            "SnapStartTimeoutException",
+        ),
         (ServiceError, "the function is not ready yet"),
     ),
 }
 """Error code of the service -> our error, and what to do."""
+
+_BY_STATUS: dict[int, tuple[type[DaskRootLambdaError], str]] = {
+    413: _BY_CODE["RequestTooLargeException"],
+    429: _BY_CODE["TooManyRequestsException"],
+}
+"""Where the code is none of those: HTTP status -> our error, and what to do."""
 
 _BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[DaskRootLambdaError], str], ...] = (
     (
@@ -290,8 +328,12 @@ _BY_TYPE: tuple[tuple[type[Exception] | tuple[type[Exception], ...], type[DaskRo
         "check the network, the region and the endpoint",
     ),
     (boto.SSLError, UnreachableError, "check the certificates: AWS_CA_BUNDLE names another bundle"),
-    (boto.ReadTimeoutError, NoAnswerError, "the function may be running still; see its logs"),
-    (boto.HTTPClientError, ServiceError, "the connection broke"),
+    (
+        boto.ReadTimeoutError,
+        NoAnswerError,
+        "check the endpoint; a function that was invoked may be running still: see its logs",
+    ),
+    ((boto.HTTPClientError, boto.IncompleteReadError), ServiceError, "the connection broke"),
     ((ValueError, boto.BotoCoreError), ConfigurationError, "check the AWS settings"),
 )
 """Error of the SDK -> our error, and what to do; the first that matches."""
@@ -321,9 +363,8 @@ def _from_code(what: str, error: Any) -> DaskRootLambdaError:
     response = error.response
     metadata = response.get("ResponseMetadata", {})
     code, status = response.get("Error", {}).get("Code", ""), metadata.get("HTTPStatusCode", 0)
-    kind, advice = _BY_CODE.get(
-        code, (ServiceError, "the service failed") if status >= 500 else (InvocationError, "see the message")
-    )
+    other = (ServiceError, "the service failed") if status >= 500 else (InvocationError, "see the message")
+    kind, advice = _BY_CODE.get(code) or _BY_STATUS.get(status, other)
     reason = response.get("Reason", "")
     return kind(
         f"{what}: {error}{f' ({reason})' if reason else ''}; {advice}", request_id=metadata.get("RequestId")

@@ -150,6 +150,8 @@ class LambdaPlugin(WorkerPlugin):
     """
 
     name = "dask-root-lambda"
+    _gateway: GatewayExecutor | None = None
+    """None where the executor could not be opened: distributed keeps the plugin all the same."""
 
     def __init__(
         self,
@@ -177,6 +179,8 @@ class LambdaPlugin(WorkerPlugin):
 
     async def teardown(self, worker: Worker) -> None:
         """Take the executor away again; distributed calls this when the worker closes."""
+        if self._gateway is None:
+            return
         worker.metrics.pop(EXECUTOR, None)
         worker.executors.pop(EXECUTOR, None)
         for run in self._finished.values():
@@ -187,6 +191,8 @@ class LambdaPlugin(WorkerPlugin):
 
     def transition(self, key: Key, start: str, finish: str, **_: Any) -> None:
         """Follow the worker's tasks: drop those nobody wants, and clean up after a run that succeeded."""
+        if self._gateway is None:
+            return
         if start in ("executing", "long-running") and finish in ("released", "cancelled"):
             self._gateway.drop(key)
         elif finish == "memory":
@@ -197,6 +203,7 @@ class LambdaPlugin(WorkerPlugin):
             self._forget(self._finished.pop(key))
 
     def _forget(self, run: str) -> None:
+        assert self._gateway is not None
         self._forgetting = [thread for thread in self._forgetting if thread.is_alive()]
         self._forgetting.append(self._gateway.executor.forget(run))
 
@@ -207,6 +214,7 @@ class LambdaPlugin(WorkerPlugin):
 
     def _metrics(self, _: Worker) -> dict[str, Any]:
         """Report to the scheduler, with each heartbeat."""
+        assert self._gateway is not None
         executor = self._gateway.executor
         total = executor.ledger.total()
         return {

@@ -9,7 +9,6 @@ import faulthandler
 import functools
 import logging
 import os
-import pickle
 import resource
 import threading
 import time
@@ -192,7 +191,7 @@ def _exception(error: Exception) -> Failure:
     """Make data of an exception that user code raised in a ``call``."""
     try:
         exception = wire.encode(wire.dumps(error))
-    except (TypeError, AttributeError, pickle.PicklingError):
+    except Exception:  # whatever its class does when it is pickled
         exception = ""
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     return Failure("UserCodeError", f"{name}: {error}", name, traceback.format_exc(), exception=exception)

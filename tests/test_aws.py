@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import resource
 import socket
 import threading
 import time
@@ -246,6 +247,17 @@ class TestLocalFilesOnAws:
 def over_tls(server, **options):
     settings = Settings.resolve(execution="lambda", function="f", endpoint_url=server.endpoint, **options)
     return LambdaExecutor(settings=settings)
+
+
+def test_more_connections_than_open_files_were_allowed(stub):
+    """The limit of open files, 1,024 by default, is lifted where more invocations are to be in flight."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        AwsInvoker(settings(stub, concurrency=2000)).close()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 2000
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_certificates_are_read_once():

@@ -18,7 +18,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.executor import LambdaExecutor
 from dask_root_lambda.gateway import GatewayExecutor, has_lambda
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import CrashError
+from dask_root_lambda.protocol.errors import ConfigurationError, CrashError
 from dask_root_lambda.protocol.task import Body, PartialResult
 from tests.invokers import Gate, ScriptedInvoker
 
@@ -179,6 +179,20 @@ class TestClustersThatExist:
         plugin = pickle.loads(pickle.dumps(LambdaPlugin("local", concurrency=7)))
         assert plugin._settings.concurrency == 7
         assert plugin._executor is None
+
+    def test_an_executor_that_cannot_be_opened(self, plain, monkeypatch, caplog):
+        """The error is raised at once; the cluster works on without the executor, and closes quietly."""
+        monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+        with (
+            dask.config.set({"dask-root-lambda.aws.profile": "nobodys"}),
+            pytest.raises(ConfigurationError, match="nobodys"),
+        ):
+            plain.register_plugin(LambdaPlugin("lambda"))
+        caplog.clear()
+        assert not has_lambda(plain)
+        assert plain.submit(abs, -3).result(20) == 3
+        plain.cluster.close(timeout=30)
+        assert "failed to teardown" not in caplog.text
 
     def test_unregistering_takes_the_executor_away(self, plain, events_file):
         """Without the plugin the cluster runs ranges on its workers again."""

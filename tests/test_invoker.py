@@ -176,6 +176,14 @@ class TestAnEndpointThatFails:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
 
+    def test_it_takes_connections_and_says_nothing(self, monkeypatch):
+        """An endpoint that never answers is told within a bounded time, and not as a function that runs."""
+        monkeypatch.setattr(aws, "_CONTROL_READ_TIMEOUT_S", 0.3)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            with pytest.raises(NoAnswerError, match="check the endpoint"):
+                AwsInvoker(self.settings(endpoint))
+
     def test_nothing_listens(self):
         """A closed port is named with what to check."""
         with socket.socket() as free:
@@ -240,6 +248,10 @@ def client_error(code, status, **extra):
         (client_error("RequestTooLargeException", 413), TooLargeError),
         (client_error("ServiceException", 500), ServiceError),
         (client_error("Whatever", 503), ServiceError),
+        (client_error("429", 429), ThrottledError),
+        (client_error("413", 413), TooLargeError),
+        (client_error("SnapStartTimeoutException", 408), ServiceError),
+        (botocore.exceptions.IncompleteReadError(actual_bytes=1, expected_bytes=2), ServiceError),
         (client_error("InvalidParameterValueException", 400), InvocationError),
         (botocore.exceptions.ReadTimeoutError(endpoint_url="u"), NoAnswerError),
         (botocore.exceptions.ConnectTimeoutError(endpoint_url="u"), UnreachableError),

@@ -20,6 +20,8 @@ EMULATED_KEY = "emulated"
 """Access key and secret key for an emulator, which takes any: the user's own stay out of it."""
 _CONFLICTS = 5
 """Tries of a write that meets another one of the same key."""
+_READS = 3
+"""Tries of a read whose connection breaks."""
 _DELETE_BATCH = 1000
 """Keys of one S3 DeleteObjects request, at most."""
 
@@ -188,14 +190,20 @@ class S3Store:
 
     def get(self, key: str) -> bytes:
         """See `Store.get`."""
-        try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
-            blob: bytes = answer["Body"].read()
-        except Exception as error:
-            if _code(error) in ("NoSuchKey", "404"):
-                raise _missing(self, key) from None
-            raise self._failed("read", key, error) from error
-        return blob
+        for _ in range(_READS):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
+                blob: bytes = answer["Body"].read()
+            except Exception as error:
+                if _code(error) in ("NoSuchKey", "404"):
+                    raise _missing(self, key) from None
+                failure = error
+                # What S3 says, the SDK has asked for again by itself; not a body that broke off.
+                if _code(error):
+                    break
+            else:
+                return blob
+        raise self._failed("read", key, failure) from failure
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `Store.delete`."""

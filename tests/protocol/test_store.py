@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import pytest
+from botocore.exceptions import IncompleteReadError
 
 from dask_root_lambda.protocol.errors import ConfigurationError, MissingBlobError, StoreError
 from dask_root_lambda.protocol.store import (
@@ -107,6 +108,29 @@ def test_keys_stay_inside(store, key):
     """A key that would lead out of the store is refused."""
     with pytest.raises(StoreError, match="is no key"):
         store.put(key, b"")
+
+
+class Breaking:
+    """As much of an S3 client as reading needs; the first ``failures`` bodies break off."""
+
+    def __init__(self, failures):
+        self.failures = failures
+
+    def get_object(self, **_):
+        return {"Body": self}
+
+    def read(self):
+        self.failures -= 1
+        if self.failures >= 0:
+            raise IncompleteReadError(actual_bytes=1, expected_bytes=4)
+        return b"blob"
+
+
+def test_a_body_that_breaks_off_is_read_again():
+    """boto3 asks again until the answer begins; after that it is for us, a few times."""
+    assert S3Store("bucket", client=Breaking(2)).get("key") == b"blob"
+    with pytest.raises(StoreError, match=r"could not read key of s3://bucket"):
+        S3Store("bucket", client=Breaking(3)).get("key")
 
 
 def test_a_url_opens_the_same_store(tmp_path):

@@ -55,6 +55,23 @@ def test_an_exception_that_cannot_be_pickled_is_still_told():
     assert "with a lock" in failure.message
 
 
+class StubbornError(Exception):
+    def __reduce__(self):
+        raise ValueError
+
+
+def test_an_exception_whose_class_refuses_to_be_pickled_is_told():
+    """Whatever an exception does when it is pickled, its message and traceback arrive."""
+
+    def fail():
+        raise StubbornError("of the user")
+
+    failure = ask(call(fail)).failure
+    assert failure.error == "UserCodeError"
+    assert "of the user" in failure.message
+    assert failure.exception == ""
+
+
 def test_versions_are_compared_before_anything_is_unpickled():
     """A client of another Python minor is told so, whatever else it sends."""
     request = Request("call", "task", (Body.of(b"not even a blob"),), versions=Versions(python="3.8"))
