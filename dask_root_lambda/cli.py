@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import importlib.util
 import logging
 import os
@@ -18,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
 from dask_root_lambda import __version__
@@ -204,9 +205,20 @@ def _emulate(args: argparse.Namespace) -> int:
     return serve(args)
 
 
+def _module(summary: str, name: str) -> Command:
+    """Make a subcommand of a module of `dask_root_lambda.commands`, imported when it is chosen."""
+
+    def load() -> ModuleType:
+        return importlib.import_module(f"dask_root_lambda.commands.{name}")
+
+    return Command(summary, lambda parser: load().add_arguments(parser), lambda args: int(load().run(args)))
+
+
 COMMANDS: Mapping[str, Command] = {
     "demo": Command("Draw the dimuon spectrum, on an emulated Lambda by default", _demo_arguments, _demo),
     "emulate": Command("Serve an emulated AWS Lambda on this machine", _emulate_arguments, _emulate),
+    "deploy": _module("Make a deployment in an AWS account, or change it", "deploy"),
+    "destroy": _module("Delete a deployment, and all that it made", "destroy"),
 }
 
 

@@ -1,0 +1,224 @@
+"""Deploying and destroying, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dask_root_lambda import __version__, aws, discovery, state
+from dask_root_lambda.config import Settings
+from dask_root_lambda.deployment import image, registry
+from dask_root_lambda.deployment.image import PROGRAMS, Builder, ImageSpec
+from dask_root_lambda.deployment.terraform import Plan, Terraform
+from dask_root_lambda.protocol.errors import ConfigurationError, DeploymentError
+
+_ACTIVE_TIMEOUT_S = 900.0
+"""AWS optimises an image of 1 GB, and takes a snapshot, in minutes."""
+_POLL_S = 2.0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Where it is told what goes on, and asked whether it may."""
+
+    say: Callable[[str], None]
+    """Is given a line for each step."""
+    detail: Callable[[str], None]
+    """Is given each line that Terraform and the image's builder write."""
+    confirm: Callable[[Plan], bool]
+    """Is asked before anything is changed."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for."""
+
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """Of ``infra/``; those that are not given stay as they were."""
+    image: str | None = None
+    """URI of an image that exists; None builds one."""
+    base: str = ""
+    """Image to build on; empty for Python's own."""
+    base_has_root: bool = False
+    """Whether ROOT is in it, so that pip does not install another."""
+    packages: tuple[str, ...] = ()
+    """Requirements of what users' functions import, for pip."""
+    builder: str | None = None
+    """Program that builds it; None takes what is there."""
+    backend: Path | None = None
+    """Terraform's backend; None keeps the state on this machine, or in the backend of the last time."""
+    plan_only: bool = False
+    """Change nothing."""
+
+    def spec(self) -> ImageSpec:
+        """Describe the image for this interpreter and its ROOT."""
+        # ROOT is imported for its version, which is not that of its package.
+        from lambda_runtime.runner import ROOT_VERSION
+
+        spec = ImageSpec.of_client(str(ROOT_VERSION), self.base, self.packages)
+        return replace(spec, root="") if self.base_has_root else spec
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done."""
+
+    plan: Plan
+    """Of Terraform."""
+    applied: bool
+    """Whether it was carried out."""
+    pushed: bool = False
+    """Whether an image was built and pushed."""
+    deleted_versions: tuple[str, ...] = ()
+    """Old versions of functions that were deleted, as NAME:VERSION."""
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    """Of ``infra/``."""
+
+
+def deploy(session: aws.Session, settings: Settings, wanted: Wanted, steps: Steps) -> Outcome:
+    """Make a deployment, or change it into what is wanted.
+
+    Raises
+    ------
+    DeploymentError
+        Terraform or the image failed, with what was written.
+    AccessError, UnreachableError, ConfigurationError
+        AWS cannot be used.
+    """
+    name = discovery.check_name(settings.deployment)
+    if session.endpoint is not None and wanted.image is None:
+        raise ConfigurationError(
+            f"{session.endpoint} is not AWS, so no image can be pushed there: name one with --image URI; an "
+            "emulator takes any"
+        )
+    terraform = _open(session, settings, steps)
+    terraform.prepare(session.endpoint, wanted.backend)
+    spec = wanted.spec() if wanted.image is None else None
+    variables = {
+        **terraform.variables,
+        **wanted.variables,
+        "name": name,
+        "region": session.region,
+        "package_version": __version__,
+        "image_tag": image.tag(spec) if spec is not None else None,
+        "image_uri": wanted.image,
+    }
+    steps.say("planning")
+    plan = terraform.plan(variables)
+    if wanted.plan_only or (not plan.empty and not steps.confirm(plan)):
+        return Outcome(plan, applied=False)
+    pushed = spec is not None and _provide(session, terraform, variables, wanted, spec, steps)
+    if not plan.empty:
+        steps.say(f"applying: {plan.summary()}")
+        terraform.apply()
+    outputs = terraform.outputs()
+    versions: Mapping[str, str] = outputs["versions"]
+    for function, version in versions.items():
+        wait_until_active(session, function, version)
+    return Outcome(plan, True, pushed, tuple(_prune(session, versions)), outputs)
+
+
+def destroy(session: aws.Session, settings: Settings, steps: Steps, backend: Path | None = None) -> Outcome:
+    """Delete everything of a deployment.
+
+    Raises
+    ------
+    DeploymentError
+        It was not deployed from here, or Terraform failed.
+    """
+    name = discovery.check_name(settings.deployment)
+    terraform = _open(session, settings, steps)
+    if not terraform.has_state and backend is None:
+        raise DeploymentError(
+            f"{name!r} in {session.region} was not deployed from this machine: there is no Terraform state "
+            f"in {terraform.directory}. Destroy it where it was deployed, or name its backend with --backend"
+        )
+    terraform.prepare(session.endpoint, backend)
+    steps.say("planning")
+    variables = {**terraform.variables, "name": name, "region": session.region}
+    plan = terraform.plan(variables, destroy=True)
+    if plan.changes and not steps.confirm(plan):
+        return Outcome(plan, applied=False)
+    if plan.changes:
+        steps.say(f"applying: {plan.summary()}")
+        terraform.apply()
+    terraform.forget()
+    return Outcome(plan, applied=True)
+
+
+def wait_until_active(session: aws.Session, function: str, version: str) -> None:
+    """Wait until a version of a function can be invoked.
+
+    Raises
+    ------
+    DeploymentError
+        It cannot, and AWS's reason.
+    """
+    client = session.client("lambda")
+    deadline_s = time.monotonic() + _ACTIVE_TIMEOUT_S
+    while time.monotonic() < deadline_s:
+        with aws.translated(f"the function {function!r} cannot be looked at"):
+            found = client.get_function_configuration(FunctionName=function, Qualifier=version)
+        if found.get("State", "Active") == "Active":
+            return
+        if found["State"] == "Failed":
+            reason = found.get("StateReason", "AWS gives no reason")
+            raise DeploymentError(f"version {version} of {function!r} cannot be used: {reason}")
+        time.sleep(_POLL_S)
+    raise DeploymentError(
+        f"version {version} of {function!r} is not active after {_ACTIVE_TIMEOUT_S:g} s: see "
+        "'dask-root-lambda doctor', or deploy again"
+    )
+
+
+def _open(session: aws.Session, settings: Settings, steps: Steps) -> Terraform:
+    account = session.identity().account
+    place = state.directory(account, session.region, settings.deployment, session.endpoint)
+    environment = {"AWS_REGION": session.region, "AWS_DEFAULT_REGION": session.region}
+    if settings.profile:
+        environment["AWS_PROFILE"] = settings.profile
+    return Terraform(place / "terraform", steps.detail, environment)
+
+
+def _provide(
+    session: aws.Session,
+    terraform: Terraform,
+    variables: Mapping[str, Any],
+    wanted: Wanted,
+    spec: ImageSpec,
+    steps: Steps,
+) -> bool:
+    """Have the image in the repository, which is made first where it is missing."""
+    name, tag = str(variables["name"]), str(variables["image_tag"])
+    if registry.has(session, name, tag):
+        return False
+    # Better before the first resource is made.
+    builder = Builder.find((wanted.builder,) if wanted.builder else PROGRAMS)
+    if new := not registry.exists(session, name):
+        steps.say("making the repository")
+        terraform.plan({**variables, "image_tag": None})
+        terraform.apply()
+    reference = f"{terraform.outputs()['repository_url']}:{tag}"
+    steps.say(f"building and pushing {reference} with {builder.name}; the first time takes minutes")
+    registry.provide(session, builder, spec, reference, steps.detail)
+    if new:
+        terraform.plan(variables)
+    return True
+
+
+def _prune(session: aws.Session, versions: Mapping[str, str]) -> list[str]:
+    """Delete versions that no alias names: with SnapStart each costs while it is kept."""
+    client = session.client("lambda")
+    deleted = []
+    with aws.translated("old versions cannot be deleted"):
+        for function in versions:
+            aliases = client.list_aliases(FunctionName=function)["Aliases"]
+            used = {"$LATEST", *(alias["FunctionVersion"] for alias in aliases)}
+            for page in client.get_paginator("list_versions_by_function").paginate(FunctionName=function):
+                for version in {found["Version"] for found in page["Versions"]} - used:
+                    client.delete_function(FunctionName=function, Qualifier=version)
+                    deleted.append(f"{function}:{version}")
+    return deleted
