@@ -36,7 +36,7 @@ def command(user, provider, capsys):
 
 @pytest.mark.timeout(900)
 def test_a_deployment_from_nothing_and_back(command):
-    """A plan changes nothing; deploy makes all, an image rolls, again is no change, destroy leaves nothing."""
+    """A plan changes nothing; deploy makes all, images roll, again is no change, destroy leaves nothing."""
     if shutil.which("terraform") is None:
         pytest.skip("terraform is not installed")
     planned = command("deploy", "--plan", "--image", f"{IMAGE}:1")
