@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dask_root_lambda.cluster import LambdaCluster
     from dask_root_lambda.executor import LambdaExecutor
+    from dask_root_lambda.fargate import FargateLambdaCluster
     from dask_root_lambda.frame import RDataFrame
     from dask_root_lambda.gateway import LambdaPlugin
 
 __version__ = "0.1.0"
 
-__all__ = ["LambdaCluster", "LambdaExecutor", "LambdaPlugin", "RDataFrame", "__version__"]
+__all__ = [
+    "FargateLambdaCluster",
+    "LambdaCluster",
+    "LambdaExecutor",
+    "LambdaPlugin",
+    "RDataFrame",
+    "__version__",
+]
 
 _HOMES = {
+    "FargateLambdaCluster": "dask_root_lambda.fargate",
     "LambdaCluster": "dask_root_lambda.cluster",
     "LambdaExecutor": "dask_root_lambda.executor",
     "LambdaPlugin": "dask_root_lambda.gateway",

@@ -7,14 +7,13 @@ from typing import Any
 
 from distributed import Client, Scheduler, Worker
 from distributed.deploy.spec import SpecCluster
-from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.utils import format_dashboard_link
 
 from dask_root_lambda import distrdf
 from dask_root_lambda import progress as bars
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.executor import LambdaExecutor
-from dask_root_lambda.gateway import LambdaPlugin
+from dask_root_lambda.gateway import LambdaPlugin, merge_pool
 from dask_root_lambda.report import Report
 
 _LOOPBACK = "127.0.0.1:0"
@@ -190,9 +189,7 @@ def _gateway(settings: Settings, executor: LambdaExecutor) -> dict[str, Any]:
         "protocol": "inproc://",
         # As many as any execution takes at once: it can be changed, the number of slots cannot.
         "nthreads": max(map(settings.limit, EXECUTIONS)),
-        "executor": {
-            "default": ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
-        },
+        "executor": {"default": merge_pool(settings)},
         "plugins": (LambdaPlugin(settings=settings, executor=executor),),
         # The memory is the user's process's; pausing the gateway would only stop the merges.
         "memory_limit": 0,

@@ -23,6 +23,7 @@ from dask.typing import Key
 from distributed import Client, Reschedule, WorkerPlugin
 from distributed.core import Status
 from distributed.metrics import context_meter
+from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.worker import Worker, _run_task_simple
 
 from dask_root_lambda.call import Finish
@@ -33,6 +34,9 @@ from dask_root_lambda.invoker import Invocation
 
 EXECUTOR = "lambda"
 """Name of the executor on the workers, and of what they report about it."""
+
+_DEFAULT = "default"
+"""distributed's name of the executor of tasks without an annotation."""
 
 
 _FORGETTING_S = 10.0
@@ -147,6 +151,9 @@ class LambdaPlugin(WorkerPlugin):
         All settings at once, instead of the two above.
     executor
         An executor that exists already, for a worker in this process.
+    limit_merges
+        Whether other tasks than invocations run in ``merge-threads`` threads of a pool of their own: for a
+        worker that is nothing but a gateway, and has many more threads than cores.
     """
 
     name = "dask-root-lambda"
@@ -160,7 +167,9 @@ class LambdaPlugin(WorkerPlugin):
         concurrency: int | None = None,
         settings: Settings | None = None,
         executor: LambdaExecutor | None = None,
+        limit_merges: bool = False,
     ) -> None:
+        self._limit_merges = limit_merges
         self._settings = settings or Settings.resolve(execution=execution, concurrency=concurrency)
         self._executor = executor
 
@@ -173,6 +182,9 @@ class LambdaPlugin(WorkerPlugin):
         self._finished: dict[Key, str] = {}
         self._forgetting: list[threading.Thread] = []
         worker.executors[EXECUTOR] = self._gateway
+        if self._limit_merges:
+            self._default = worker.executors[_DEFAULT]
+            worker.executors[_DEFAULT] = merge_pool(self._settings)
         worker.metrics[EXECUTOR] = self._metrics
         if worker.status == Status.running:
             await worker.heartbeat()
@@ -183,6 +195,9 @@ class LambdaPlugin(WorkerPlugin):
             return
         worker.metrics.pop(EXECUTOR, None)
         worker.executors.pop(EXECUTOR, None)
+        if self._limit_merges:
+            worker.executors[_DEFAULT].shutdown(wait=False)
+            worker.executors[_DEFAULT] = self._default
         for run in self._finished.values():
             self._forget(run)
         self._finished.clear()
@@ -231,7 +246,12 @@ class LambdaPlugin(WorkerPlugin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the executor: each worker opens its own."""
-        return {"_settings": self._settings, "_executor": None}
+        return {"_settings": self._settings, "_executor": None, "_limit_merges": self._limit_merges}
+
+
+def merge_pool(settings: Settings) -> ThreadPoolExecutor:
+    """Make the pool in which a gateway merges: by default, distributed's has a thread for every slot."""
+    return ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
 
 
 @dataclass(frozen=True)

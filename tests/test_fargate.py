@@ -1,0 +1,232 @@
+"""The cluster on Fargate: what AWS is asked for, and what then runs.
+
+moto answers AWS's side and runs no containers. So the command of each task that was asked for is run here,
+with its environment: a real scheduler and a real worker, which invoke the emulator's function. What is not
+shown: the image on Fargate, its network, and the tasks' role being enough.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from distributed import Client
+
+from dask_root_lambda import RDataFrame
+from dask_root_lambda.emulator import Emulator
+from dask_root_lambda.gateway import EXECUTOR
+from dask_root_lambda.protocol.errors import ConfigurationError
+
+pytest.importorskip("dask_cloudprovider", reason="needs the extra fargate")
+
+from dask_cloudprovider.aws import ecs
+from moto.moto_api import state_manager
+
+from dask_root_lambda.fargate import FargateLambdaCluster
+
+pytestmark = pytest.mark.timeout(240)
+
+REGION = "eu-west-1"
+IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/dask-root-lambda:0a1b-cluster"
+POLICY = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
+KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
+
+
+@pytest.fixture(scope="module")
+def emulator():
+    """An AWS in another region than the default one, with AWS's own policies in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
+        with Emulator(region=REGION, account_concurrency=2) as emulator:
+            yield emulator
+
+
+@pytest.fixture
+def aws(emulator, monkeypatch):
+    """Clients of it, which is also where everything else here finds AWS, with the function in it."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_ENDPOINT_URL": emulator.endpoint,
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    def client(service):
+        return boto3.client(service, endpoint_url=emulator.endpoint, region_name=REGION, **KEYS)
+
+    # As in every account today; moto does not know the default.
+    client("ecs").put_account_setting(name="taskLongArnFormat", value="enabled")
+    client("s3").create_bucket(Bucket="muons", CreateBucketConfiguration={"LocationConstraint": REGION})
+    client("lambda").create_function(
+        FunctionName="muons",
+        Role="arn:aws:iam::123456789012:role/muons",
+        PackageType="Image",
+        Code={"ImageUri": "muons:1"},
+        MemorySize=2048,
+        Environment={"Variables": {"DASK_ROOT_LAMBDA_STORE": "s3://muons/partial"}},
+        Timeout=60,
+    )
+    yield client
+    client("lambda").delete_function(FunctionName="muons")
+
+
+@pytest.fixture
+def tasks(monkeypatch, tmp_path):
+    """Run the commands of Fargate's tasks here, as they are described to AWS; end them with the test."""
+    running = []
+    start = ecs.Task.start
+
+    async def started(task):
+        await start(task)
+        async with task._client("ecs") as client:
+            answer = await client.describe_tasks(cluster=task.cluster_arn, tasks=[task.task_arn])
+        [override] = answer["tasks"][0]["overrides"]["containerOverrides"]
+        running.append(_run(override, tmp_path))
+        task.private_ip = "127.0.0.1"
+
+    monkeypatch.setattr(ecs.Task, "start", started)
+    # In moto, a task is on its way to its end each time that it is looked at.
+    state_manager.set_transition("ecs::task", {"progression": "manual", "times": 1_000_000})
+    yield running
+    state_manager.unset_transition("ecs::task")
+    for process in running:
+        process.kill()
+        process.wait(20)
+
+
+def _run(override, directory: Path) -> subprocess.Popen:
+    """Run a task's command; ``dask-scheduler`` is ``dask scheduler``, as in the image."""
+    program, *arguments = override["command"]
+    variables = {item["name"]: item["value"] for item in override["environment"]}
+    log = (directory / f"{program}.log").open("wb")
+    return subprocess.Popen(
+        [str(Path(sys.executable).with_name("dask")), program.removeprefix("dask-"), *arguments],
+        env={**os.environ, **variables, "DASK_DISTRIBUTED__WORKER__USE_FILE_LOCKING": "false"},
+        cwd=directory,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+
+
+@pytest.fixture
+def cluster(aws, tasks):
+    """A cluster whose tasks run here."""
+    group = aws("ec2").create_security_group(GroupName="mine", Description="only me")["GroupId"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with FargateLambdaCluster(
+        IMAGE,
+        REGION,
+        security_groups=[group],
+        policies=[POLICY],
+        concurrency=7,
+        function="muons",
+        merge_threads=3,
+        scheduler_port=port,
+        scheduler_extra_args=["--port", str(port), "--dashboard-address", "127.0.0.1:0"],
+        worker_extra_args=["--no-dashboard"],
+    ) as cluster:
+        yield cluster
+    aws("ec2").delete_security_group(GroupId=group)
+
+
+def test_the_cluster_is_asked_for_and_runs_on_lambda(cluster, aws, events_file):
+    """Definitions, roles and network are as they should be; the plugin is there; a histogram is right."""
+    check_definitions(aws, cluster)
+    check_roles(aws, cluster)
+    check_network(aws, cluster)
+    with Client(cluster) as client:
+        check_worker(client)
+        frame = RDataFrame(1000, npartitions=5).Define("x", "double(rdfentry_)")
+        histogram, total = frame.Histo1D(("x", "", 10, 0.0, 1000.0), "x"), frame.Sum("x")
+        assert total.GetValue() == sum(range(1000))
+        assert histogram.GetEntries() == 1000
+        reports = [worker["metrics"][EXECUTOR] for worker in client.scheduler_info()["workers"].values()]
+    assert [report["execution"] for report in reports] == ["lambda"]
+    cluster.close()
+    check_nothing_is_left(aws, cluster)
+
+
+def check_definitions(aws, cluster):
+    """Both tasks: the image, on Fargate; the worker with a slot for every invocation, and ROOT first."""
+    for arn in (cluster.scheduler_task_definition_arn, cluster.worker_task_definition_arn):
+        definition = aws("ecs").describe_task_definition(taskDefinition=arn)["taskDefinition"]
+        assert definition["requiresCompatibilities"] == ["FARGATE"]
+        [container] = definition["containerDefinitions"]
+        assert container["image"] == IMAGE
+    command = container["command"]
+    assert command[:3] == ["dask-worker", "--nthreads", "7"]
+    assert command[command.index("--preload") + 1] == "lambda_runtime.runner"
+
+
+def check_roles(aws, cluster):
+    """The tasks' role has the policy that was named, and no other."""
+    role = cluster._task_role_arn.rpartition("/")[2]
+    attached = aws("iam").list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+    assert [policy["PolicyArn"] for policy in attached] == [POLICY]
+
+
+def check_network(aws, cluster):
+    """Tasks have no public address and are in the named group; they are told their region."""
+    arns = aws("ecs").list_tasks(cluster=cluster.cluster_arn)["taskArns"]
+    found = aws("ecs").describe_tasks(cluster=cluster.cluster_arn, tasks=arns)["tasks"]
+    assert len(found) == 2
+    for task in found:
+        [override] = task["overrides"]["containerOverrides"]
+        assert {"name": "AWS_REGION", "value": REGION} in override["environment"]
+    assert cluster._fargate_use_private_ip
+
+
+def check_worker(client):
+    """One gateway, with seven slots for invocations and three threads for merges."""
+    client.wait_for_workers(1, timeout=60)
+    pools = client.run(_pools)
+    assert list(pools.values()) == [(7, 7, 3)]
+
+
+def _pools(dask_worker):
+    """Slots of the worker, of its executor, and threads for everything else."""
+    executors = dask_worker.executors
+    return (
+        dask_worker.state.nthreads,
+        executors["lambda"].executor.concurrency,
+        executors["default"]._max_workers,
+    )
+
+
+def check_nothing_is_left(aws, cluster):
+    """Tasks, roles, task definitions and the ECS cluster go with it."""
+    assert aws("ecs").list_task_definitions(status="ACTIVE")["taskDefinitionArns"] == []
+    [found] = aws("ecs").describe_clusters(clusters=[cluster.cluster_arn])["clusters"]
+    assert found["status"] == "INACTIVE"
+    roles = [role["RoleName"] for role in aws("iam").list_roles()["Roles"]]
+    assert not [role for role in roles if cluster.name in role]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"security_groups": [], "policies": [POLICY]}, "security_groups"),
+        ({"security_groups": ["sg-1"]}, "policies"),
+        ({"security_groups": ["sg-1"], "policies": [POLICY], "concurrency": 0}, "concurrency"),
+    ],
+)
+def test_what_would_be_open_or_useless_is_refused(arguments, said):
+    """Before AWS is asked for anything."""
+    with pytest.raises(ConfigurationError, match=said):
+        FargateLambdaCluster(IMAGE, REGION, **arguments)
+
+
+def test_without_the_extra_the_error_names_it():
+    """The module says what to install."""
+    code = "import sys; sys.modules['dask_cloudprovider.aws'] = None; import dask_root_lambda.fargate"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "pip install 'dask-root-lambda[fargate]'" in done.stderr
