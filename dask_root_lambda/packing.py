@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import ROOT
 from dask.tokenize import TokenizationError, tokenize
 from ROOT._distrdf import HeadNode, Ranges
 from ROOT._distrdf.Node import Node
@@ -28,12 +29,15 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError, InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
-from lambda_runtime import files
+from lambda_runtime import diagnostics, files
 from lambda_runtime.ranges import entry_ranges
 from lambda_runtime.runner import ROOT_VERSION
 
 _PROBES = 16
 """Files whose identity is read at once."""
+
+_compiling: set[str] = set()
+"""Names of the users' C++ code that is known to compile."""
 
 Source = Literal["tree", "rntuple", "spec", "entries"]
 _SOURCES: tuple[tuple[type[Any], Source], ...] = (
@@ -83,12 +87,12 @@ def pack(head: Any, n_ranges: int) -> Packed:
     InputError
         A file of the dataset cannot be read, or changed since the head node was made.
     GraphError
-        Something in the graph cannot be pickled.
+        Something in the graph cannot be pickled, or the user's code does not compile.
     """
     nodes = _nodes(head)
     dataset = _dataset(head, n_ranges)
     attachments = tuple(_attachments(head.backend))
-    code = "\n".join(head.backend.strings_to_declare.values())
+    code = "\n".join(_checked_code(head.backend.strings_to_declare))
     graph = _token(_operations(nodes), code, head.backend.initialization, attachments)
     program = Program(
         initialize=head.backend.initialization,
@@ -119,6 +123,28 @@ def pack(head: Any, n_ranges: int) -> Packed:
     return Packed(
         packed, Finish(packed.run, len(dataset.files), dataset.entries), tuple(head._get_action_nodes())
     )
+
+
+def _checked_code(registered: dict[str, str]) -> Iterator[str]:
+    """Yield the C++ code that users gave to ``DistributeCppCode``, in guards, which compiles here.
+
+    Raises
+    ------
+    GraphError
+        It does not compile. It is taken out of DistRDF's register, which is the process's: the code as the
+        user corrects it would be declared after it, and fail with it.
+    """
+    for name, code in list(registered.items()):
+        with diagnostics.record() as reported:
+            compiles = name in _compiling or ROOT.gInterpreter.Declare(code)
+        if not compiles:
+            del registered[name]
+            raise GraphError(
+                "the C++ code given to DistributeCppCode does not compile, and is not sent any more: call it "
+                f"again with the code corrected.\n{reported.text}"
+            )
+        _compiling.add(name)
+        yield code
 
 
 def identities(head: Any) -> tuple[FileIdentity, ...]:

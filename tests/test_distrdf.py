@@ -127,6 +127,17 @@ class TestDistribution:
             df = RDataFrame("Events", events_file, npartitions=3)
             assert df.Define("y", f"drl_seven_{where}_times(x)").Sum("y").GetValue() == 7 * SUM
 
+    def test_cpp_code_that_does_not_compile(self, local, events_file, registered):
+        """It is an error before anything runs, with Cling's diagnostics, and not one of what follows."""
+        ROOT.RDF.Distributed.DistributeCppCode("int drl_typo(int x) { return y; }")
+        count = RDataFrame("Events", events_file, npartitions=3).Count()
+        with pytest.raises(GraphError, match=r"(?s)DistributeCppCode does not compile.*identifier 'y'"):
+            count.GetValue()
+        assert local.report().total.invocations == 0
+        ROOT.RDF.Distributed.DistributeCppCode("int drl_typo(int x) { return x; }")
+        df = RDataFrame("Events", events_file, npartitions=3)
+        assert df.Define("y", "drl_typo(x)").Sum("y").GetValue() == SUM
+
     def test_headers(self, emulated, events_file, registered, tmp_path):
         """DistributeHeaders makes a header's functions known there, once, and headers include each other."""
         (tmp_path / "inner.h").write_text("#pragma once\ninline int drl_inner() { return 3; }\n")
