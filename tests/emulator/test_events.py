@@ -155,6 +155,42 @@ def test_a_failure_can_go_to_s3(cloud: Cloud) -> None:
     assert record["requestContext"]["condition"] == "RetriesExhausted"
 
 
+def test_a_result_can_go_to_a_topic(cloud: Cloud) -> None:
+    """SNS gets the record as its message."""
+    queue, receive = make_queue(cloud)
+    sns = cloud.clients("sns")
+    topic = sns.create_topic(Name=cloud.unique("results"))["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+    name = cloud.deploy("echo")
+    configure(cloud, name, success=topic)
+    cloud.invoke(name, {"n": 1}, InvocationType="Event")
+    record = json.loads(json.loads(receive()["Body"])["Message"])
+    assert record["responsePayload"] == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [
+        ("echo", "Lambda Function Invocation Result - Success"),
+        ("raise_error", "Lambda Function Invocation Result - Failure"),
+    ],
+)
+def test_a_result_can_go_to_an_event_bus(cloud: Cloud, handler: str, kind: str) -> None:
+    """EventBridge gets the record as the detail of an event from ``lambda``."""
+    queue, receive = make_queue(cloud)
+    events, rule = cloud.clients("events"), cloud.unique("results")
+    bus = events.create_event_bus(Name=rule)["EventBusArn"]
+    pattern = json.dumps({"source": ["lambda"], "detail-type": [kind]})
+    events.put_rule(Name=rule, EventBusName=rule, EventPattern=pattern)
+    events.put_targets(Rule=rule, EventBusName=rule, Targets=[{"Id": "queue", "Arn": queue}])
+    name = cloud.deploy(handler)
+    configure(cloud, name, success=bus, failure=bus, MaximumRetryAttempts=0)
+    cloud.invoke(name, {"n": 1}, InvocationType="Event")
+    event = json.loads(receive()["Body"])
+    assert event["detail-type"] == kind
+    assert event["detail"]["requestPayload"] == {"n": 1}
+
+
 def test_a_result_can_go_to_another_function(cloud: Cloud) -> None:
     """A function as destination gets the record as its event."""
     arn, receive = make_queue(cloud)
