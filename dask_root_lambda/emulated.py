@@ -123,6 +123,8 @@ class EmulatorProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
+        # A fork of this process, as multiprocessing makes them, may hold the other end of it open.
+        self._process.terminate()
         try:
             self._process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

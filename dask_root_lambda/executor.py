@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import threading
@@ -105,6 +106,8 @@ class LambdaExecutor(Executor):
         self._running: dict[_Job, Execution] = {}
         self._in_flight: Counter[Execution] = Counter()
         self._threads = self._idle = 0
+        self._numbers = itertools.count(1)
+        self._short_of_threads = False
         self._closing = False
         self._lock = threading.RLock()
         self._work_to_do = threading.Condition(self._lock)
@@ -153,7 +156,11 @@ class LambdaExecutor(Executor):
             if self._closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._pending.append(job)
-            self._start_threads()
+            try:
+                self._start_threads()
+            except RuntimeError:
+                self._pending.remove(job)
+                raise
             self._work_to_do.notify()
         return job.future
 
@@ -244,11 +251,21 @@ class LambdaExecutor(Executor):
         """Start threads where tasks wait, too few are idle and the limit allows it; the lock is held."""
         startable = min(len(self._pending), self.concurrency - self._in_flight[self._execution])
         for _ in range(startable - self._idle):
+            name = f"dask-root-lambda-{next(self._numbers)}"
+            # Daemons: at exit the interpreter must not wait a quarter of an hour for an answer.
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                # A container may allow fewer than there are slots: those that run go on with what waits.
+                if self._threads == 0:
+                    raise
+                if not self._short_of_threads:
+                    logger.warning("no more than %d invocations at once: %s", self._threads, error)
+                self._short_of_threads = True
+                return
             self._threads += 1
             self._idle += 1
-            name = f"dask-root-lambda-{self._threads}"
-            # Daemons: at exit the interpreter must not wait a quarter of an hour for an answer.
-            threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         """Run jobs until there have been none for a while."""
@@ -278,6 +295,7 @@ class LambdaExecutor(Executor):
                     return job, self._invokers[self._execution]
             # What was left may have been futures that were cancelled.
             self._tell_if_done()
+            self._threads -= 1
             return None
 
     def _tell_if_done(self) -> None:

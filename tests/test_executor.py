@@ -166,6 +166,31 @@ def test_a_task_that_would_end_the_process(make, kind):
         executor.submit_call(Call("task", abs, [1])).result(30)
 
 
+def test_fewer_threads_than_slots(make, monkeypatch, caplog):
+    """Where the system allows no more threads, those there are do all tasks; without any, submit raises."""
+    start, started = threading.Thread.start, []
+
+    def limited(thread):
+        if thread.name.startswith("dask-root-lambda-"):
+            if len(started) == allowed:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    allowed = 0
+    executor, invoker = make(concurrency=4)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        executor.submit(abs, -1)
+    allowed = 2
+    futures = [executor.submit(time.sleep, 0.02) for _ in range(20)]
+    assert [future.result(30) for future in futures] == [None] * 20
+    assert invoker.peak <= 2
+    assert "no more than 2 invocations at once" in caplog.text
+    executor.shutdown()
+    assert len(invoker.requests) == 20
+
+
 def test_stopping_ends_what_runs_and_what_waits(make):
     """After cancel_all every future raises at once, and nothing more is invoked."""
     gate = Gate()

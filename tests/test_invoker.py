@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -13,7 +15,7 @@ import pytest
 from dask_root_lambda import aws
 from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Settings
-from dask_root_lambda.emulated import EmulatedInvoker
+from dask_root_lambda.emulated import EmulatedInvoker, EmulatorProcess
 from dask_root_lambda.invoker import AwsInvoker, LocalInvoker
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
@@ -160,6 +162,22 @@ def test_secrets_of_the_client_do_not_reach_the_environment(monkeypatch):
     variables = wire.loads(answer.reply.body.inline)
     assert variables["AWS_SECRET_ACCESS_KEY"]
     assert not {"secret-of-the-client", "token-of-the-client"} & set(variables.values())
+
+
+def test_the_emulator_ends_though_a_fork_holds_its_input():
+    """A fork of the user's process, as multiprocessing makes them, does not keep the emulator waiting."""
+    emulator = EmulatorProcess(60)
+    fork = os.fork()
+    if fork == 0:
+        time.sleep(30)
+        os._exit(0)
+    try:
+        began_s = time.monotonic()
+        emulator.stop()
+        assert time.monotonic() - began_s < 8
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        os.waitpid(fork, 0)
 
 
 class TestAnEndpointThatFails:
