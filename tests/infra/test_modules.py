@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,3 +54,31 @@ def test_the_example_is_valid(tmp_path: Path) -> None:
     terraform = Terraform(tmp_path / "infra" / "examples" / "complete", "http://127.0.0.1:9", ())
     terraform.init("-backend=false")
     terraform.must("validate")
+
+
+def test_values_that_cannot_be_are_refused(validated: Callable[..., str]) -> None:
+    """Before anything is asked of AWS, each with what is allowed."""
+    said = validated(
+        name="Muons!",
+        region="here",
+        memory_mb=100,
+        memory_tiers_mb="[20480]",
+        timeout_s=901,
+        tmp_mb=100,
+        architecture="sparc",
+        log_retention_days=8,
+        input_buckets='["s3://data/*"]',
+        image_tag="a b",
+        reserved_concurrency=0,
+        daily_cost_alarm_usd=-1,
+        alarm_email="nobody",
+        partial_results_days=0,
+    )
+    words = " ".join(said.replace("\u2502", " ").split())
+    for expected in (
+        "The name has 3 to 30 characters", "look like us-east-1", "ROOT needs 1,024 MB", "Each tier has",
+        "10 to 900 seconds", "512 to 10,240 MB", "x86_64 or arm64", "CloudWatch keeps logs for",
+        "without patterns", "The tag has at most 128", "At least 1 environment", "More than 0",
+        "name@example.org", "At least one day",
+    ):  # fmt: skip
+        assert expected in words, expected
