@@ -85,18 +85,24 @@ def clear(scratch: Path) -> None:
         return
     for name in ("rootfs", "layer"):
         mounts.release(scratch / name)
-    deadline = time.monotonic() + REMOVAL_S
-    while not _remove_cgroups(_cgroup(scratch)) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    _remove(_cgroup(scratch))
 
 
 def clear_all(root: Path) -> None:
-    """Take away what all of an emulator's containers share."""
-    _remove_cgroups(root.name)
+    """Take away the cgroups of all containers of an emulator, whose processes have ended."""
+    for name in {path.name for pattern in ("", "*/") for path in CGROUPS.glob(f"{pattern}{root.name}/*/")}:
+        _remove(f"{root.name}/{name}")
+    _remove(root.name)
 
 
 def _cgroup(scratch: Path) -> str:
     return f"{scratch.parent.name}/{scratch.name}"
+
+
+def _remove(name: str) -> None:
+    deadline = time.monotonic() + REMOVAL_S
+    while not _remove_cgroups(name) and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def _remove_cgroups(name: str) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dask_root_lambda.emulator import warden
+from dask_root_lambda.emulator import containers, warden
 
 logger = logging.getLogger(__name__)
 
@@ -174,6 +174,8 @@ class Processes:
             logger.warning("the warden of the execution environments did not end; killing it")
             self._warden.kill()
             self._warden.wait()
+        # The warden has done it, unless it was killed.
+        containers.clear_all(self.root)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _send(self, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:

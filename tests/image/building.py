@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 import ROOT
 
-from dask_root_lambda.deployment.image import Builder, ImageSpec, tag
+from dask_root_lambda.deployment.image import Builder, ClusterSpec, ImageSpec, Spec, tag
 
 NAME = "localhost/dask-root-lambda-test"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -49,19 +49,22 @@ def find_base() -> str:
 
 def build(base: str) -> Built:
     """Build the image of this client's Python and ROOT, as ``dask-root-lambda deploy`` does."""
-    begun_s = time.monotonic()
     minor = ".".join(str(ROOT.__version__).split(".")[:2])
+    return _build(ImageSpec.of_client(minor, base), NAME, base)
+
+
+def build_cluster(function_image: str) -> Built:
+    """Build the image of scheduler and gateway on the function's."""
+    return _build(ClusterSpec.of_client(function_image), f"{NAME}-cluster", function_image)
+
+
+def _build(spec: Spec, repository: str, base: str) -> Built:
+    begun_s = time.monotonic()
     extra = ["--isolation", "chroot", "--network", "host", "--ulimit", "nofile=4096:4096", *_trust()]
-    spec = ImageSpec.of_client(minor, base)
-    name = f"{NAME}:{tag(spec)}"
+    name = f"{repository}:{tag(spec)}"
     Builder.find(["buildah"]).build(spec, name, extra)
-    size = subprocess.run(
-        ["podman", "image", "inspect", "--format", "{{.Size}}", name],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    argv = ["podman", "image", "inspect", "--format", "{{.Size}}", name]
+    size = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
     return Built(name, base, time.monotonic() - begun_s, int(size.stdout))
 
 

@@ -81,6 +81,13 @@ def random_bytes(count: int) -> bytes:
     return random.Random(1).randbytes(4) + random.Random(2).randbytes(count - 4)
 
 
+def sleep(seconds: float) -> None:
+    """Be busy."""
+    import time
+
+    time.sleep(seconds)
+
+
 def crash() -> None:
     """Read where nothing is."""
     import ctypes
