@@ -231,6 +231,7 @@ class AwsInvoker:
     def close(self) -> None:
         """Close idle connections; those in use close when their answer is there."""
         self._client.close()
+        stores.unregister(self.store)
         if self._journal is not None:
             self._journal.flush()
 

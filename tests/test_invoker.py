@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import botocore.exceptions
+import psutil
 import pytest
 
 from dask_root_lambda import aws
@@ -17,6 +19,7 @@ from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Settings
 from dask_root_lambda.emulated import EmulatedInvoker, EmulatorProcess
 from dask_root_lambda.invoker import AwsInvoker, LocalInvoker
+from dask_root_lambda.protocol import store as stores
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     AccessError,
@@ -162,6 +165,22 @@ def test_secrets_of_the_client_do_not_reach_the_environment(monkeypatch):
     variables = wire.loads(answer.reply.body.inline)
     assert variables["AWS_SECRET_ACCESS_KEY"]
     assert not {"secret-of-the-client", "token-of-the-client"} & set(variables.values())
+
+
+def test_a_closed_invoker_leaves_nothing_open():
+    """A session that opens one after the other keeps no files and no stores of them."""
+    process = psutil.Process()
+    files = []
+    for _ in range(3):
+        invoker = EmulatedInvoker(Settings.resolve(execution="emulated", concurrency=1))
+        assert list(invoker.store.keys()) == []
+        invoker.close()
+        url = invoker.store.url
+        del invoker
+        gc.collect()
+        files.append(process.num_fds())
+    assert files[0] == files[2]
+    assert stores.connect(url) is not stores.connect(url)
 
 
 def test_the_emulator_ends_though_a_fork_holds_its_input():

@@ -258,17 +258,26 @@ def open_store(url: str) -> Store:
     raise ConfigurationError(f"no store at {url!r}: use s3://BUCKET/PREFIX or file:///DIRECTORY")
 
 
-_connected: dict[str, Store] = {}
+_connected: dict[str, list[Store]] = {}
+"""By URL: two clusters of one process may use one bucket."""
 
 
 def connect(url: str) -> Store:
     """Return the store that this process registered for ``url``, or open it."""
-    return _connected[url] if url in _connected else open_store(url)
+    registered = _connected.get(url)
+    return registered[-1] if registered else open_store(url)
 
 
 def register(store: Store) -> None:
     """Let `connect` find ``store``, with the client and endpoint it was made with."""
-    _connected[store.url] = store
+    _connected.setdefault(store.url, []).append(store)
+
+
+def unregister(store: Store) -> None:
+    """Forget a store that was registered, and with it its client and connections."""
+    registered = [each for each in _connected.pop(store.url, []) if each is not store]
+    if registered:
+        _connected[store.url] = registered
 
 
 def _s3_client(emulator: str | None) -> Any:

@@ -17,6 +17,7 @@ from dask_root_lambda.protocol.store import (
     connect,
     open_store,
     register,
+    unregister,
 )
 
 
@@ -150,10 +151,17 @@ def test_a_bucket_of_an_emulator_is_opened_by_its_url(aws_endpoint):
 
 
 def test_a_registered_store_is_found_by_its_url():
-    """A process that has a store open uses that one, with its client and endpoint."""
-    store = MemoryStore()
-    register(store)
-    assert connect(store.url) is store
+    """A process that has a store open uses that one, with its client and endpoint, until it is closed."""
+    first, second = MemoryStore(), MemoryStore()
+    register(first)
+    register(second)
+    assert connect(first.url) is second
+    unregister(second)
+    assert connect(first.url) is not second
+    register(second)
+    unregister(first)
+    assert connect(first.url) is second
+    unregister(second)
 
 
 def test_an_unknown_url_says_what_is_possible():
