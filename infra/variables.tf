@@ -108,7 +108,7 @@ variable "reserved_concurrency" {
 }
 
 variable "snapstart" {
-  description = "Restore environments from a snapshot, in about a second instead of five. While idle it costs about USD 0.0000015 per GB and second for each function's published version: USD 6.80 a month for 1,769 MB, 39 for 10,240."
+  description = "Restore environments from a snapshot, in about a second instead of five. While idle it costs about USD 0.0000015 per GB and second for each function's published version: USD 6.83 a month for 1,769 MB, 39.54 for 10,240."
   type        = bool
   default     = false
 }
