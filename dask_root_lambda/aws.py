@@ -137,6 +137,8 @@ class Identity:
     """AWS's number of the account."""
     arn: str
     """Of the user or role."""
+    date: str | None = None
+    """AWS's time when it was asked, as HTTP writes it."""
 
 
 class Session:
@@ -190,7 +192,14 @@ class Session:
         """
         with translated("the credentials cannot be used"):
             said = self.client("sts").get_caller_identity()
-        return Identity(str(said["Account"]), str(said["Arn"]))
+        headers = said.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return Identity(str(said["Account"]), str(said["Arn"]), headers.get("date"))
+
+    @property
+    def credential_source(self) -> str:
+        """Where the credentials come from, as botocore calls it; never the credentials."""
+        found = self._boto3.get_credentials()
+        return str(found.method) if found is not None else "none"
 
     def client(self, service: str) -> Any:
         """Make a client for control operations and storage: short waits, the SDK's own retries."""

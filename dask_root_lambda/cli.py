@@ -218,6 +218,10 @@ COMMANDS: Mapping[str, Command] = {
     "demo": Command("Draw the dimuon spectrum, on an emulated Lambda by default", _demo_arguments, _demo),
     "emulate": Command("Serve an emulated AWS Lambda on this machine", _emulate_arguments, _emulate),
     "deploy": _module("Make a deployment in an AWS account, or change it", "deploy"),
+    "status": _module("Tell what is deployed, and what this month's runs cost", "status"),
+    "doctor": _module("Check that a deployment can be used from here", "doctor"),
+    "logs": _module("Show what functions logged: of a run, a task or a request", "logs"),
+    "config": _module("Show the settings, and where each comes from", "config"),
     "destroy": _module("Delete a deployment, and all that it made", "destroy"),
 }
 

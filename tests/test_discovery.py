@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 from pathlib import Path
 
-import boto3
 import pytest
 
 from dask_root_lambda import LambdaExecutor, aws, discovery
 from dask_root_lambda.config import Settings
-from dask_root_lambda.invoker import STORE_VARIABLE
 from dask_root_lambda.protocol.errors import (
     AccessError,
     ConfigurationError,
@@ -20,7 +17,7 @@ from dask_root_lambda.protocol.errors import (
     DeploymentNotFoundError,
 )
 
-ROLE = "arn:aws:iam::123456789012:role/tests"
+from .deployed import make_deployment
 
 
 @pytest.fixture(autouse=True)
@@ -33,53 +30,14 @@ def _user(monkeypatch, tmp_path, aws_endpoint):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-@pytest.fixture
-def deployed():
-    """Makes what Terraform makes, as far as a client looks, and returns its name."""
-
-    def make(**changes):
-        name = f"d-{uuid.uuid4().hex[:8]}"
-        boto3.client("s3").create_bucket(Bucket=name)
-        boto3.client("lambda").create_function(
-            FunctionName=name,
-            Role=ROLE,
-            PackageType="Image",
-            Code={"ImageUri": "image:1"},
-            Timeout=60,
-            MemorySize=1769,
-            Environment={"Variables": {STORE_VARIABLE: f"s3://{name}/partial"}},
-            Publish=True,
-        )
-        boto3.client("lambda").create_alias(FunctionName=name, Name="live", FunctionVersion="1")
-        values = {
-            "function": name,
-            "qualifier": "live",
-            "bucket": name,
-            "store": f"s3://{name}/partial",
-            "log-group": f"/aws/lambda/{name}",
-            "image": "image:1",
-            "memory-mb": "1769",
-            "tiers": json.dumps({"1769": name, "3538": f"{name}-3538"}),
-            "region": "us-east-1",
-            "version": "0.1.0",
-            **changes,
-        }
-        for key, value in values.items():
-            if value is not None:
-                path = f"/dask-root-lambda/{name}/{key}"
-                boto3.client("ssm").put_parameter(Name=path, Value=value, Type="String")
-        return name
-
-    return make
-
-
 def find(name):
     return discovery.find(aws.Session(Settings.resolve()), name)
 
 
-def test_a_deployment_is_found_with_all_that_a_client_needs(deployed):
+def test_a_deployment_is_found_with_all_that_a_client_needs():
     """Ten parameters, in one or more pages, become one value."""
-    name = deployed()
+    tiers = {"tiers": '{"1769": "a", "3538": "b"}'}
+    name = make_deployment(version="0.1.0", **tiers)
     found = find(name)
     assert found == discovery.Deployment(
         name=name,
@@ -91,14 +49,14 @@ def test_a_deployment_is_found_with_all_that_a_client_needs(deployed):
         log_group=f"/aws/lambda/{name}",
         image="image:1",
         memory_mb=1769,
-        tiers={1769: name, 3538: f"{name}-3538"},
+        tiers={1769: "a", 3538: "b"},
         version="0.1.0",
     )
 
 
-def test_an_executor_runs_on_the_deployment_that_it_finds(deployed):
+def test_an_executor_runs_on_the_deployment_that_it_finds():
     """``deployment="name"`` is enough: the alias is invoked, and the journal tells what it cost."""
-    name = deployed()
+    name = make_deployment()
     with LambdaExecutor("lambda", concurrency=1, deployment=name) as executor:
         assert executor.submit(pow, 2, 10).result(60) == 1024
         usd = executor.report().total.usd
@@ -110,9 +68,9 @@ def test_an_executor_runs_on_the_deployment_that_it_finds(deployed):
     assert path.parent.parent.name == "us-east-1"
 
 
-def test_a_named_function_needs_no_deployment(deployed):
+def test_a_named_function_needs_no_deployment():
     """SSM is not asked, and no journal is kept."""
-    name = deployed()
+    name = make_deployment()
     settings = Settings.resolve(execution="lambda", function=name, deployment="there-is-none", concurrency=1)
     with LambdaExecutor(settings=settings) as executor:
         assert executor.submit(abs, -1).result(60) == 1
@@ -130,9 +88,9 @@ def test_a_missing_deployment_says_how_to_make_it():
 
 
 @pytest.mark.parametrize("damage", [{"bucket": None}, {"memory-mb": "much"}, {"tiers": "[]"}])
-def test_a_damaged_deployment_says_to_deploy_again(deployed, damage):
+def test_a_damaged_deployment_says_to_deploy_again(damage):
     """A parameter that is missing or makes no sense is named."""
-    name = deployed(**damage)
+    name = make_deployment(**damage)
     with pytest.raises(DeploymentError, match=f"are not those of a deployment .*deploy --name {name}"):
         find(name)
 

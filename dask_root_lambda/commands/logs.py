@@ -1,0 +1,63 @@
+"""``dask-root-lambda logs``: what the functions logged."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+
+from dask_root_lambda import discovery
+from dask_root_lambda.commands.console import Console, add_place, open_session
+from dask_root_lambda.deployment import logs
+from dask_root_lambda.deployment.logs import Line
+from dask_root_lambda.protocol.errors import ConfigurationError
+
+_EXAMPLES = """\
+examples:
+  dask-root-lambda logs --since 15m                 the last quarter of an hour
+  dask-root-lambda logs --request 8f5b...           one invocation, as errors and the report name it
+  dask-root-lambda logs --run 3c0d... --range 17    one range of a run
+
+CloudWatch shows what was logged after some seconds."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_place(parser)
+    parser.epilog = _EXAMPLES
+    add = parser.add_argument
+    add("--run", metavar="RUN", help="identity of a run, as the report names it")
+    add("--range", type=int, metavar="N", help="one range of that run")
+    add("--task", metavar="KEY", help="a task, as errors name it")
+    add("--request", metavar="ID", help="an invocation, as errors name it")
+    add("--since", default="1h", metavar="SPAN", help="how far back: 90s, 15m, 3h, 2d (%(default)s)")
+    add("--limit", type=int, default=500, metavar="N", help="lines at most (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show; nothing found is no error."""
+    if args.range is not None and args.run is None:
+        raise ConfigurationError("--range needs --run")
+    if args.limit < 1:
+        raise ConfigurationError(f"--limit is {args.limit}: it has to be at least 1")
+    start = datetime.now(timezone.utc) - timedelta(seconds=logs.seconds(args.since))
+    settings, session = open_session(args)
+    deployment = discovery.find(session, settings.deployment)
+    text = args.request or args.task or _of_run(args) or ""
+    whole = bool(text) and not args.request
+    lines = logs.find(session, deployment, text, start, args.limit, whole=whole)
+    console = Console(args.json)
+    document = {"log_group": deployment.log_group, "lines": [asdict(line) for line in lines]}
+    console.result(document, lambda: "\n".join(map(_text, lines)) or f"nothing in the last {args.since}")
+    return 0
+
+
+def _of_run(args: argparse.Namespace) -> str | None:
+    if args.run is None or args.range is None:
+        return str(args.run) if args.run else None
+    return f"range-{args.run}-{args.range},"
+
+
+def _text(line: Line) -> str:
+    parts = (line.time, line.request_id[:8], line.level, line.message)
+    return "  ".join(part for part in parts if part)

@@ -1,0 +1,238 @@
+"""The doctor finds each thing that can be wrong, and says what to do."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+import time
+from email.utils import formatdate
+from pathlib import Path
+
+import boto3
+import pytest
+
+from dask_root_lambda import cli
+from dask_root_lambda.config import Settings
+from dask_root_lambda.deployment import doctor
+from dask_root_lambda.protocol import task
+
+from ..deployed import make_deployment
+
+
+@pytest.fixture(scope="module")
+def healthy(aws_endpoint):
+    """A deployment that nothing is wrong with; its environment is warm for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", aws_endpoint)
+        return make_deployment()
+
+
+def examine(name, files=(), **settings):
+    """Outcome and words of each check, by its name."""
+    now_s = settings.pop("now_s", time.time)
+    resolved = Settings.resolve(execution="lambda", deployment=name, **settings)
+    return {check.name: (check.outcome, check.said) for check in doctor.examine(resolved, files, now_s)}
+
+
+def failures(checks):
+    return {name: said for name, (outcome, said) in checks.items() if outcome == "failed"}
+
+
+def test_a_healthy_deployment_has_no_failure(user, healthy, events_file):
+    """Everything is looked at: the function is invoked, the store written, the file read by the function."""
+    checks = examine(healthy, [events_file])
+    assert failures(checks) == {}
+    assert list(checks) == [
+        "region", "credentials", "clock", "concurrency", "deployment", f"function {healthy}", "store",
+        "versions", f"file {events_file}",
+    ]  # fmt: skip
+    assert "on both sides" in checks["versions"][1]
+    assert f"{Path(events_file).stat().st_size:,} bytes" in checks[f"file {events_file}"][1]
+
+
+def test_the_region_is_missing(user, monkeypatch, tmp_path):
+    """One line, with what to set."""
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    assert "set AWS_REGION" in failures(examine("muons"))["credentials"]
+
+
+def test_the_credentials_are_missing(user, monkeypatch, tmp_path):
+    """With how to configure them."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    assert "aws configure" in failures(examine("muons"))["credentials"]
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """STS as it answers wrong credentials, or right ones at another time."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        status, body, date = self.server.answer
+        self.send_response_only(status)
+        self.send_header("Date", date)
+        self.send_header("Content-Type", "text/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def sts():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [("InvalidClientTokenId", "aws sts get-caller-identity"), ("ExpiredToken", "renew them")],
+)
+def test_the_credentials_are_refused(user, sts, code, advice):
+    """Wrong ones and expired ones are told apart."""
+    body = f"<ErrorResponse><Error><Code>{code}</Code><Message>said</Message></Error></ErrorResponse>"
+    sts.answer = (403, body, formatdate(usegmt=True))
+    found = failures(examine("muons", endpoint_url=f"http://127.0.0.1:{sts.server_port}"))
+    assert list(found) == ["credentials"]
+    assert advice in found["credentials"]
+
+
+def test_nothing_answers_at_the_endpoint(user):
+    """Within seconds, and with what to look at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        found = failures(examine("muons", endpoint_url=f"http://127.0.0.1:{free.getsockname()[1]}"))
+    assert "check the network, the region and the endpoint" in found["credentials"]
+
+
+IDENTITY = (
+    "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::1:user/u</Arn><UserId>u</UserId>"
+    "<Account>1</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
+)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "outcome", "said"),
+    [
+        (0, "ok", "within 60 s"),
+        (200, "failed", "200 s ahead of AWS's"),
+        (-4000, "failed", "4,000 s behind AWS's"),
+    ],
+)
+def test_the_clock_is_compared_with_aws(user, sts, ahead_s, outcome, said):
+    """Before it is so wrong that AWS refuses all signatures."""
+    now_s = int(time.time())
+    sts.answer = (200, IDENTITY, formatdate(now_s - ahead_s, usegmt=True))
+    endpoint = f"http://127.0.0.1:{sts.server_port}"
+    found = examine("muons", endpoint_url=endpoint, now_s=lambda: now_s)["clock"]
+    assert found[0] == outcome
+    assert said in found[1]
+
+
+def test_there_is_no_deployment(user):
+    """With the command that makes it."""
+    assert "dask-root-lambda deploy --name nobodys" in failures(examine("nobodys"))["deployment"]
+
+
+def test_the_function_is_gone(user):
+    """Parameters without a function."""
+    name = make_deployment(with_function=False)
+    assert "deploy it with 'dask-root-lambda deploy'" in failures(examine(name))["deployment"]
+
+
+def test_a_further_tier_is_gone(user, healthy):
+    """Each tier is looked at."""
+    tiers = json.dumps({"3538": "gone", "1769": healthy})
+    name = make_deployment(tiers=tiers, function=healthy, with_function=False)
+    assert list(failures(examine(name))) == ["function gone"]
+
+
+SNAPSTART = {"ApplyOn": "PublishedVersions"}
+
+
+def test_the_function_is_still_being_made(user):
+    """While its snapshot is taken it cannot be invoked: that is a matter of time."""
+    name = make_deployment(settings={"SnapStart": SNAPSTART})
+    assert "try again in a minute" in failures(examine(name))[f"function {name}"]
+
+
+def test_the_function_failed(user):
+    """Its snapshot could not be taken, as its code cannot be imported: AWS's reason is told."""
+    broken = {"SnapStart": SNAPSTART, "ImageConfig": {"Command": ["no_such_module.handler"]}}
+    name = make_deployment(settings=broken)
+    look, deadline_s = boto3.client("lambda").get_function_configuration, time.monotonic() + 60
+    while look(FunctionName=name, Qualifier="live")["State"] == "Pending":
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    found = failures(examine(name))
+    assert list(found) == [f"function {name}"]
+    assert found[f"function {name}"].startswith("is Failed: ")
+    assert "deploy again" in found[f"function {name}"]
+
+
+def test_the_quota_is_too_low(user, healthy):
+    """With the number that there is, and both ways out."""
+    found = failures(examine(healthy, concurrency=9999))
+    assert list(found) == ["concurrency"]
+    assert "Service Quotas" in found["concurrency"]
+    assert "9,999 are asked for" in found["concurrency"]
+
+
+def test_the_bucket_is_gone(user):
+    """It is written to."""
+    name = make_deployment(with_bucket=False)
+    assert "NoSuchBucket" in failures(examine(name))["store"]
+
+
+@pytest.mark.parametrize("other", [{"python": "2.7"}, {"wire": 99}])
+def test_versions_differ(user, healthy, monkeypatch, other):
+    """The function is asked; both sides are named."""
+    real = task.Versions
+
+    def versions(root):
+        return real(root=root, **other)
+
+    monkeypatch.setattr(doctor, "Versions", versions)
+    said = failures(examine(healthy))["versions"]
+    assert str(next(iter(other.values()))) in said
+    assert "deploy an image made for" in said
+
+
+def test_a_file_cannot_be_read(user, healthy, tmp_path):
+    """By the function: missing, and no ROOT file."""
+    (tmp_path / "text.root").write_text("text")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        remote = f"root://127.0.0.1:{free.getsockname()[1]}//x.root"
+        files = [str(tmp_path / "missing.root"), str(tmp_path / "text.root"), remote]
+        found = failures(examine(healthy, files))
+    assert list(found) == [f"file {url}" for url in files]
+    assert "No such file" in found[f"file {files[0]}"]
+    assert "is not a ROOT file" in found[f"file {files[1]}"]
+    assert "check the host and the path" in found[f"file {remote}"]
+
+
+def test_the_command_tells_line_by_line(user, healthy, capsys):
+    """Each line is ok or what to do; the exit status is 1 if one failed."""
+    assert cli.main(["doctor", "--name", healthy]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert {line.split()[0] for line in lines} == {"ok"}
+    assert cli.main(["doctor", "--name", "nobodys", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False
+    assert told["checks"][-1]["name"] == "deployment"
