@@ -15,6 +15,8 @@ from dask_root_lambda.protocol.task import Body, Request
 
 PROGRAM = """
 import json, sys
+# An editable installation would find the modules that the image has not.
+sys.meta_path[:] = [each for each in sys.meta_path if "editable" not in getattr(each, "__module__", "")]
 import dask_root_lambda
 from lambda_runtime.handler import handler
 print(dask_root_lambda.__file__)
