@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import ROOT
@@ -31,6 +33,8 @@ def unpack(attachments: Iterable[Attachment]) -> Path | None:
     if not kept:
         return None
     directory = Path(tempfile.mkdtemp(prefix="dask-root-lambda-"))
+    # At the end of this process, not of its forks; Dask's workers end without what atexit knows.
+    Finalize(None, shutil.rmtree, (directory, True), exitpriority=0)
     for attachment in kept:
         (directory / attachment.name).write_bytes(attachment.content)
     os.environ[FILES_VARIABLE] = str(directory)
