@@ -138,4 +138,8 @@ def _name(argv: Sequence[str]) -> str:
 
 
 def _tail(lines: Sequence[str]) -> str:
-    return "It wrote:\n" + "\n".join(lines) if lines else "It wrote nothing."
+    """Show the end of the output, from the error on where one is marked."""
+    shown = list(lines)
+    starts = [index for index, line in enumerate(shown) if line.startswith("Error:")]
+    shown = shown[starts[0] :] if starts else shown
+    return "It wrote:\n" + "\n".join(shown) if shown else "It wrote nothing."

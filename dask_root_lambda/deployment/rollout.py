@@ -137,6 +137,7 @@ def destroy(session: aws.Session, settings: Settings, steps: Steps, backend: Pat
             f"in {terraform.directory}. Destroy it where it was deployed, or name its backend with --backend"
         )
     terraform.prepare(session.endpoint, backend)
+    _check_detached(session, terraform.outputs().get("user_policy_arn"))
     steps.say("planning")
     variables = {**terraform.variables, "name": name, "region": session.region}
     plan = terraform.plan(variables, destroy=True)
@@ -181,6 +182,28 @@ def _open(session: aws.Session, settings: Settings, steps: Steps) -> Terraform:
     if settings.profile:
         environment["AWS_PROFILE"] = settings.profile
     return Terraform(place / "terraform", steps.detail, environment)
+
+
+def _check_detached(session: aws.Session, policy: str | None) -> None:
+    """Refuse to begin what IAM would stop half-way: a policy that is attached cannot be deleted."""
+    if policy is None:
+        return
+    client = session.client("iam")
+    with aws.translated(f"it cannot be seen whom {policy} is attached to"):
+        try:
+            found = client.list_entities_for_policy(PolicyArn=policy)
+        except client.exceptions.NoSuchEntityException:
+            return
+    holders = [
+        f"{kind.lower()} {item[f'{kind}Name']}"
+        for kind in ("User", "Group", "Role")
+        for item in found[f"Policy{kind}s"]
+    ]
+    if holders:
+        raise DeploymentError(
+            f"{policy} is attached to {', '.join(holders)}: detach it first, as with 'aws iam "
+            "detach-user-policy'; nothing was destroyed"
+        )
 
 
 def _provide(

@@ -60,6 +60,12 @@ def test_a_deployment_from_nothing_and_back(command):
     assert group["retentionInDays"] == 7
     assert command("deploy", "--image", f"{IMAGE}:2")["changes"] == []
 
+    policy = {"PolicyArn": rolled["outputs"]["user_policy_arn"]}
+    iam = boto3.client("iam")
+    iam.create_user(UserName="marie")
+    iam.attach_user_policy(UserName="marie", **policy)
+    command("destroy", "--yes", status=1)
+    iam.detach_user_policy(UserName="marie", **policy)
     assert command("destroy", "--yes")["applied"]
     assert boto3.client("lambda").list_functions()["Functions"] == []
     assert boto3.client("ssm").describe_parameters()["Parameters"] == []
@@ -87,7 +93,7 @@ def test_an_emulator_has_no_registry(user, capsys):
 def test_without_terraform_the_error_says_where_to_get_it(user, monkeypatch, tmp_path, capsys):
     """Terraform or OpenTofu."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert cli.main(["deploy", "--name", "muons", "--image", "x:1"]) == 1
+    assert cli.main(["deploy", "--name", "muons", "--image", f"{IMAGE}:1"]) == 1
     assert "developer.hashicorp.com/terraform/install" in capsys.readouterr().err
 
 
@@ -95,7 +101,7 @@ def test_what_terraform_says_is_in_the_error(user, provider):
     """A variable that infra/ refuses: its own words, and no traceback."""
     settings = Settings.resolve(deployment="muons-refused")
     steps = Steps(lambda text: None, lambda line: None, lambda plan: True)
-    wanted = Wanted({"memory_mb": 64}, image="x:1", plan_only=True)
+    wanted = Wanted({"memory_mb": 64}, image=f"{IMAGE}:1", plan_only=True)
     with pytest.raises(DeploymentError, match=r"terraform plan failed[\s\S]*ROOT needs 1,024 MB"):
         rollout.deploy(aws.Session(settings), settings, wanted, steps)
 
@@ -189,4 +195,4 @@ def test_names_are_checked_before_anything_else(user):
     settings = Settings.resolve(deployment="Muons")
     steps = Steps(lambda text: None, lambda line: None, lambda plan: True)
     with pytest.raises(ConfigurationError, match="is no name of a deployment"):
-        rollout.deploy(aws.Session(settings), settings, Wanted(image="x:1"), steps)
+        rollout.deploy(aws.Session(settings), settings, Wanted(image=f"{IMAGE}:1"), steps)
