@@ -133,4 +133,5 @@ def test_destroy_leaves_nothing(deployment: Deployment) -> None:
         "alarms": deployment.client("cloudwatch").describe_alarms()["MetricAlarms"],
         "topics": deployment.client("sns").list_topics()["Topics"],
     }
-    assert {name: found for name, found in left.items() if found} == {}
+    # moto holds what other tests of this process made, too; what is the deployment's has its name in it.
+    assert {kind: found for kind, found in left.items() if NAME in str(found)} == {}
