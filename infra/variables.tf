@@ -36,8 +36,8 @@ variable "image_uri" {
   default     = null
 
   validation {
-    condition     = var.image_uri == null || can(regex("^[^ :@/]+/[^ ]+(:[A-Za-z0-9_][A-Za-z0-9_.-]*|@sha256:[0-9a-f]{64})$", var.image_uri))
-    error_message = "REGISTRY/REPOSITORY:TAG, or with @sha256:DIGEST in place of the tag."
+    condition     = var.image_uri == null || can(regex("^[^ ]+[:@][^ /]+$", var.image_uri))
+    error_message = "The image needs a tag, or a digest: REPOSITORY:TAG."
   }
 }
 
