@@ -21,9 +21,9 @@ SUM = 499500.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server():
     """An XRootD server that serves a directory, and the URL of that directory."""
-    with xrootd.serving(tmp_path_factory.mktemp("xrootd")) as served:
+    with xrootd.serving() as served:
         yield served
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,17 @@ import pytest
 
 
 @contextlib.contextmanager
-def serving(root: Path) -> Iterator[tuple[Path, str]]:
-    """Serve a directory below ``root`` while in this context: that directory, and its URL."""
+def serving() -> Iterator[tuple[Path, str]]:
+    """Serve a directory while in this context: that directory, and its URL."""
     binary = shutil.which("xrootd")
     if binary is None:
         pytest.skip("needs an XRootD server: apt-get install xrootd-server")
+    # Not below pytest's directory, which every pytest of this user closes to all others when it starts.
+    with tempfile.TemporaryDirectory(prefix="xrootd-") as directory:
+        yield from _serve(binary, Path(directory))
+
+
+def _serve(binary: str, root: Path) -> Iterator[tuple[Path, str]]:
     data, admin = root / "data", root / "admin"
     data.mkdir()
     admin.mkdir()
@@ -36,10 +43,6 @@ def serving(root: Path) -> Iterator[tuple[Path, str]]:
         # The server refuses to run as root.
         for path in (root, data, admin):
             shutil.chown(path, "nobody")
-        for parent in (root, *root.parents):
-            parent.chmod(parent.stat().st_mode | 0o055) if parent.stat().st_uid == 0 and parent != Path(
-                "/"
-            ) else None
         user = ["-R", "nobody"]
     log = root / "xrootd.log"
     process = subprocess.Popen([binary, "-c", str(config), "-l", str(log), *user], cwd=admin)

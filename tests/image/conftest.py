@@ -53,9 +53,9 @@ def built(request: pytest.FixtureRequest) -> Built:
 
 
 @pytest.fixture(scope="session")
-def data_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def data_server() -> Iterator[tuple[Path, str]]:
     """An XRootD server, which the containers reach: its directory and its URL."""
-    with xrootd.serving(tmp_path_factory.mktemp("xrootd")) as served:
+    with xrootd.serving() as served:
         yield served
 
 
