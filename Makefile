@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 CHECKOV := $(VENV)/checkov
 CHECKOV_VERSION := 3.3.*
 
-.PHONY: demo test image-test lint checkov format bench clean
+.PHONY: demo test image-test lint checkov format bench lock clean
 
 demo: $(READY)  ## the dimuon spectrum, on an emulated Lambda
 	$(BIN)/dask-root-lambda demo $(DEMO_ARGS)
@@ -39,6 +39,11 @@ format: $(READY)
 bench: $(READY)  ## all benchmarks, one after the other
 	$(BIN)/python -m benchmarks
 
+# Left to itself, pip tries versions of the AWS packages against each other for longer than CI may take.
+lock: $(READY)  ## constraints.txt anew: the newest version of everything that is installed here
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --upgrade --no-annotate --no-header \
+	    --output-file constraints.txt pyproject.toml
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
@@ -47,7 +52,7 @@ $(CHECKOV)/.ready: $(READY)
 	$(CHECKOV)/bin/python -m pip install --quiet 'checkov==$(CHECKOV_VERSION)'
 	touch $@
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

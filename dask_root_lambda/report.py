@@ -23,7 +23,7 @@ class RunReport:
     empty: int = 0
     """Ranges without entries: more ranges were asked for than the files have clusters."""
     invocations: int = 0
-    """Times the function was run, whether it succeeded or not."""
+    """Times the function answered, whether it succeeded or not. AWS bills lost answers as well."""
     cold_starts: int = 0
     """Invocations that had to wait for a new environment, started or restored."""
     retries: int = 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import dask_root_lambda
 
@@ -59,6 +62,16 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_the_version_is_the_packages():
     """One version, in the package and in its metadata."""
-    from importlib.metadata import version
-
     assert dask_root_lambda.__version__ == version("dask-root-lambda")
+
+
+def test_what_is_installed_for_tests_is_pinned():
+    """constraints.txt names a version for every requirement, extras included, that the requirement allows."""
+    pinned = [Requirement(line) for line in (PROJECT / "constraints.txt").read_text().splitlines()]
+    for requirement in map(Requirement, requires("dask-root-lambda")):
+        name = canonicalize_name(requirement.name)
+        versions = [pin.specifier for pin in pinned if canonicalize_name(pin.name) == name]
+        assert versions or name == "dask-root-lambda", f"{name} is not pinned: make lock"
+        for pin in versions:
+            allowed = requirement.specifier.contains(next(iter(pin)).version, prereleases=True)
+            assert allowed, f"{requirement}, {pin}: make lock"

@@ -89,11 +89,8 @@ def deploy(session: aws.Session, settings: Settings, wanted: Wanted, steps: Step
         AWS cannot be used.
     """
     name = discovery.check_name(settings.deployment)
-    if session.endpoint is not None and wanted.image is None:
-        raise ConfigurationError(
-            f"{session.endpoint} is not AWS, so no image can be pushed there: name one with --image URI; an "
-            "emulator takes any"
-        )
+    if wanted.image is None:
+        _check_registry(session)
     terraform = _open(session, settings, steps)
     terraform.prepare(session.endpoint, wanted.backend)
     spec = wanted.spec() if wanted.image is None else None
@@ -182,6 +179,15 @@ def _open(session: aws.Session, settings: Settings, steps: Steps) -> Terraform:
     if settings.profile:
         environment["AWS_PROFILE"] = settings.profile
     return Terraform(place / "terraform", steps.detail, environment)
+
+
+def _check_registry(session: aws.Session) -> None:
+    """Refuse to build an image that could not be pushed."""
+    if session.endpoint is not None:
+        raise ConfigurationError(
+            f"{session.endpoint} is not AWS, so no image can be pushed there: name one with --image URI; an "
+            "emulator takes any"
+        )
 
 
 def _check_detached(session: aws.Session, policy: str | None) -> None:

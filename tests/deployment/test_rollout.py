@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import boto3
@@ -12,7 +13,7 @@ import pytest
 
 from dask_root_lambda import LambdaExecutor, aws, cli
 from dask_root_lambda.config import Settings
-from dask_root_lambda.deployment import registry, rollout
+from dask_root_lambda.deployment import image, registry, rollout
 from dask_root_lambda.deployment.image import Builder, ImageSpec
 from dask_root_lambda.deployment.rollout import Steps, Wanted
 from dask_root_lambda.deployment.terraform import Change, Plan
@@ -70,6 +71,44 @@ def test_a_deployment_from_nothing_and_back(command):
     assert boto3.client("lambda").list_functions()["Functions"] == []
     assert boto3.client("ssm").describe_parameters()["Parameters"] == []
     assert not list(Path(os.environ["XDG_STATE_HOME"]).rglob("terraform"))
+
+
+PUSHING = """#!{python}
+import sys, boto3, json
+open("{log}", "a").write(" ".join(sys.argv[1:2]) + "\\n")
+if sys.argv[1] == "push":
+    repository, _, tag = sys.argv[2].partition("/")[2].partition(":")
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    content = {{"digest": "sha256:" + tag}}
+    manifest = json.dumps({{"schemaVersion": 2, "mediaType": kind, "config": content, "layers": []}})
+    boto3.client("ecr").put_image(repositoryName=repository, imageManifest=manifest, imageTag=tag)
+"""
+
+
+@pytest.mark.timeout(900)
+def test_the_image_is_built_once_and_before_the_functions(command, tmp_path, monkeypatch):
+    """The repository comes first; the same content is neither built nor pushed again."""
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform is not installed")
+    program, log = tmp_path / "podman", tmp_path / "podman.log"
+    program.write_text(PUSHING.format(python=sys.executable, log=log))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    # moto's ECR takes the manifest, though not the layers.
+    monkeypatch.setattr(rollout, "_check_registry", lambda session: None)
+    made = command("deploy", "--builder", "podman")
+    assert made["pushed"]
+    tag = image.tag(Wanted().spec())
+    assert made["outputs"]["image"] == f"{made['outputs']['repository_url']}:{tag}"
+    assert log.read_text().split() == ["--version", "build", "login", "push", "logout"]
+    again = command("deploy", "--builder", "podman")
+    assert (again["pushed"], again["changes"]) == (False, [])
+    changed = command("deploy", "--builder", "podman", "--package", "vector")
+    assert changed["pushed"]
+    assert changed["outputs"]["versions"] == {NAME: "2"}
+    assert log.read_text().split().count("push") == 2
+    assert command("destroy", "--yes")["applied"]
+    assert boto3.client("ecr").describe_repositories()["repositories"] == []
 
 
 def test_what_was_deployed_elsewhere_is_not_destroyed(user, capsys):
