@@ -25,6 +25,8 @@ from dask_root_lambda.protocol.errors import ConfigurationError
 pytest.importorskip("dask_cloudprovider", reason="needs the extra fargate")
 
 from dask_cloudprovider.aws import ecs
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.moto_api import state_manager
 
 from dask_root_lambda.fargate import FargateLambdaCluster
@@ -43,6 +45,9 @@ def emulator():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")
         with Emulator(region=REGION, account_concurrency=2) as emulator:
+            # Where an earlier test used IAM, moto has decided already, for the whole process.
+            iam = get_backend("iam")[ACCOUNT]["aws"]
+            iam.managed_policies.update({policy.arn: policy for policy in iam._init_aws_policies()})
             yield emulator
 
 
@@ -185,19 +190,13 @@ def check_network(aws, cluster):
 
 def check_worker(client):
     """One gateway, with seven slots for invocations and three threads for merges."""
+
+    def pools(dask_worker):  # here, because the worker has no module of tests to look it up in
+        slots, executors = dask_worker.state.nthreads, dask_worker.executors
+        return slots, executors["lambda"].executor.concurrency, executors["default"]._max_workers
+
     client.wait_for_workers(1, timeout=60)
-    pools = client.run(_pools)
-    assert list(pools.values()) == [(7, 7, 3)]
-
-
-def _pools(dask_worker):
-    """Slots of the worker, of its executor, and threads for everything else."""
-    executors = dask_worker.executors
-    return (
-        dask_worker.state.nthreads,
-        executors["lambda"].executor.concurrency,
-        executors["default"]._max_workers,
-    )
+    assert list(client.run(pools).values()) == [(7, 7, 3)]
 
 
 def check_nothing_is_left(aws, cluster):
