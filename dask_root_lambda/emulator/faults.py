@@ -7,9 +7,10 @@ first entry that fits decides. Chance comes from a seed, so that what happened o
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -60,7 +61,7 @@ class LambdaFault:
     """For the kinds that take time."""
 
     def __post_init__(self) -> None:
-        _check(self.kind, LAMBDA_KINDS, self.probability, self.delay_s)
+        _check(self, LAMBDA_KINDS)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class S3Fault:
     """For the kinds that take time."""
 
     def __post_init__(self) -> None:
-        _check(self.kind, S3_KINDS, self.probability, self.delay_s)
+        _check(self, S3_KINDS)
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,8 @@ def read_faults(document: Any) -> Faults:
             f"a table of faults is a mapping with the keys lambda and s3, not {document!r:.200}"
         )
     return Faults(
-        tuple(_read(LambdaFault, entry) for entry in document.get("lambda") or ()),
-        tuple(_read(S3Fault, entry) for entry in document.get("s3") or ()),
+        tuple(_read(LambdaFault, entry) for entry in _entries(document, "lambda")),
+        tuple(_read(S3Fault, entry) for entry in _entries(document, "s3")),
     )
 
 
@@ -203,6 +204,13 @@ class FaultTable:
 Entry = TypeVar("Entry", LambdaFault, S3Fault)
 
 
+def _entries(document: Mapping[str, Any], name: str) -> list[Any]:
+    entries = document.get(name) or []
+    if not isinstance(entries, list):
+        raise FaultsError(f"{name} is {entries!r:.200}; it must be a list of faults")
+    return entries
+
+
 def _read(kind: type[Entry], entry: Any) -> Entry:
     known = {each.name for each in fields(kind)}
     if not isinstance(entry, dict) or set(entry) - known:
@@ -217,13 +225,44 @@ def _read(kind: type[Entry], entry: Any) -> Entry:
         raise FaultsError(f"{entry}: {error}") from None
 
 
-def _check(kind: str, kinds: Mapping[str, str], probability: float, delay_s: float) -> None:
-    if kind not in kinds:
-        raise ValueError(f"kind {kind!r} is none of {', '.join(kinds)}")
-    if not 0.0 <= probability <= 1.0:
-        raise ValueError(f"probability {probability} is not between 0 and 1")
-    if delay_s < 0:
-        raise ValueError(f"delay_s {delay_s} is negative")
+def _check(fault: LambdaFault | S3Fault, kinds: Mapping[str, str]) -> None:
+    """Refuse what would fail in the middle of an invocation, where nobody sees why."""
+    for each in fields(fault):
+        value, (fits, form) = getattr(fault, each.name), _FORMS[each.name]
+        if not fits(value):
+            raise ValueError(f"{each.name} is {value!r}; it must be {form}")
+    if fault.kind not in kinds:
+        raise ValueError(f"kind {fault.kind!r} is none of {', '.join(kinds)}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return _is_number(value) and isinstance(value, int) and value >= 1
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(map(_is_count, value))
+
+
+_TEXT = (_is_text, "a text")
+_COUNTS = (_are_counts, "a list of numbers, from 1")
+
+# Of each field: what tells whether a value will do, and its words.
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("kind", "function", "bucket", "key", "method"), _TEXT),
+    **dict.fromkeys(("invocations", "requests"), _COUNTS),
+    "payload": (lambda value: isinstance(value, Mapping), "a mapping of keys to values"),
+    "probability": (lambda value: _is_number(value) and 0 <= value <= 1, "a number between 0 and 1"),
+    "times": (lambda value: value in (None, 0) or _is_count(value), "a number, or nothing for no limit"),
+    "delay_s": (lambda value: _is_number(value) and 0 <= value < math.inf, "a number of seconds, from 0"),
+}
 
 
 def _has(payload: bytes, wanted: Mapping[str, Any]) -> bool:

@@ -115,11 +115,11 @@ class Invoker:
 
     async def _run(self, exchange: Exchange, invocation: Invocation) -> None:
         version, event, request_id = invocation.version, invocation.event, invocation.event.request_id
-        fault = self._faults.of_invocation(version.name, event.payload)
-        if fault is not None and fault.kind == "reset":
-            exchange.abort()
-            return
         try:
+            fault = self._faults.of_invocation(version.name, event.payload)
+            if fault is not None and fault.kind == "reset":
+                exchange.abort()
+                return
             outcome = await self._runner.run(version, event, self._guard(exchange), fault)
             _deliver(exchange, _answer(invocation, outcome), fault)
         except ApiError as error:

@@ -105,14 +105,14 @@ class OtherServices:
         return response.body
 
     async def _answer(self, exchange: Exchange) -> None:
-        loop = asyncio.get_running_loop()
-        fault = self._find_fault(exchange.request)
-        if fault is not None and fault.kind in _S3_ERRORS:
-            exchange.respond(_s3_error(fault.kind, exchange.request))
-            return
-        if fault is not None and fault.kind == "slow":
-            await asyncio.sleep(fault.delay_s)
+        loop, fault = asyncio.get_running_loop(), None
         try:
+            fault = self._find_fault(exchange.request)
+            if fault is not None and fault.kind in _S3_ERRORS:
+                exchange.respond(_s3_error(fault.kind, exchange.request))
+                return
+            if fault is not None and fault.kind == "slow":
+                await asyncio.sleep(fault.delay_s)
             response = await loop.run_in_executor(self._threads, self._work(exchange.request))
         except Exception:
             # moto raises whatever went wrong in it; a client must get an answer.

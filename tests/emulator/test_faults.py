@@ -99,6 +99,20 @@ def test_a_file_has_the_same_entries(tmp_path: Path) -> None:
         ("{s3: [{kind: slow-down, probability: 2}]}", "probability"),
         ("{s3: [{bucket: b}]}", "kind"),
         ("{", "expected"),
+        ("{lambda: [{kind: throttle, invocations: 2}]}", "invocations is 2; it must be a list of numbers"),
+        ("{lambda: [{kind: throttle, invocations: ['2']}]}", "invocations"),
+        ("{lambda: [{kind: throttle, invocations: [0]}]}", "from 1"),
+        ("{lambda: [{kind: [throttle]}]}", "kind is"),
+        ("{lambda: [{kind: kill, function: 7}]}", "function is 7; it must be a text"),
+        ("{lambda: [{kind: kill, payload: 3}]}", "payload is 3; it must be a mapping"),
+        ("{lambda: [{kind: kill, times: many}]}", "times"),
+        ("{lambda: [{kind: kill, probability: '1'}]}", "probability is '1'; it must be a number"),
+        ("{lambda: [{kind: delay, delay_s: .inf}]}", "delay_s"),
+        ("{lambda: [{kind: delay, delay_s: .nan}]}", "delay_s"),
+        ("{lambda: {kind: kill}}", "lambda is"),
+        ("{s3: 5}", "s3 is"),
+        ("{s3: [{kind: slow-down, requests: 1}]}", "requests"),
+        ("{s3: [{kind: slow-down, key: [a]}]}", "key"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
@@ -110,7 +124,35 @@ def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str, words: str) 
     assert str(file) in str(error.value)
 
 
+def test_a_field_of_another_type_is_refused_in_python_too() -> None:
+    """What would fail in the middle of an invocation fails where it is written."""
+    with pytest.raises(ValueError, match="invocations is 2"):
+        LambdaFault("throttle", invocations=2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="key is 1"):
+        S3Fault("slow-down", key=1)  # type: ignore[arg-type]
+
+
 # Invocations.
+
+
+def test_a_failure_inside_the_emulator_is_an_answer(
+    own_cloud: OwnCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong in the table, the client gets a 500 and not silence."""
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    cloud = own_cloud()
+    name = cloud.deploy("echo")
+    monkeypatch.setattr(FaultTable, "of_invocation", fail)
+    monkeypatch.setattr(FaultTable, "of_request", fail)
+    with pytest.raises(ClientError) as error:
+        cloud.invoke(name)
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+    with pytest.raises(ClientError) as error:
+        cloud.clients("s3").get_object(Bucket="b", Key="k")
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
 
 
 def first_only(kind: str, **settings: Any) -> Faults:
