@@ -186,6 +186,7 @@ class LambdaPlugin(WorkerPlugin):
             self._default = worker.executors[_DEFAULT]
             worker.executors[_DEFAULT] = merge_pool(self._settings)
         worker.metrics[EXECUTOR] = self._metrics
+        _here[worker.address] = self
         if worker.status == Status.running:
             await worker.heartbeat()
 
@@ -194,6 +195,7 @@ class LambdaPlugin(WorkerPlugin):
         if self._gateway is None:
             return
         worker.metrics.pop(EXECUTOR, None)
+        _here.pop(worker.address, None)
         worker.executors.pop(EXECUTOR, None)
         if self._limit_merges:
             worker.executors[_DEFAULT].shutdown(wait=False)
@@ -229,6 +231,10 @@ class LambdaPlugin(WorkerPlugin):
 
     def _metrics(self, _: Worker) -> dict[str, Any]:
         """Report to the scheduler, with each heartbeat."""
+        return self.report()
+
+    def report(self) -> dict[str, Any]:
+        """Return the executor's figures of now."""
         assert self._gateway is not None
         executor = self._gateway.executor
         total = executor.ledger.total()
@@ -287,6 +293,9 @@ def target() -> Target:
     return Target(False, sum(client.ncores().values()) or 1)
 
 
+_here: weakref.WeakValueDictionary[str, LambdaPlugin] = weakref.WeakValueDictionary()
+"""The plugins of workers in this process, by address: what they say is of now, not of the last heartbeat."""
+
 _known: weakref.WeakSet[Client] = weakref.WeakSet()
 """Clients whose workers have been seen to have the executor."""
 
@@ -299,7 +308,10 @@ def has_lambda(client: Client) -> bool:
 
 
 def _reports(client: Client) -> list[Mapping[str, Any]]:
-    """Return what the workers of a cluster last said of their executors."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    metrics = (worker["metrics"].get(EXECUTOR) for worker in workers if worker.get("metrics"))
-    return [each for each in metrics if each]
+    """Return what the workers of a cluster say of their executors; those of other processes, said last."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    reports = []
+    for address, worker in workers.items():
+        plugin = _here.get(address)
+        reports.append(plugin.report() if plugin is not None else (worker.get("metrics") or {}).get(EXECUTOR))
+    return [each for each in reports if each]

@@ -16,10 +16,11 @@ from dask_root_lambda import LambdaPlugin, RDataFrame
 from dask_root_lambda.call import Finish
 from dask_root_lambda.config import Settings
 from dask_root_lambda.executor import LambdaExecutor
-from dask_root_lambda.gateway import GatewayExecutor, has_lambda
+from dask_root_lambda.gateway import GatewayExecutor, has_lambda, target
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import ConfigurationError, CrashError
+from dask_root_lambda.protocol.errors import ConfigurationError, CrashError, GraphError, InputError
 from dask_root_lambda.protocol.task import Body, PartialResult
+from tests.conftest import ROOT
 from tests.invokers import Gate, ScriptedInvoker
 
 SUM = 499500.0
@@ -148,6 +149,51 @@ class TestCancellation:
         plain.cluster.close(timeout=30)
         assert time.monotonic() - began_s < 25
         gate.open()
+
+
+class TestTheSwitch:
+    """What is asked of a cluster in this process is answered by its executor, not by its last heartbeat."""
+
+    @pytest.fixture
+    def switching(self, plain):
+        """An executor of scripted invokers on the cluster's worker; ``lambda`` is on another machine."""
+        openers = {name: lambda _, name=name: ScriptedInvoker(name) for name in ("lambda", "local")}
+        settings = Settings.resolve(execution="lambda", concurrency=7)
+        executor = LambdaExecutor(settings=settings, openers=openers)
+        (worker,) = plain.cluster.workers.values()
+        plain.sync(worker.plugin_add, plugin=LambdaPlugin(executor=executor))
+        return executor
+
+    def test_a_refused_file_is_allowed_in_the_same_cell(self, switching, events_file):
+        """Doing what the error says, and computing again at once, works."""
+        count = RDataFrame("Events", events_file, npartitions=2).Count()
+        with pytest.raises(InputError, match="cannot reach files of this machine"):
+            count.__dask_graph__()
+        switching.execution = "local"
+        assert count.__dask_graph__()
+        switching.execution = "lambda"
+        with pytest.raises(InputError, match="cannot reach files of this machine"):
+            RDataFrame("Events", events_file, npartitions=2).Count().__dask_graph__()
+
+    def test_a_snapshot_to_this_machine_is_refused_at_once(self, switching, events_file, tmp_path):
+        """From this process to AWS and back, booking a Snapshot follows."""
+        frame = RDataFrame("Events", events_file, npartitions=2)
+        options = ROOT.RDF.RSnapshotOptions()
+        options.fLazy = True
+        arguments = ("Events", str(tmp_path / "out.root"), ["x"], options)
+        with pytest.raises(GraphError, match="cannot write to this machine"):
+            frame.Snapshot(*arguments)
+        switching.execution = "local"
+        frame.Snapshot(*arguments)
+        switching.execution = "lambda"
+        with pytest.raises(GraphError, match="cannot write to this machine"):
+            frame.Snapshot(*arguments)
+
+    def test_the_slots_follow(self, switching):
+        """The number of slots is that of the execution of now."""
+        assert target().slots == 7
+        switching.execution = "local"
+        assert target().slots == switching.concurrency
 
 
 class TestClustersThatExist:
