@@ -23,12 +23,18 @@ locals {
   has_image = var.image_uri != null || var.image_tag != null
   image_uri = var.image_uri != null ? var.image_uri : var.image_tag != null ? "${module.repository.url}:${var.image_tag}" : null
 
-  # By memory: the first tier has the deployment's name, the others their memory behind it.
+  # Memory by name: the first has the deployment's name, the others their memory behind it. More memory for the first
+  # changes it in place; keyed by memory, a second function of its name would be made while the first is deleted.
   functions = merge(
+    { for mb in var.memory_tiers_mb : "${var.name}-${mb}" => mb },
+    { (var.name) = var.memory_mb },
+  )
+  function_arns = [for name in keys(local.functions) : "${local.arn}:lambda:${var.region}:${local.account}:function:${name}"]
+  # What clients are told; of two functions of the same memory, the first.
+  tiers = merge(
     { for mb in var.memory_tiers_mb : tostring(mb) => "${var.name}-${mb}" },
     { (tostring(var.memory_mb)) = var.name },
   )
-  function_arns = [for name in values(local.functions) : "${local.arn}:lambda:${var.region}:${local.account}:function:${name}"]
 }
 
 module "repository" {
@@ -73,8 +79,8 @@ module "function" {
   source   = "./modules/function"
   for_each = local.has_image ? local.functions : {}
 
-  name                 = each.value
-  memory_mb            = tonumber(each.key)
+  name                 = each.key
+  memory_mb            = each.value
   image_uri            = local.image_uri
   role_arn             = module.access.role_arn
   timeout_s            = var.timeout_s
@@ -107,11 +113,11 @@ module "parameters" {
       version   = var.package_version
     },
     local.has_image ? {
-      function  = local.functions[tostring(var.memory_mb)]
+      function  = var.name
       qualifier = local.alias
       image     = local.image_uri
       memory-mb = tostring(var.memory_mb)
-      tiers     = jsonencode(local.functions)
+      tiers     = jsonencode(local.tiers)
     } : {},
   )
 

@@ -1,16 +1,16 @@
 output "function" {
   description = "Name of the first function, null before there is an image."
-  value       = local.has_image ? local.functions[tostring(var.memory_mb)] : null
+  value       = local.has_image ? var.name : null
 }
 
 output "tiers" {
   description = "Names of all functions, by their memory in MB."
-  value       = local.has_image ? local.functions : {}
+  value       = local.has_image ? local.tiers : {}
 }
 
 output "versions" {
   description = "The published version behind each function's alias."
-  value       = { for mb, function in module.function : function.name => function.version }
+  value       = { for function in module.function : function.name => function.version }
 }
 
 output "qualifier" {

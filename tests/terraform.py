@@ -90,6 +90,14 @@ class Terraform:
         assert done.returncode in (0, 2), done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout.partition("Terraform will perform")[2] if done.returncode == 2 else ""
 
+    def planned(self, **variables: Any) -> dict[str, dict[str, Any]]:
+        """What a plan with other variables would change: Terraform's ``change`` by address."""
+        (self.directory / "planned.json").write_text(json.dumps(variables))
+        self.must("plan", "-input=false", "-out=planned.tfplan", "-var-file=planned.json")
+        found = json.loads(self.must("show", "-json", "planned.tfplan"))["resource_changes"]
+        changed = (item for item in found if item["change"]["actions"] not in (["no-op"], ["read"]))
+        return {item["address"]: item["change"] for item in changed}
+
     def outputs(self) -> dict[str, Any]:
         found = json.loads(self.must("output", "-json"))
         return {name: item["value"] for name, item in found.items()}

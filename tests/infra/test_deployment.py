@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import dask
 import pytest
@@ -76,6 +77,53 @@ def test_the_alarm_counts_every_tier(deployment: Deployment) -> None:
     assert {query["Id"] for query in alarm["Metrics"]} == {"usd", "d0", "i0", "d1", "i1"}
     duration_1769 = 1769 / 1024 * 0.0000166667
     assert f"{duration_1769:.8f}"[:8] in expression
+    # A tier that was not invoked has no metrics; its sum is none either unless it is said to be 0.
+    assert [f"FILL({name},0)" in expression for name in ("d0", "i0", "d1", "i1")] == [True] * 4
+
+
+def actions(changes: dict[str, dict[str, Any]]) -> set[str]:
+    return {action for change in changes.values() for action in change["actions"]}
+
+
+def test_more_memory_changes_the_functions_in_place(deployment: Deployment) -> None:
+    """Nothing is deleted or made: AWS would refuse a second function of the name while the first is there."""
+    changes = deployment.terraform.planned(memory_mb=3000)
+    assert actions(changes) == {"update"}
+    function = changes[f'module.function["{NAME}"].aws_lambda_function.function']
+    assert (function["before"]["memory_size"], function["after"]["memory_size"]) == (1769, 3000)
+
+
+def test_the_first_function_may_have_a_tiers_memory(deployment: Deployment) -> None:
+    """The tier stays, as its name is in scripts; clients that ask for this memory are given the first."""
+    changes = deployment.terraform.planned(memory_mb=3538)
+    assert actions(changes) == {"update"}
+    tiers = changes['module.parameters.aws_ssm_parameter.values["tiers"]']["after"]["value"]
+    assert json.loads(tiers) == {"3538": NAME}
+
+
+def test_a_tier_that_is_not_wanted_goes_alone(deployment: Deployment) -> None:
+    """Its function, alias and configuration; /tmp of the other changes in place."""
+    changes = deployment.terraform.planned(memory_tiers_mb=[], tmp_mb=1024)
+    gone = {address for address, change in changes.items() if change["actions"] == ["delete"]}
+    assert gone
+    assert {address.rpartition(".aws_")[0] for address in gone} == {f'module.function["{NAME}-3538"]'}
+    assert actions(changes) == {"update", "delete"}
+    function = changes[f'module.function["{NAME}"].aws_lambda_function.function']["after"]
+    assert function["ephemeral_storage"] == [{"size": 1024}]
+
+
+def test_snapshots_reservations_and_tags_are_switched_on_in_place(deployment: Deployment) -> None:
+    """SnapStart of published versions, with time for it; so many environments; everything has the tags."""
+    changes = deployment.terraform.planned(snapstart=True, reserved_concurrency=7, tags={"group": "muons"})
+    assert actions(changes) == {"update"}
+    for name in (NAME, f"{NAME}-3538"):
+        function = changes[f'module.function["{name}"].aws_lambda_function.function']["after"]
+        assert [start["apply_on"] for start in function["snap_start"]] == ["PublishedVersions"]
+        assert function["timeouts"] == {"create": "30m", "update": "30m", "delete": None}
+        assert function["reserved_concurrent_executions"] == 7
+        assert function["tags_all"] == {"group": "muons", "dask-root-lambda:deployment": NAME}
+    tagged = {address.rpartition(".aws_")[2].partition(".")[0] for address in changes}
+    assert {"s3_bucket", "iam_role", "ecr_repository", "ssm_parameter", "sns_topic"} <= tagged
 
 
 def test_the_analysis_runs_in_its_functions(

@@ -2,10 +2,11 @@
 # INIT and the restoring of snapshots are billed and not counted here.
 
 locals {
-  memories = sort(keys(var.functions))
+  names = sort(keys(var.functions))
+  # A function that was not invoked has no metrics, and without FILL the sum would have no value.
   costs = [
-    for index, mb in local.memories :
-    "d${index}/1000*${tonumber(mb) / 1024 * var.usd_per_gb_s}+i${index}*${var.usd_per_request}"
+    for index, name in local.names :
+    "FILL(d${index},0)/1000*${var.functions[name] / 1024 * var.usd_per_gb_s}+FILL(i${index},0)*${var.usd_per_request}"
   ]
 }
 
@@ -39,7 +40,7 @@ resource "aws_cloudwatch_metric_alarm" "cost" {
   }
 
   dynamic "metric_query" {
-    for_each = { for pair in setproduct(range(length(local.memories)), ["Duration", "Invocations"]) : "${pair[1]}${pair[0]}" => pair }
+    for_each = { for pair in setproduct(range(length(local.names)), ["Duration", "Invocations"]) : "${pair[1]}${pair[0]}" => pair }
 
     content {
       id = "${lower(substr(metric_query.value[1], 0, 1))}${metric_query.value[0]}"
@@ -49,7 +50,7 @@ resource "aws_cloudwatch_metric_alarm" "cost" {
         metric_name = metric_query.value[1]
         period      = 86400
         stat        = "Sum"
-        dimensions  = { FunctionName = var.functions[local.memories[metric_query.value[0]]] }
+        dimensions  = { FunctionName = local.names[metric_query.value[0]] }
       }
     }
   }

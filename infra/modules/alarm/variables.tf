@@ -29,8 +29,8 @@ variable "email" {
 }
 
 variable "functions" {
-  description = "Names of the functions by their memory in MB."
-  type        = map(string)
+  description = "Memory of the functions in MB, by their names."
+  type        = map(number)
 
   validation {
     condition     = length(var.functions) > 0 && length(var.functions) <= 5

@@ -40,6 +40,12 @@ resource "aws_lambda_function" "function" {
     system_log_level = "INFO"
   }
 
+  # AWS takes minutes for the image of 1 GB, and for the snapshot of each version.
+  timeouts {
+    create = "30m"
+    update = "30m"
+  }
+
   lifecycle {
     precondition {
       condition     = !var.snapstart || var.tmp_mb == 512
