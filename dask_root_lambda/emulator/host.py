@@ -66,13 +66,14 @@ class Platform:
             return self._contain(
                 version, version.package.container, identity, runtime_api, log_stream, network
             )
+        code = version.package.directory
         # Environments that are forked from a snapshot are in its /tmp, and cannot get another.
         private = self.options.private_tmp and initialization_type == "on-demand"
         surroundings = Surroundings(
             runtime_api=runtime_api,
             endpoint=self.endpoint,
             log_stream=log_stream,
-            task=self.processes.root / identity / "task",
+            task=Path(code) if code else self.processes.root / identity / "task",
             tmp=Path(TMP) if private else self.processes.root / identity / "tmp",
             initialization_type=initialization_type,
             credentials=self.sessions.of(version),
@@ -84,6 +85,7 @@ class Platform:
             variables,
             version.ephemeral_storage_mb,
             visible_directories(version, image, self.options) if private else None,
+            directory=code,
         )
 
     async def open_network(self, version: FunctionVersion) -> ContainerNetwork | None:

@@ -18,6 +18,8 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 MS_NOSUID = 2
 MS_NODEV = 4
+MS_RDONLY = 1
+MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_SLAVE = 1 << 19
@@ -57,6 +59,12 @@ def limit(directory: Path, size_mb: int) -> bool:
     """Make a directory a file system of a size; False if that is not allowed."""
     options = f"size={size_mb}m,mode=0777"
     return _mount("tmpfs", str(directory), "tmpfs", MS_NOSUID | MS_NODEV, options)
+
+
+def freeze(directory: Path) -> None:
+    """Make a directory read-only for this process and its children, as far as that is allowed."""
+    if _mount(str(directory), str(directory), None, MS_BIND):
+        _mount(None, str(directory), None, MS_REMOUNT | MS_BIND | MS_RDONLY)
 
 
 def overlay(layers: Sequence[str], upper: Path, work: Path, target: Path) -> None:

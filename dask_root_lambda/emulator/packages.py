@@ -6,7 +6,10 @@ import base64
 import binascii
 import hashlib
 import io
+import shutil
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,9 @@ from dask_root_lambda.emulator.images import ContainerImage, ImageError
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 250 MB, unzipped.
 UNZIPPED_LIMIT_BYTES = 262_144_000
+
+# Damaged, encrypted, or of a method that there is no code for here.
+_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -97,15 +103,32 @@ class PackageStore:
         digest = hashlib.sha256(archive)
         directory = self._root / digest.hexdigest()
         if not directory.exists():
+            self._root.mkdir(parents=True, exist_ok=True)
+            # Beside its place first: what breaks off in the middle is not taken for the whole later.
+            beside = Path(tempfile.mkdtemp(dir=self._root))
             try:
-                with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-                    _check_size(opened)
-                    opened.extractall(directory)
-            except zipfile.BadZipFile:
+                _extract(archive, beside)
+                beside.rename(directory)
+            except _BAD_ARCHIVE:
                 raise InvalidParameterError(
                     "Could not unzip uploaded file. Please check your file, then try to upload again."
                 ) from None
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
         return Package(base64.b64encode(digest.digest()).decode(), len(archive), directory=str(directory))
+
+
+def _extract(archive: bytes, directory: Path) -> None:
+    """Unpack an archive, with the modes that its files had on Unix."""
+    directory.chmod(0o755)
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        _check_size(opened)
+        for entry in opened.infolist():
+            path = Path(opened.extract(entry, directory))
+            mode = (entry.external_attr >> 16) & 0o777
+            if mode:
+                # Whoever unpacks must also be able to remove it.
+                path.chmod(mode | (0o700 if entry.is_dir() else 0o400))
 
 
 def _check_size(archive: zipfile.ZipFile) -> None:

@@ -41,6 +41,8 @@ class ProcessSpec:
     """Size of its directory for temporary files, where that can be limited."""
     keep: tuple[str, ...] | None = None
     """If its /tmp is private: directories of the machine's /tmp that it sees all the same."""
+    directory: str = ""
+    """Where it starts; empty for an empty directory of its own."""
     container: Mapping[str, Any] | None = None
     """If it is the first process of a container: what ``containers`` needs to know, in place of ``argv``."""
 
@@ -123,6 +125,7 @@ class Processes:
             "env": spec.environment,
             "tmp_mb": spec.tmp_mb,
             "keep": spec.keep,
+            "directory": spec.directory,
             "container": spec.container,
         }
         self._send(json.dumps(message).encode(), descriptors)

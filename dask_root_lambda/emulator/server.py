@@ -13,6 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
+from dask_root_lambda.emulator import warden
 from dask_root_lambda.emulator.access import Gate
 from dask_root_lambda.emulator.admin import PREFIX as ADMIN_PREFIX
 from dask_root_lambda.emulator.admin import Admin
@@ -184,7 +185,7 @@ class _Parts:
         )
         self.faults = FaultTable(options.faults, random.Random(options.seed))  # noqa: S311 - no secret
         self.others = OtherServices(options.region, logs, self.faults, sessions)
-        code = self.platform.processes.root / "code"
+        code = self.platform.processes.root / warden.CODE
         packages = PackageStore(code, self.others.fetch_object, partial(_container_image, options))
         self.functions = LambdaService(self.platform, packages, self.faults)
         self.admin = Admin(self.functions, self.clock, self.faults)

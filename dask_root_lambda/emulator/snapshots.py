@@ -203,7 +203,7 @@ class Snapshot:
         root = self._platform.processes.root
         message = {
             "id": identity,
-            "directory": str(root / identity / "task"),
+            "directory": fork.spec.directory or str(root / identity / "task"),
             # The disk is part of the snapshot.
             "tmp": [str(root / self._name / "tmp"), str(root / identity / "tmp")],
             "env": fork.spec.environment,

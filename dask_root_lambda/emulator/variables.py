@@ -55,13 +55,14 @@ def environment_variables(
     What the function sets wins over the image, and Lambda over both: the API refuses reserved names.
     """
     return {
-        **_inherited(version, image, options),
+        **_inherited(),
         "HOME": str(surroundings.tmp),
         "TMPDIR": str(surroundings.tmp),
         "LANG": "en_US.UTF-8",
         "TZ": ":UTC",
         **image.variables,
         **version.variables,
+        "PYTHONPATH": _python_path(version, image, options),
         **_lambda_variables(version, image, surroundings),
         **_aws_variables(options, surroundings),
     }
@@ -90,19 +91,23 @@ def container_variables(
 
 def visible_directories(version: FunctionVersion, image: Image, options: Options) -> tuple[str, ...]:
     """Find the directories that an environment needs, should they lie in the machine's /tmp."""
-    paths = _inherited(version, image, options)["PYTHONPATH"].split(os.pathsep)
+    paths = _python_path(version, image, options).split(os.pathsep)
     prefix = Path(image.python).parent.parent
     trusted = [options.certificate.resolve().parent] if options.certificate else []
     return tuple(map(str, (*filter(None, paths), prefix, *trusted)))
 
 
-def _inherited(version: FunctionVersion, image: Image, options: Options) -> dict[str, str]:
-    variables = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
-    given = (version.package.directory, *options.python_path, *image.python_path)
+def _inherited() -> dict[str, str]:
+    return {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
+
+
+def _python_path(version: FunctionVersion, image: Image, options: Options) -> str:
+    """Where modules come from: the function's code, what the function says, then what this machine adds."""
+    own = version.variables.get("PYTHONPATH") or image.variables.get("PYTHONPATH", "")
     # An environment runs elsewhere: relative to this process's directory they would not be found.
-    directories = (str(Path(each).absolute()) for each in given if each)
-    paths = (*directories, variables.get("PYTHONPATH", ""))
-    return {**variables, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    given = (str(Path(each).absolute()) for each in (*options.python_path, *image.python_path))
+    paths = (version.package.directory, own, *given, os.environ.get("PYTHONPATH", ""))
+    return os.pathsep.join(filter(None, paths))
 
 
 def _lambda_variables(

@@ -12,6 +12,7 @@ Messages are JSON, one per packet. To the warden::
 
     {"op": "spawn", "id": ..., "argv": [...], "env": {...},     + descriptors: output, and what becomes 3
      "tmp_mb": ..., "keep": [...],                              keep, if not null: /tmp is private
+     "directory": ...,                                          where it starts; empty: in one of its own
      "container": {...}}                                        if not null: what `containers` needs, for argv
     {"op": "prepare", "id": ..., "tmp_mb": ...}                 directories for an orphan to come
     {"op": "adopt", "id": ..., "pid": ..., "mark": ...}         an orphan that was forked on purpose
@@ -53,6 +54,8 @@ else:
     import mounts
 
 PACKET_BYTES = 1 << 20
+# Where the emulator unpacks archives, which environments read and do not change.
+CODE = "code"
 PR_SET_CHILD_SUBREAPER = 36
 # How often to look whether the emulator is still there, should a fork of its process hold the socket open.
 PARENT_CHECK_S = 1.0
@@ -92,6 +95,10 @@ class Warden:
         self._outbox: deque[bytes] = deque()
         self._selector = selectors.DefaultSelector()
         self._parent = os.getppid()
+        self._code = root / CODE
+        if limited:
+            self._code.mkdir(exist_ok=True)
+            mounts.freeze(self._code)
 
     def run(self) -> None:
         """Serve until the emulator is gone, then end everything."""
@@ -274,6 +281,7 @@ class Warden:
             time.sleep(0.005)
         for scratch in self._root.iterdir():
             self._clear(scratch.name)
+        mounts.release(self._code)
         containers.clear_all(self._root)
         shutil.rmtree(self._root, ignore_errors=True)
 
@@ -292,7 +300,7 @@ def _become(message: dict[str, Any], scratch: Path, descriptors: list[int]) -> N
         if message["container"] is not None:
             argv = containers.lay_out(scratch, message["container"])
             message = {**message, "argv": argv, "env": {"PATH": os.defpath}}
-        os.chdir(scratch / "task")
+        os.chdir(message["directory"] or scratch / "task")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
