@@ -9,7 +9,7 @@ from dask_root_lambda.emulator.environment import Environment
 from dask_root_lambda.emulator.errors import SnapStartError, SnapStartTimeoutError
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.host import Outcome, Platform
-from dask_root_lambda.emulator.outcomes import Ending, Ready, TimedOut, judge
+from dask_root_lambda.emulator.outcomes import Ending, Exited, Ready, TimedOut, judge
 from dask_root_lambda.emulator.processes import ProcessSpec
 from dask_root_lambda.emulator.runtime_api import Event
 from dask_root_lambda.emulator.snapshots import Snapshot
@@ -49,9 +49,10 @@ class RestoredEnvironment(Environment):
     async def _first(self, event: Event) -> Outcome:
         """Restore the process and run its first event."""
         begun_s = time.monotonic()
-        await self._snapshot.revive()
-        await self._start()
-        ending = await self._wait(RESTORE_LIMIT_S)
+        ending = await self._restore()
+        if isinstance(ending, Exited) and not self._forked_s:
+            # What it was to be forked from had ended, and nobody knew yet.
+            ending = await self._restore()
         now_s = time.monotonic()
         self._restore_ms = (now_s - begun_s) * 1000
         self._billed_restore_ms = (now_s - (self._forked_s or now_s)) * 1000
@@ -59,6 +60,11 @@ class RestoredEnvironment(Environment):
         if not isinstance(ending, Ready):
             self._refuse(ending)
         return await self._invoke(event, now_s)
+
+    async def _restore(self) -> Ending:
+        await self._snapshot.revive()
+        await self._start()
+        return await self._wait(RESTORE_LIMIT_S)
 
     def _launch(self, spec: ProcessSpec) -> None:
         self._snapshot.restore(spec, self._pipe.writer(), self._started, self._exited)
