@@ -21,7 +21,7 @@ from dask_root_lambda.emulator.endpoint import Request
 from dask_root_lambda.emulator.policies import is_allowed, names_principal
 from dask_root_lambda.emulator.signature import read_signature, verify
 
-from .clouds import Cloud, archive, clients_of
+from .clouds import Cloud, archive, clients_of, wait_until
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -263,6 +263,36 @@ def test_a_function_has_its_roles_permissions(cloud: Cloud) -> None:
     assert answer.error is None, answer.payload
     denied = cloud.invoke(name, {"bucket": bucket, "key": "other/1"})
     assert "AccessDenied" in denied.payload["errorMessage"]
+
+
+@pytest.mark.parametrize("kind", ["destination", "dead letter"])
+def test_sending_needs_only_the_permission_to_send(cloud: Cloud, kind: str) -> None:
+    """A queue gets results and dead letters of a role that may do sqs:SendMessage, and nothing else.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+    """
+    sqs = cloud.clients("sqs")
+    url = sqs.create_queue(QueueName=cloud.unique("results"))["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    send = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": arn}
+    document = json.dumps({"Version": POLICY_VERSION, "Statement": [send]})
+    role = cloud.role.rpartition("/")[2]
+    cloud.clients("iam").put_role_policy(RoleName=role, PolicyName="p", PolicyDocument=document)
+    letters = {"DeadLetterConfig": {"TargetArn": arn}} if kind == "dead letter" else {}
+    name = cloud.deploy("raise_error", **letters)
+    destinations = {} if letters else {"OnFailure": {"Destination": arn}}
+    cloud.lambda_.put_function_event_invoke_config(
+        FunctionName=name, MaximumRetryAttempts=0, DestinationConfig=destinations
+    )
+    cloud.invoke(name, {"message": "lost"}, InvocationType="Event")
+    found: list[Any] = []
+
+    def arrived() -> bool:
+        found.extend(sqs.receive_message(QueueUrl=url).get("Messages", []))
+        return bool(found)
+
+    wait_until(arrived)
+    assert "lost" in found[0]["Body"]
 
 
 def test_a_function_knows_who_it_is(own_cloud: OwnCloud) -> None:
