@@ -62,7 +62,10 @@ class MemoryStore:
         """See `Store.put`."""
         _check_key(key)
         with self._lock:
-            return self._blobs.setdefault(key, blob) is blob
+            if key in self._blobs:
+                return False
+            self._blobs[key] = blob
+            return True
 
     def get(self, key: str) -> bytes:
         """See `Store.get`."""

@@ -57,6 +57,13 @@ def test_the_first_write_wins(store):
     assert store.get("key") == b"first"
 
 
+def test_the_same_write_twice_wins_once(store):
+    """Who writes the very same object again is told that it was there."""
+    blob = b"one object"
+    assert store.put("key", blob)
+    assert not store.put("key", blob)
+
+
 def test_of_many_writers_at_once_one_wins(store):
     """Of simultaneous writes under one key exactly one is told that it wrote, and that one is read."""
     barrier = threading.Barrier(8)
