@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -36,19 +38,23 @@ def _option(key: str, low: float | None = None, high: float | None = None) -> An
     return field(metadata={"key": key, "low": low, "high": high})
 
 
+def _count(key: str, low: int, high: int) -> Any:
+    return field(metadata={"key": key, "low": low, "high": high, "whole": True})
+
+
 @dataclass(frozen=True)
 class Settings:
     """What an executor and its invokers need to know; see `Settings.resolve`."""
 
     execution: Execution = _option("execution")
     """Where ranges run."""
-    concurrency: int | None = _option("concurrency", 1, 10_000)
+    concurrency: int | None = _count("concurrency", 1, 10_000)
     """Invocations in flight at most; None leaves it to the execution."""
-    local_threads: int | None = _option("local-threads", 1, 1024)
+    local_threads: int | None = _count("local-threads", 1, 1024)
     """Ranges at once under local execution; None is the number of cores."""
-    merge_threads: int = _option("merge-threads", 1, 256)
+    merge_threads: int = _count("merge-threads", 1, 256)
     merge_on: Literal["cluster", "lambda"] = _option("merge-on")
-    fan_in: int = _option("fan-in", 2, 1000)
+    fan_in: int = _count("fan-in", 2, 1000)
     """Partial results merged by one task."""
     progress: bool | None = _option("progress")
     """Show a bar; None decides by the terminal."""
@@ -64,16 +70,16 @@ class Settings:
     store: str | None = _option("aws.store")
     """URL of the store for large bodies; None asks the deployment, or the function."""
     connect_timeout_s: float = _option("aws.connect-timeout-s", 0.001, 60)
-    memory_mb: int = _option("emulated.memory-mb", 128, 10_240)
+    memory_mb: int = _count("emulated.memory-mb", 128, 10_240)
     """The emulated function's memory."""
-    timeout_s: int = _option("emulated.timeout-s", 1, 900)
+    timeout_s: int = _count("emulated.timeout-s", 1, 900)
     """The emulated function's time limit."""
     start_timeout_s: float = _option("emulated.start-timeout-s", 0.001, 600)
     """How long the emulator may take to start."""
     snapstart: bool = _option("emulated.snapstart")
     """Fork emulated environments from one in which the usual graphs are compiled."""
-    max_attempts: int = _option("retry.max-attempts", 1, 100)
-    max_crashes: int = _option("retry.max-crashes", 1, 100)
+    max_attempts: int = _count("retry.max-attempts", 1, 100)
+    max_crashes: int = _count("retry.max-crashes", 1, 100)
     prices: Mapping[str, Any] = _option("prices")
     """More regions for the price table."""
 
@@ -138,9 +144,17 @@ def check_execution(name: str) -> Execution:
 
 def _checked(name: str, metadata: Mapping[str, Any], argument: Any) -> Any:
     value = argument if argument is not None else dask.config.get(f"dask-root-lambda.{metadata['key']}")
-    low, high = metadata["low"], metadata["high"]
-    if value is None or low is None:
+    if value is None or metadata["low"] is None:
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ConfigurationError(f"{name} is {value!r}: it has to be a number from {low:g} to {high:g}")
-    return value
+    return _number(name, metadata, value)
+
+
+def _number(name: str, metadata: Mapping[str, Any], value: Any) -> int | float:
+    """Return a number of any type, numpy's too, as Python's; refuse what is out of range."""
+    low, high, whole = metadata["low"], metadata["high"], metadata.get("whole", False)
+    kind = numbers.Integral if whole else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+        raise ConfigurationError(
+            f"{name} is {value!r}: it has to be a {'whole ' if whole else ''}number from {low:g} to {high:g}"
+        )
+    return operator.index(value) if isinstance(value, numbers.Integral) else float(value)

@@ -6,6 +6,7 @@ from importlib import resources
 
 import dask
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 
@@ -65,8 +66,31 @@ def test_an_argument_goes_before_the_configuration():
 )
 def test_numbers_out_of_range_are_refused(name, value):
     """The error names the setting, its value and the range."""
-    with pytest.raises(ConfigurationError, match=f"{name} is {value!r}: it has to be a number from"):
+    with pytest.raises(ConfigurationError, match=f"{name} is {value!r}: it has to be a whole number from"):
         Settings.resolve(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "name", ["concurrency", "local_threads", "merge_threads", "fan_in", "memory_mb", "max_attempts"]
+)
+@pytest.mark.parametrize("value", [250.5, 250.0, "250"])
+def test_a_count_is_a_whole_number(name, value):
+    """Half an invocation is refused, not rounded."""
+    with pytest.raises(ConfigurationError, match=f"{name} is {value!r}: it has to be a whole number from"):
+        Settings.resolve(**{name: value})
+
+
+@pytest.mark.parametrize("number", [np.int64(12), np.uint8(12), 12])
+def test_whole_numbers_of_any_kind_are_taken(number):
+    """What numpy counted is a count as well, and a number of seconds."""
+    settings = Settings.resolve(concurrency=number, connect_timeout_s=number)
+    assert (settings.concurrency, type(settings.concurrency)) == (12, int)
+    assert settings.connect_timeout_s == 12
+
+
+def test_seconds_may_be_fractions():
+    """A time-out is no count."""
+    assert Settings.resolve(connect_timeout_s=0.5, start_timeout_s=np.float32(2.5)).start_timeout_s == 2.5
 
 
 def test_an_unknown_execution_names_the_known_ones():
