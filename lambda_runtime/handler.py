@@ -15,6 +15,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import ROOT
@@ -45,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 STORE_VARIABLE = "DASK_ROOT_LAMBDA_STORE"
 """Environment variable of the function: URL of the store for bodies that are too large to be inline."""
+
+_LONGEST_TEXT = 20_000
+"""Characters of an error's message, or of its traceback, at most: each is up to 12 bytes of the envelope."""
 
 VERSIONS = Versions(root=ROOT_VERSION)
 
@@ -116,9 +120,9 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
         blob, entries = _run(environment, request, on_stop)
         body = _put_away(environment, request.result_key, blob)
     except DaskRootLambdaError as error:
-        failure = _failure(error)
+        failure = _shortened(_failure(error))
     except Exception as error:
-        failure = _exception(error)
+        failure = _shortened(_exception(error))
     usage = Usage(
         environment=environment.identifier,
         invocation=invocation,
@@ -195,6 +199,24 @@ def _exception(error: Exception) -> Failure:
         exception = ""
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     return Failure("UserCodeError", f"{name}: {error}", name, traceback.format_exc(), exception=exception)
+
+
+def _shortened(failure: Failure) -> Failure:
+    """Let an error fit into an envelope: without the exception itself, if that is too large for one."""
+    return replace(
+        failure,
+        message=_clipped(failure.message),
+        traceback=_clipped(failure.traceback),
+        diagnostics=_clipped(failure.diagnostics),
+        exception=failure.exception if len(failure.exception) <= MAX_ENVELOPE_BYTES else "",
+    )
+
+
+def _clipped(text: str) -> str:
+    half = _LONGEST_TEXT // 2
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    return f"{text[:half]}\n... of {len(text):,} characters ...\n{text[-half:]}"
 
 
 def _own_process() -> None:

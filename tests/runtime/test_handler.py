@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+from dataclasses import asdict
 
 import pytest
 
@@ -70,6 +72,43 @@ def test_an_exception_whose_class_refuses_to_be_pickled_is_told():
     assert failure.error == "UserCodeError"
     assert "of the user" in failure.message
     assert failure.exception == ""
+
+
+class LadenError(Exception):
+    def __init__(self, message, data):
+        super().__init__(message, data)
+        self.message = message
+
+    def __str__(self):
+        return self.message
+
+
+def test_an_exception_too_large_to_travel_is_told():
+    """The user's error arrives as class, message and traceback; the answer stays under the limit."""
+
+    def fail():
+        raise LadenError("of the user", os.urandom(6_000_000))
+
+    reply = ask(call(fail))
+    failure = reply.failure
+    assert (failure.error, failure.type_name) == ("UserCodeError", f"{__name__}.LadenError")
+    assert failure.message.endswith("LadenError: of the user")
+    assert "in fail" in failure.traceback
+    assert failure.exception == ""
+
+
+@pytest.mark.parametrize("letter", ["x", "\n", "\U0001f4a5"])
+def test_a_message_too_long_to_travel_is_shortened(letter):
+    """Of a message of megabytes, which is in the traceback again, beginning and end arrive."""
+
+    def fail():
+        raise ValueError(f"begins {letter * 7_000_000}")
+
+    failure = ask(call(fail)).failure
+    assert len(json.dumps(asdict(failure))) < task.MAX_ENVELOPE_BYTES
+    assert failure.message.startswith("builtins.ValueError: begins ")
+    assert "of 7,000,028 characters" in failure.message
+    assert "in fail" in failure.traceback
 
 
 def test_versions_are_compared_before_anything_is_unpickled():
