@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import difflib
 import functools
-import glob
 import importlib.util
-import os
+import operator
 import types
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,13 +30,13 @@ from ROOT._distrdf.Operation import (
     create_op,
 )
 
-from dask_root_lambda import gateway, packing
+from dask_root_lambda import gateway, inputs, packing
 from dask_root_lambda import graph as graphs
 from dask_root_lambda.config import Settings
 from dask_root_lambda.graph import Placement, RunGraph
 from dask_root_lambda.protocol import rootfile, wire
-from dask_root_lambda.protocol.errors import ConfigurationError, DaskRootLambdaError, GraphError, InputError
-from lambda_runtime import diagnostics, files
+from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
+from lambda_runtime import diagnostics
 
 OPERATIONS = tuple(sorted(SUPPORTED_OPERATIONS))
 """Names of the operations that can be booked."""
@@ -59,18 +58,34 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
         A file is missing, truncated or not a ROOT file, or holds no such tree.
     GraphError
         No constructor of DistRDF takes these arguments.
+    ConfigurationError
+        ``npartitions`` is not a positive whole number.
     """
     diagnostics.check_compiler()
-    identities = {url: files.identify(url) for url in _checked_files(args)}
+    n_ranges = _checked_npartitions(npartitions)
+    identities = inputs.check(args)
     try:
         with diagnostics.record():
-            head = HeadNode.get_headnode(backend, npartitions, *args)
+            head = HeadNode.get_headnode(backend, n_ranges, *args)
     except Exception as error:
-        raise _constructor_error(args, error) from error
+        raise inputs.explain(args, error) from error
+    inputs.make_absolute(head)
     head.identities = identities
     # A TTree or TDirectory among them has to live as long as the frame.
     head.arguments = args
     return head
+
+
+def _checked_npartitions(npartitions: Any) -> int | None:
+    if npartitions is None:
+        return None
+    try:
+        n_ranges = 0 if isinstance(npartitions, bool) else operator.index(npartitions)
+    except TypeError:
+        n_ranges = 0
+    if n_ranges < 1:
+        raise ConfigurationError(f"npartitions is {npartitions!r}: it has to be a whole number from 1")
+    return n_ranges
 
 
 def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -107,7 +122,7 @@ def _apply(frame: Any, operation: Operation) -> Any:
         with diagnostics.record() as reported:
             return getattr(frame, operation.name)(*operation.args, **operation.kwargs)
     except Exception as error:
-        said = reported.text.strip() or _first_line(error)
+        said = reported.text.strip() or diagnostics.first_line(error)
         raise GraphError(f"{_written(operation.name, operation.args)} does not work:\n{said}") from error
 
 
@@ -154,61 +169,12 @@ def _prepare_snapshot(operation: Operation) -> None:
             f"Snapshot to {path}: a function in AWS cannot write to this machine. Give a root:// URL, or use "
             "execution='local' or 'emulated'"
         )
-    operation.args[1] = os.path.abspath(path)  # noqa: PTH100  (resolves nothing)
+    operation.args[1] = inputs.absolute(str(operation.args[1]))
 
 
 def _written(name: str, args: Sequence[Any]) -> str:
     """Return an operation as the user wrote it, about."""
     return f"{name}({', '.join(repr(item) for item in args)})"
-
-
-def _file_arguments(args: Sequence[Any]) -> list[str]:
-    """Return the names of files among a constructor's arguments."""
-    if len(args) < 2 or not isinstance(args[0], str):
-        return []
-    given = [args[1]] if isinstance(args[1], str) else args[1]
-    if not isinstance(given, list | tuple | ROOT.std.vector["std::string"]):
-        return []
-    return [str(name) for name in given]
-
-
-def _checked_files(args: Sequence[Any]) -> Iterator[str]:
-    """Choose the files to look at before ROOT opens any: those of this machine, and the first of the others.
-
-    Of a pattern it is checked that something matches.
-    """
-    far = False
-    for name in _file_arguments(args):
-        if rootfile.local_path(name) is None:
-            if not far and not glob.has_magic(name):
-                yield name
-            far = True
-        elif not glob.has_magic(name):
-            yield name
-        elif not glob.glob(name):  # noqa: PTH207  (as the user wrote it)
-            raise InputError(f"no file matches {name}: check the directory and the pattern")
-
-
-def _constructor_error(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
-    """Say what is wrong with arguments that RDataFrame refused: mostly, a file or the name of the tree."""
-    for url in _file_arguments(args):
-        try:
-            files.identify(url)
-            with diagnostics.record():
-                file = ROOT.TFile.Open(url)
-        except (InputError, OSError) as problem:
-            return InputError(str(problem))
-        names = sorted({f"{key.GetName()} ({key.GetClassName()})" for key in file.GetListOfKeys()})
-        if not file.Get(args[0]):
-            return InputError(f"{url} holds no {args[0]!r}: it has {', '.join(names) or 'nothing'}")
-    return GraphError(
-        "RDataFrame takes a tree's name with a file, a list of files or a directory; a TTree or TChain; an "
-        f"RDatasetSpec; or a number of entries. Given: {tuple(args)!r}; ROOT says: {_first_line(error)}"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def is_transformation(node: Any) -> bool:
@@ -234,11 +200,12 @@ class Lowered:
 
 
 def state(head: Any) -> tuple[Any, ...]:
-    """Return what a lowering depends on: the booked actions, the files' content, where it runs, settings."""
+    """Return what a lowering depends on: booked actions, content of files, the user's code, where it runs."""
     settings = Settings.resolve()
     pending = tuple(sorted(head._generate_graph_dict()))
     client = gateway.current_client()
-    return pending, packing.identities(head), client and client.id, settings.fan_in, settings.merge_on
+    where = client and client.id, settings.fan_in, settings.merge_on
+    return pending, inputs.identities(head), packing.registered(head.backend), where
 
 
 def lower(head: Any) -> Lowered:
@@ -247,6 +214,8 @@ def lower(head: Any) -> Lowered:
     The number of ranges is what the user asked for, else what the current client's cluster runs at once.
     """
     settings, target = Settings.resolve(), gateway.target()
+    for node in head._generate_graph_dict().values():  # those that were booked through ROOT's door
+        _prepare_snapshot(node.operation)
     n_ranges = head.npartitions or packing.suggested_ranges(head, target.slots)
     packed = packing.pack(head, n_ranges)
     if target.on_aws:

@@ -19,7 +19,6 @@ from dask_root_lambda import distrdf
 from dask_root_lambda.call import Select
 from dask_root_lambda.distrdf import Lowered
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import ConfigurationError
 
 
 class Node:
@@ -62,7 +61,7 @@ class RDataFrame(Node):
     ----------
     *args
         Those of ``ROOT.RDataFrame`` that ROOT's distributed RDataFrame takes: the name of a tree or
-        RNTuple with a file name, a pattern, a list of file names or a directory; a TTree or TChain; an
+        RNTuple with a file name, a pattern, a list of file names or an open TDirectory; a TTree or TChain; an
         ``RDatasetSpec``; or a number of entries.
     npartitions
         Ranges to divide the dataset into. A range holds whole clusters, so no more ranges have entries
@@ -85,8 +84,6 @@ class RDataFrame(Node):
     """
 
     def __init__(self, *args: Any, npartitions: int | None = None) -> None:
-        if npartitions is not None and (type(npartitions) is not int or npartitions < 1):
-            raise ConfigurationError(f"npartitions is {npartitions!r}: it has to be a whole number from 1")
         self._arguments = args, npartitions
         frame = _Frame(distrdf.head_node(distrdf.Backend(), npartitions, args))
         super().__init__(frame, frame.head)

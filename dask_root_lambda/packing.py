@@ -12,7 +12,6 @@ import os
 import types
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,17 +23,14 @@ from ROOT._distrdf import HeadNode, Ranges
 from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Snapshot
 
+from dask_root_lambda import inputs
 from dask_root_lambda.call import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
-from dask_root_lambda.protocol.errors import GraphError, InputError
-from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
-from lambda_runtime import diagnostics, files
+from lambda_runtime import diagnostics
 from lambda_runtime.ranges import entry_ranges
 from lambda_runtime.runner import ROOT_VERSION
-
-_PROBES = 16
-"""Files whose identity is read at once."""
 
 _compiling: set[str] = set()
 """Names of the users' C++ code that is known to compile."""
@@ -64,6 +60,7 @@ class _Dataset:
 
     source: Source
     files: tuple[DataFile, ...]
+    friends: tuple[DataFile, ...]
     entries: int | None
     """Entries of a frame without files."""
     ranges: Callable[..., list[Any]]
@@ -104,6 +101,7 @@ def pack(head: Any, n_ranges: int) -> Packed:
         program=_pickled(program),
         compiled_key=_token(graph, dataset.source, dataset.entries, _columns(head), _friends(head)),
         files=dataset.files,
+        friends=dataset.friends,
         entries=dataset.entries,
         npartitions=n_ranges,
         code=code,
@@ -147,32 +145,12 @@ def _checked_code(registered: dict[str, str]) -> Iterator[str]:
         yield code
 
 
-def identities(head: Any) -> tuple[FileIdentity, ...]:
-    """Read what identifies the content of a head node's files, those of friends last.
-
-    Of remote files, once: whether they are still the same is checked where they are read.
-
-    Raises
-    ------
-    InputError
-        A file cannot be read, or was replaced since the head node was made: the types of its columns may
-        have changed.
-    """
-    if isinstance(head, HeadNode.EmptySourceHeadNode):
-        return ()
-    friends = getattr(head, "friendinfo", None)
-    others = (
-        [str(name) for names in friends.fFriendFileNames for name in names] if friends is not None else []
-    )
-    urls = [*head.inputfiles, *others]
-    unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in head.identities]
-    with ThreadPoolExecutor(_PROBES) as pool:
-        for url, identity in zip(unknown, pool.map(files.identify, unknown), strict=True):
-            if head.identities.setdefault(url, identity) != identity:
-                raise InputError(
-                    f"{url} was replaced since the RDataFrame was made: make the RDataFrame again"
-                )
-    return tuple(head.identities[url] for url in urls)
+def registered(backend: Any) -> tuple[Any, ...]:
+    """Return what tells whether the user has registered other code, files or initialization since."""
+    paths = sorted({*backend.pcms, *backend.shared_libraries, *backend.headers, *backend.files})
+    stats = [(path, os.stat(path)) for path in paths if os.path.exists(path)]  # noqa: PTH110, PTH116  (strings)
+    contents = tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
+    return tuple(backend.strings_to_declare.items()), backend.initialization, contents
 
 
 def suggested_ranges(head: Any, slots: int) -> int:
@@ -231,16 +209,21 @@ def _dataset(head: Any, n_ranges: int) -> _Dataset:
     source = next(name for kind, name in _SOURCES if isinstance(head, kind))
     if source == "entries":
         entries = int(head.nentries)
-        return _Dataset(source, (), entries, partial(entry_ranges, entries, n_ranges), (entries, n_ranges))
+        return _Dataset(
+            source, (), (), entries, partial(entry_ranges, entries, n_ranges), (entries, n_ranges)
+        )
     return _files(head, source, n_ranges)
 
 
 def _files(head: Any, source: Source, n_ranges: int) -> _Dataset:
     trees = head.subnames if source == "rntuple" else head.subtreenames
     friends = None if source == "rntuple" else head.friendinfo
-    found = identities(head)
-    own = found[: len(head.inputfiles)]
+    found = inputs.identities(head)
+    own, others = found[: len(head.inputfiles)], found[len(head.inputfiles) :]
     table = tuple(DataFile(*row) for row in zip(head.inputfiles, trees, own, strict=True))
+    beside = tuple(
+        DataFile(url, "", identity) for url, identity in zip(inputs.friends(head), others, strict=True)
+    )
     samples = head.sampleMap if source == "spec" else None
     ranges = partial(
         Ranges.get_percentage_ranges,
@@ -251,7 +234,8 @@ def _files(head: Any, source: Source, n_ranges: int) -> _Dataset:
         sampleMap=samples,
     )
     described = _samples(samples or {})
-    return _Dataset(source, table, None, ranges, (table, found, n_ranges, _friends(head), described))
+    identity = table, beside, n_ranges, _friends(head), described
+    return _Dataset(source, table, beside, None, ranges, identity)
 
 
 def _n_ranges(dataset: _Dataset, asked: int) -> int:
@@ -293,7 +277,7 @@ def _attachments(backend: Any) -> Iterator[Attachment]:
 def _local_files(dataset: _Dataset, nodes: Mapping[int, Any]) -> tuple[str, ...]:
     """Files on this machine: what is read, and what Snapshot writes."""
     written = [str(node.operation.args[1]) for node in nodes.values() if isinstance(node.operation, Snapshot)]
-    read = [file.url for file in dataset.files]
+    read = [file.url for file in (*dataset.files, *dataset.friends)]
     return tuple(url for url in (*written, *read) if rootfile.local_path(url) is not None)
 
 

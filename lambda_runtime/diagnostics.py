@@ -143,6 +143,11 @@ def check_compiler() -> None:
         )
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text that says anything."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def _recorder() -> Any:
     with _installation:
         if not hasattr(ROOT, "dask_root_lambda"):

@@ -12,7 +12,7 @@ import ROOT
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import InputError
-from dask_root_lambda.protocol.task import Mapper, Program, session
+from dask_root_lambda.protocol.task import DataFile, Mapper, Program, session
 from lambda_runtime import attachments, files
 from lambda_runtime.diagnostics import user_code
 
@@ -60,7 +60,7 @@ class LoadedMapper:
         return {index: entries for key, entries in entries_by_key.items() for index in self.indices[key]}
 
     def check_files(self, index: int) -> None:
-        """Compare the files of a range with those that the client saw, each once in this process.
+        """Compare files of a range, and friends, with those that the client saw, each once in this process.
 
         Raises
         ------
@@ -71,18 +71,21 @@ class LoadedMapper:
             return
         data_range = self.ranges[index]
         own = slice(data_range.first_file_idx, data_range.last_file_idx)
-        for url, tree in zip(data_range.filenames[own], data_range.treenames[own], strict=True):
-            if url not in self.checked:
-                self._check_file(url, self.indices[f"{url}/{tree}"][0])
-                self.checked.add(url)
+        names = zip(data_range.filenames[own], data_range.treenames[own], strict=True)
+        read = [self.mapper.files[self.indices[f"{url}/{tree}"][0]] for url, tree in names]
+        for file in (*read, *self.mapper.friends):
+            if file.url not in self.checked:
+                _check_file(file)
+                self.checked.add(file.url)
 
-    def _check_file(self, url: str, index: int) -> None:
-        expected, found = self.mapper.files[index].identity, files.identify(url)
-        if found != expected:
-            raise InputError(
-                f"{url} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
-                f"{expected.size:,}): make the RDataFrame again"
-            )
+
+def _check_file(file: DataFile) -> None:
+    url, expected, found = file.url, file.identity, files.identify(file.url)
+    if found != expected:
+        raise InputError(
+            f"{url} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
+            f"{expected.size:,}): make the RDataFrame again"
+        )
 
 
 class Mappers:

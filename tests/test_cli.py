@@ -126,6 +126,14 @@ def test_the_demo_reads_the_users_files(command, dimuon_file, tmp_path):
     ]
 
 
+def test_the_demo_reads_files_of_the_working_directory(command, dimuon_file, tmp_path):
+    """A name that is relative to where the user is, read by environments, which are elsewhere."""
+    (tmp_path / "data").symlink_to(Path(dimuon_file).parent)
+    done = command("demo", "--files", f"data/{Path(dimuon_file).name}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "mean mass 33.0394412" in " ".join(done.stdout.split())
+
+
 MISTAKES = {
     "nothing": ([], 2, "arguments are required: COMMAND"),
     "unknown command": (["draw"], 2, "invalid choice: 'draw'"),

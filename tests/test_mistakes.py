@@ -15,13 +15,6 @@ def frame(events_file):
     return RDataFrame("Events", events_file, npartitions=4)
 
 
-@pytest.mark.parametrize("npartitions", [0, -1, "many", 2.5, True])
-def test_partitions(events_file, npartitions):
-    """npartitions has to be a positive whole number."""
-    with pytest.raises(ConfigurationError, match=r"npartitions is .*: it has to be a whole number from 1"):
-        RDataFrame("Events", events_file, npartitions=npartitions)
-
-
 def test_a_missing_file(events_file, tmp_path):
     """Whichever file of a list is missing is named."""
     with pytest.raises(InputError, match=r"nowhere\.root: No such file"):

@@ -171,7 +171,7 @@ class DataFile:
 
     url: str
     tree: str
-    """Name of the TTree or RNTuple in it."""
+    """Name of the TTree or RNTuple in it; empty for friends."""
     identity: FileIdentity
     """Content the client saw; another one there is an error."""
 
@@ -212,6 +212,8 @@ class Mapper:
     entries: int | None
     """Entries of a frame without files."""
     npartitions: int
+    friends: tuple[DataFile, ...] = ()
+    """Files of friend trees, which every range may read."""
     code: str = ""
     """C++ to declare."""
     attachments: tuple[Attachment, ...] = ()

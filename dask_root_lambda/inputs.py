@@ -1,0 +1,163 @@
+"""The files that an RDataFrame reads: found among its arguments, checked, and named for any directory."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ROOT
+from ROOT._distrdf import HeadNode, Ranges
+
+from dask_root_lambda.protocol import rootfile
+from dask_root_lambda.protocol.errors import DaskRootLambdaError, GraphError, InputError
+from dask_root_lambda.protocol.rootfile import FileIdentity
+from lambda_runtime import diagnostics, files
+
+_PROBES = 16
+"""Files whose identity is read at once."""
+_QUIET, _QUIET_S = 10, 5.0
+"""After files were looked at they are not again for so many times as long, and so many seconds at most."""
+
+
+def absolute(name: str) -> str:
+    """Return a file's name as any directory of this machine sees it; a URL stays.
+
+    ``~`` and ``$VARIABLE`` are expanded, as ROOT does.
+    """
+    expanded = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111  (a pattern, maybe)
+    path = rootfile.local_path(expanded)
+    return expanded if path is None else os.path.abspath(path)  # noqa: PTH100  (resolves nothing)
+
+
+def make_absolute(head: Any) -> None:
+    """Give the files of a head node names that hold wherever ranges run: not in the user's directory."""
+    if isinstance(head, HeadNode.EmptySourceHeadNode):
+        return
+    head.inputfiles = [absolute(str(name)) for name in head.inputfiles]
+    for names in _friend_files(head):
+        for position, name in enumerate(names):
+            names[position] = absolute(str(name))
+    if isinstance(head, HeadNode.RDatasetSpecHeadNode):
+        head.sampleMap = _absolute_samples(head.sampleMap)
+
+
+def _absolute_samples(samples: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the samples of a dataset specification by file and tree, as DistRDF keeps them."""
+    found = {}
+    for sample in {id(sample._sample): sample for sample in samples.values()}.values():
+        state = sample.__getstate__()
+        state["filenames"] = [absolute(str(name)) for name in state["filenames"]]
+        named = Ranges.SerializableRSample.__new__(Ranges.SerializableRSample)
+        named.__setstate__(state)
+        for name, tree in zip(state["filenames"], state["treenames"], strict=True):
+            found[f"{name}/{tree}"] = named
+    return found
+
+
+def _friend_files(head: Any) -> Any:
+    friends = getattr(head, "friendinfo", None)
+    return () if friends is None else friends.fFriendFileNames
+
+
+def friends(head: Any) -> list[str]:
+    """Return the files of a head node's friends."""
+    return [str(name) for names in _friend_files(head) for name in names]
+
+
+def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
+    """Look at files among a constructor's arguments before ROOT opens any; return what identifies them.
+
+    They are those of this machine, and the first of the others. Of a pattern it is checked that something
+    matches.
+
+    Raises
+    ------
+    InputError
+        A file is missing, truncated or not a ROOT file; nothing matches a pattern.
+    """
+    return {url: files.identify(url) for url in _checked(args)}
+
+
+def identities(head: Any) -> tuple[FileIdentity, ...]:
+    """Read what identifies the content of a head node's files, those of friends last.
+
+    Of remote files, once: whether they are still the same is checked where they are read. Of those of this
+    machine, again each time, but in a burst of calls, as `dask.compute` of many results makes, only as often
+    as takes a small part of the time.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, or was replaced since the head node was made: the types of its columns may
+        have changed.
+    """
+    if isinstance(head, HeadNode.EmptySourceHeadNode):
+        return ()
+    urls = [*head.inputfiles, *friends(head)]
+    began = time.monotonic()
+    if began >= getattr(head, "look_again", began):
+        _look(urls, head.identities)
+        took = time.monotonic() - began
+        head.look_again = began + took + min(_QUIET * took, _QUIET_S)
+    return tuple(head.identities[url] for url in urls)
+
+
+def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:
+    unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in known]
+    with ThreadPoolExecutor(_PROBES) as pool:
+        for url, identity in zip(unknown, pool.map(files.identify, unknown), strict=True):
+            if known.setdefault(url, identity) != identity:
+                raise InputError(
+                    f"{url} was replaced since the RDataFrame was made: make the RDataFrame again"
+                )
+
+
+def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
+    """Say what is wrong with arguments that RDataFrame refused: mostly, a file or the name of the tree."""
+    for url in _given(args):
+        for name in sorted(glob.glob(url)) if _is_pattern(url) else [url]:  # noqa: PTH207  (a string)
+            try:
+                files.identify(name)
+                with diagnostics.record():
+                    file = ROOT.TFile.Open(name)
+            except (InputError, OSError) as problem:
+                return InputError(str(problem))
+            keys = sorted({f"{key.GetName()} ({key.GetClassName()})" for key in file.GetListOfKeys()})
+            if not file.Get(args[0]):
+                return InputError(f"{name} holds no {args[0]!r}: it has {', '.join(keys) or 'nothing'}")
+    return GraphError(
+        "RDataFrame takes a tree's name with a file, a pattern, a list of files or an open TDirectory; a "
+        f"TTree or TChain; an RDatasetSpec; or a number of entries. Given: {tuple(args)!r}; ROOT says: "
+        f"{diagnostics.first_line(error)}"
+    )
+
+
+def _given(args: Sequence[Any]) -> list[str]:
+    """Return the names of files among a constructor's arguments, without ``?#`` and the tree's name."""
+    if len(args) < 2 or not isinstance(args[0], str):
+        return []
+    given = [args[1]] if isinstance(args[1], str) else args[1]
+    if not isinstance(given, list | tuple | ROOT.std.vector["std::string"]):
+        return []
+    return [absolute(str(name).partition("?#")[0]) for name in given]
+
+
+def _is_pattern(name: str) -> bool:
+    return rootfile.local_path(name) is not None and glob.has_magic(name)
+
+
+def _checked(args: Sequence[Any]) -> Iterator[str]:
+    far = False
+    for name in _given(args):
+        if rootfile.local_path(name) is None:
+            if not far and not glob.has_magic(name):
+                yield name
+            far = True
+        elif not glob.has_magic(name):
+            yield name
+        elif not glob.glob(name):  # noqa: PTH207  (a string)
+            raise InputError(f"no file matches {name}: check the directory and the pattern")
