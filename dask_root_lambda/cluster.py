@@ -36,23 +36,6 @@ class _ToldOnce(logging.Filter):
 logging.getLogger("distributed.worker").addFilter(_ToldOnce())
 
 
-class LambdaClient(Client):
-    """A client of a `LambdaCluster`.
-
-    Whatever it computes runs on Lambda, also where another client is Dask's current one.
-    """
-
-    def compute(self, *args: Any, **kwargs: Any) -> Any:
-        """See `distributed.Client.compute`."""
-        with self.as_current():
-            return super().compute(*args, **kwargs)
-
-    def persist(self, *args: Any, **kwargs: Any) -> Any:
-        """See `distributed.Client.persist`."""
-        with self.as_current():
-            return super().persist(*args, **kwargs)
-
-
 class LambdaCluster(SpecCluster):
     """A scheduler and one gateway worker, in this process, whose tasks run on AWS Lambda.
 
@@ -170,9 +153,9 @@ class LambdaCluster(SpecCluster):
         """Return what was run so far, and what it cost."""
         return self._executor.report()
 
-    def get_client(self) -> LambdaClient:
-        """Return a client, which becomes Dask's current one."""
-        return LambdaClient(self)
+    def get_client(self) -> Client:
+        """Return a new client, which becomes Dask's current one."""
+        return Client(self)
 
 
 def _scheduler(dashboard_address: str | None) -> dict[str, Any]:

@@ -220,8 +220,8 @@ def lower(head: Any) -> Lowered:
     packed = packing.pack(head, n_ranges)
     if target.on_aws:
         packed.mapper.check_reach()
-    ranges = gateway.EXECUTOR if target.has_lambda else None
-    placement = Placement(ranges, ranges if settings.merge_on == "lambda" else None)
+    merges = gateway.EXECUTOR if settings.merge_on == "lambda" else None
+    placement = Placement(gateway.EXECUTOR, merges, gateway.offers)
     run = graphs.build(
         packed.mapper, packed.finish, len(packed.actions), fan_in=settings.fan_in, placement=placement
     )

@@ -10,14 +10,17 @@ import asyncio
 import contextvars
 import functools
 import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
+import dask
 from dask.task_spec import Task
 from dask.typing import Key
 from distributed import Client, Reschedule, WorkerPlugin
@@ -233,6 +236,11 @@ class LambdaPlugin(WorkerPlugin):
         """Report to the scheduler, with each heartbeat."""
         return self.report()
 
+    @property
+    def scheduler_address(self) -> str:
+        """Address of the scheduler of the worker that this plugin is on."""
+        return str(self._worker.scheduler.address)
+
     def report(self) -> dict[str, Any]:
         """Return the executor's figures of now."""
         assert self._gateway is not None
@@ -264,16 +272,42 @@ def merge_pool(settings: Settings) -> ThreadPoolExecutor:
 class Target:
     """Where a graph that is made now is going to run."""
 
-    has_lambda: bool
-    """Whether its workers have the executor."""
     slots: int
     """Tasks that run there at once."""
     on_aws: bool = False
     """Whether ranges that start now run in AWS, without this machine's files."""
 
 
+_DASKS_OWN = (dask.base.compute.__code__, dask.base.persist.__code__)
+
+
 def current_client() -> Client | None:
-    """Return the client that Dask would use, if there is one."""
+    """Return the client that a graph is made for, if there is one.
+
+    It is the one whose method asks for the graph, or that was given to Dask as ``scheduler``; else Dask's
+    current one. Dask itself does not tell a collection who computes it: the callers are looked through.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code in _DASKS_OWN and frame.f_locals["scheduler"] is not None:
+            return _client_of(frame.f_locals["scheduler"])
+        if frame.f_code.co_varnames[:1] == ("self",):
+            caller = frame.f_locals.get("self")
+            if isinstance(caller, Client):
+                return caller
+        frame = frame.f_back
+    return _dasks_client()
+
+
+def _client_of(scheduler: Any) -> Client | None:
+    """Return the client behind what was given to Dask as ``scheduler``; None of those that need none."""
+    if isinstance(scheduler, str):
+        return _dasks_client() if scheduler.lower().endswith("distributed") else None
+    client = getattr(scheduler, "__self__", scheduler)
+    return client if isinstance(client, Client) else None
+
+
+def _dasks_client() -> Client | None:
     try:
         client: Client = Client.current()
     except ValueError:
@@ -282,15 +316,15 @@ def current_client() -> Client | None:
 
 
 def target() -> Target:
-    """Return what the current client's cluster offers; without a client, this machine."""
+    """Return what the cluster offers that a graph is made for; without one, this machine."""
     client = current_client()
     if client is None:
-        return Target(False, os.cpu_count() or 1)
+        return Target(os.cpu_count() or 1)
     if has_lambda(client):
         reports = _reports(client)
         slots = sum(int(each["concurrency"]) for each in reports) or 1
-        return Target(True, slots, any(each["remote"] for each in reports))
-    return Target(False, sum(client.ncores().values()) or 1)
+        return Target(slots, any(each["remote"] for each in reports))
+    return Target(sum(client.ncores().values()) or 1)
 
 
 _here: weakref.WeakValueDictionary[str, LambdaPlugin] = weakref.WeakValueDictionary()
@@ -305,6 +339,20 @@ def has_lambda(client: Client) -> bool:
     if client not in _known and _reports(client):
         _known.add(client)
     return client in _known
+
+
+def offers(executor: str) -> bool:
+    """Tell whether the workers of the client that sends a graph have an executor.
+
+    Nobody is asked: a client that sends holds a lock which its event loop takes as well.
+    """
+    client = current_client()
+    if client is None or executor != EXECUTOR:
+        return False
+    if client in _known:
+        return True
+    scheduler = getattr(client.scheduler, "address", None)
+    return any(plugin.scheduler_address == scheduler for plugin in list(_here.values()))
 
 
 def _reports(client: Client) -> list[Mapping[str, Any]]:

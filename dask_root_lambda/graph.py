@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import DataNode, List, Task, TaskRef
@@ -18,6 +20,8 @@ class Placement:
 
     ranges: str | None = None
     merges: str | None = None
+    offers: Callable[[str], bool] = lambda _: True
+    """Whether the workers that the graph is sent to have an executor."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,8 @@ def build(
     results: list[Key] = [(names["result"], index) for index in range(n_results)]
     layers = {
         names["mapper"]: MaterializedLayer({names["mapper"]: DataNode(names["mapper"], mapper)}),
-        names["range"]: MaterializedLayer(ranges, annotations=_annotations(placement.ranges)),
-        names["merge"]: MaterializedLayer(merges, annotations=_annotations(placement.merges)),
+        names["range"]: _PlacedLayer(ranges, placement.ranges, placement.offers),
+        names["merge"]: _PlacedLayer(merges, placement.merges, placement.offers),
         names["finish"]: MaterializedLayer({names["finish"]: Task(names["finish"], finish, TaskRef(merged))}),
         names["result"]: MaterializedLayer(
             {key: Task(key, Select(index), TaskRef(names["finish"])) for index, key in enumerate(results)}
@@ -90,5 +94,29 @@ def _merges(name: str, run: str, leaves: list[Key], fan_in: int) -> tuple[dict[K
     return tasks, below[0]
 
 
-def _annotations(executor: str | None) -> dict[str, str] | None:
-    return {"executor": executor} if executor is not None else None
+class _PlacedLayer(MaterializedLayer):
+    """A layer annotated with an executor wherever the workers have it.
+
+    A graph may be sent to another cluster than the current one, or than the one it was made for; a worker
+    fails a task with an annotation that it does not know. So the annotation is that of when it is sent,
+    which pickles it.
+    """
+
+    def __init__(self, tasks: dict[Key, Task], executor: str | None, offers: Callable[[str], bool]) -> None:
+        self._executor = executor
+        self._offers = offers
+        super().__init__(tasks)
+
+    @property
+    def annotations(self) -> dict[str, str] | None:
+        """What Dask is told of these tasks."""
+        if self._executor is None or not self._offers(self._executor):
+            return None
+        return {"executor": self._executor}
+
+    @annotations.setter
+    def annotations(self, _: object) -> None:
+        """Keep Dask's constructor from setting what is decided later."""
+
+    def __reduce__(self) -> Any:
+        return MaterializedLayer, (self.mapping, self.annotations)

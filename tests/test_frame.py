@@ -9,8 +9,9 @@ import pytest
 from dask.base import is_dask_collection, tokenize
 from distributed import Client, LocalCluster
 
-from dask_root_lambda import RDataFrame
-from dask_root_lambda.protocol.errors import ConfigurationError
+from dask_root_lambda import LambdaCluster, RDataFrame
+from dask_root_lambda.config import Settings
+from dask_root_lambda.protocol.errors import ConfigurationError, InputError
 from tests.conftest import ROOT, write_events
 
 SUM = 499500.0
@@ -60,18 +61,63 @@ class TestSchedulers:
             check(dask.compute(*book(frame)))
             check(future.result() for future in client.compute(list(book(frame))))
 
-    def test_two_clients_at_once(self, frame, local):
-        """Each client's computation runs on its own cluster, whichever is current."""
-        count = frame.Count()
-        ours = Client.current()
+
+class TestTwoClients:
+    """Each client's computation runs on its own cluster, whichever is Dask's current one."""
+
+    @pytest.fixture(params=["ours is current", "the other is current"])
+    def clients(self, request):
+        """Ours, the other, and what tells how many ranges our cluster ran."""
         with (
-            LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
-            Client(cluster) as other,
+            LambdaCluster(execution="local", concurrency=2) as ours,
+            LocalCluster(n_workers=1, processes=False, dashboard_address=None) as others,
         ):
-            assert other.compute(count).result() == 1000
-            before = local.report().total.done
-            assert ours.compute(count).result() == 1000
-            assert local.report().total.done == before + 4
+            last = ours if request.param == "ours is current" else others
+            with Client(others if last is ours else ours) as first, Client(last) as second:
+                pair = (second, first) if last is ours else (first, second)
+                yield *pair, lambda: ours.report().total.ranges
+
+    @pytest.mark.parametrize(
+        "compute",
+        [
+            lambda count, client: client.compute(count).result(30),
+            lambda count, client: client.compute(client.persist(count)).result(30),
+            lambda count, client: count.compute(scheduler=client),
+            lambda count, client: dask.compute([count], scheduler=client.get)[0][0],
+        ],
+        ids=["client.compute", "client.persist", "scheduler=client", "scheduler=client.get"],
+    )
+    def test_ranges_run_where_they_are_computed(self, frame, clients, compute):
+        """On the workers of other clusters, and on our executor."""
+        ours, other, ranges = clients
+        assert compute(frame.Count(), other) == 1000
+        assert ranges() == 0
+        assert compute(frame.Count(), ours) == 1000
+        assert ranges() == 4
+
+    def test_a_graph_that_exists_goes_to_either(self, frame, clients):
+        """A graph that was made for one cluster can be sent to the other."""
+        ours, other, ranges = clients
+        count = frame.Count()
+        graph, keys = count.dask, count.__dask_keys__()
+        (blob,) = other.get(graph, keys)
+        assert ranges() == 0
+        assert ours.get(graph, keys) == [blob]
+        assert ranges() == 4
+
+    def test_without_a_cluster(self, frame, clients):
+        """Dask's local schedulers use neither."""
+        _, _, ranges = clients
+        assert frame.Count().compute(scheduler="threads") == 1000
+        assert ranges() == 0
+
+    def test_local_files_of_a_cluster_in_aws(self, frame, local, monkeypatch):
+        """What another scheduler computes is not refused for what the current cluster cannot reach."""
+        monkeypatch.setattr(Settings, "is_remote", lambda *_: True)
+        count = frame.Count()
+        with pytest.raises(InputError, match="cannot reach files of this machine"):
+            count.compute()
+        assert count.compute(scheduler="synchronous") == 1000
 
 
 class TestCollections:
