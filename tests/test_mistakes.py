@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.protocol.errors import ConfigurationError, GraphError, InputError
+from dask_root_lambda.protocol.errors import GraphError, InputError
 
 
 @pytest.fixture
