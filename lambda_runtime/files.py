@@ -11,6 +11,7 @@ from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics
+from lambda_runtime.storage_token import token
 
 _XROOTD_LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout": 300}
 """Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
@@ -41,7 +42,7 @@ def _identify_remote(url: str) -> FileIdentity:
     except OSError:
         raise InputError(
             f"cannot open {url}: check the host and the path, and whether the data needs a token or a proxy. "
-            f"{reported.text}".rstrip()
+            f"{f'{token.problem}. ' if token.problem else ''}{reported.text}".rstrip()
         ) from None
     try:
         size = int(raw.GetSize())

@@ -41,6 +41,7 @@ from dask_root_lambda.protocol.task import (
 from lambda_runtime import IN_FUNCTION, STARTED_S, snapshot
 from lambda_runtime.event_loop import OnStop
 from lambda_runtime.runner import ROOT_VERSION, Runner
+from lambda_runtime.storage_token import token
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def handler(event: Mapping[str, Any], _context: object = None) -> dict[str, Any]
 
     Errors are part of the answer, as data. What escapes is a defect, and Lambda reports it as such.
     """
+    token.keep_fresh()
     return answer(environment(), event).to_json()
 
 

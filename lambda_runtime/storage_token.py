@@ -1,0 +1,113 @@
+"""The token for CERN's storage: from the secret that only the function's role can read, to XRootD.
+
+It is fetched when the first event comes, never before: so it is in no snapshot.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SECRET_VARIABLE = "DASK_ROOT_LAMBDA_TOKEN_SECRET"  # noqa: S105  (a name)
+"""Environment variable of the function: ARN of the secret; not set where there is none."""
+
+FILE_VARIABLE = "BEARER_TOKEN_FILE"
+"""Names the file that XRootD reads for each new connection, if only its owner can.
+https://github.com/WLCG-AuthZ-WG/bearer-token-discovery"""
+
+_KEPT_S = 600.0
+"""How long a token is used before it is looked for again: who renews the secret need not deploy."""
+_RETRY_S = 60.0
+"""How long a secret that could not be read is left alone."""
+
+
+class StorageToken:
+    """Keeps the file that `FILE_VARIABLE` names as the secret is.
+
+    Parameters
+    ----------
+    fetch
+        Reads a secret, by its ARN.
+    clock
+        Seconds since the epoch: those in which the environment is frozen count.
+    """
+
+    def __init__(
+        self, fetch: Callable[[str], str] | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._fetch = fetch or _fetch
+        self._clock = clock
+        self._due_s: float | None = None
+        self.problem = ""
+        """Why there is no token, or an old one only; empty if all is well. Nothing of the secret is in it."""
+
+    def keep_fresh(self) -> None:
+        """Fetch the token if there is a secret, and it was not looked at lately.
+
+        Without it, files that need none are still read: so that it cannot be had is only noted.
+        """
+        secret, now_s = os.environ.get(SECRET_VARIABLE), self._clock()
+        if not secret or (self._due_s is not None and now_s < self._due_s <= now_s + _KEPT_S):
+            return
+        try:
+            with _nothing_logged():
+                _write(self._fetch(secret).strip())
+        except Exception as error:  # botocore makes its error classes at run time
+            self.problem = f"the token for storage cannot be read from the function's secret: {_name(error)}"
+            self._due_s = now_s + _RETRY_S
+            logger.warning("%s", self.problem)
+        else:
+            self.problem = ""
+            self._due_s = now_s + _KEPT_S
+
+
+def _fetch(secret: str) -> str:
+    import boto3
+    from botocore.config import Config
+
+    config = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+    client = boto3.client("secretsmanager", config=config)
+    return str(client.get_secret_value(SecretId=secret)["SecretString"])
+
+
+def _write(token: str) -> None:
+    """Replace the file as a whole: a connection may just be reading it."""
+    if not token:
+        raise ValueError("it is empty")
+    directory = Path(tempfile.gettempdir())
+    descriptor, path = tempfile.mkstemp(dir=directory)  # which only its owner may read
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token)
+    target = directory / f"bt_u{os.geteuid()}"
+    Path(path).replace(target)
+    if os.environ.get(FILE_VARIABLE) != str(target):
+        os.environ[FILE_VARIABLE] = str(target)
+
+
+@contextmanager
+def _nothing_logged() -> Iterator[None]:
+    """Whoever has the log at DEBUG would find the secret in it, in botocore's lines."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.DEBUG))
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _name(error: Exception) -> str:
+    """Return the service's code, or the error's class: a message could quote what was read."""
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return str(code or type(error).__name__)
+
+
+token = StorageToken()
+"""This process's."""
