@@ -133,6 +133,10 @@ class _Frame:
             result.keep(blob)
 
 
+_UHI = ("axes", "counts", "kind", "values", "variances")
+"""What plotting libraries ask of a histogram: https://uhi.readthedocs.io/en/latest/plotting.html"""
+
+
 class _Collection(DaskMethodsMixin):
     """A result as a Dask collection of one key, which touches like the value it stands for."""
 
@@ -159,7 +163,7 @@ class _Collection(DaskMethodsMixin):
 
     def __getattr__(self, name: str) -> Any:
         # ROOT's methods begin with a capital; what dask and Jupyter look for does not.
-        if not name[:1].isupper():
+        if not name[:1].isupper() and name not in _UHI:
             raise AttributeError(f"{type(self).__name__} has no {name!r}")
         return getattr(self.GetValue(), name)
 

@@ -242,6 +242,23 @@ class TestOperations:
         assert profile.GetEntries() == histogram.GetEntries() == graph.GetN() == 1000
         assert report.At("cut").GetPass() == 990
 
+    def test_a_histogram_can_be_plotted_by_others(self, frame, local):
+        """A result has ROOT's interface to plotting libraries (UHI), which computes it, once."""
+        histogram = frame.Histo1D(("h", "", 4, 0, 1000), "x")
+        assert histogram.values().tolist() == histogram.counts().tolist() == [250.0] * 4
+        assert histogram.variances().tolist() == [250.0] * 4
+        assert (len(histogram.axes), len(histogram.axes[0]), str(histogram.kind)) == (1, 4, "Kind.COUNT")
+        assert local.report().total.ranges == 4
+
+    @pytest.mark.parametrize("name", ["_repr_html_", "shape", "dtype", "name", "__array__", "to_html"])
+    def test_looking_for_other_names_computes_nothing(self, frame, local, name):
+        """What Jupyter, dask and completion look for on any object is not there, and is not computed."""
+        histogram = frame.Histo1D(("h", "", 4, 0, 1000), "x")
+        assert not hasattr(histogram, name)
+        assert dir(histogram)
+        assert not histogram.computed
+        assert local.report().total.invocations == 0
+
     def test_variations(self, frame, local):
         """Systematic variations are booked as in ROOT, and their names looked up."""
         nominal = frame.Vary("pt", "ROOT::RVecF{pt * 0.5f, pt * 2.f}", ["down", "up"]).Sum("pt")
