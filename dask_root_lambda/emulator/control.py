@@ -5,14 +5,36 @@ Source: https://docs.aws.amazon.com/lambda/latest/api/API_Operations.html.
 
 from __future__ import annotations
 
+import sys
+
 from dask_root_lambda.emulator.concurrency import Concurrency
-from dask_root_lambda.emulator.errors import InvalidParameterError, ResourceConflictError
+from dask_root_lambda.emulator.errors import InvalidParameterError, NotEmulatedError, ResourceConflictError
 from dask_root_lambda.emulator.fleet import Fleet
-from dask_root_lambda.emulator.functions import LATEST, FunctionVersion, change, change_code, describe
-from dask_root_lambda.emulator.operations import Operation, Parameters, check_revision, page
+from dask_root_lambda.emulator.functions import (
+    ECHOED,
+    LATEST,
+    OPTIONAL,
+    FunctionVersion,
+    change,
+    change_code,
+    describe,
+)
+from dask_root_lambda.emulator.operations import Operation, Parameters, check_revision, is_empty, page
 from dask_root_lambda.emulator.packages import PackageStore
 from dask_root_lambda.emulator.registry import Function, Reference, Registry, parse_name
 from dask_root_lambda.emulator.versions import VersionControl
+
+# What an archive's function is run with.
+RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+# Parameters of the operations here that have an effect.
+EMULATED = frozenset(
+    {
+        *ECHOED, *OPTIONAL, "FunctionName", "Qualifier", "Code", "Publish", "Tags", "DryRun", "RevisionId",
+        "TracingConfig", "ImageConfig", "SnapStart", "LoggingConfig",
+        "ZipFile", "S3Bucket", "S3Key", "ImageUri",
+    }
+)  # fmt: skip
 
 
 class FunctionControl:
@@ -62,7 +84,9 @@ class FunctionControl:
         }
 
     def _create(self, parameters: Parameters) -> Parameters:
-        _check_runtime(parameters)
+        _check_emulated(parameters)
+        _check_emulated(parameters["Code"])
+        _check_package(parameters)
         name = parse_name(parameters["FunctionName"]).name
         if name in self._registry.functions:
             raise ResourceConflictError(f"Function already exist: {name}")
@@ -88,12 +112,15 @@ class FunctionControl:
         return {**self._registry.resolve(reference).document, "FunctionArn": self._registry.arn(reference)}
 
     def _update_configuration(self, parameters: Parameters) -> Parameters:
+        _check_emulated(parameters)
         function = self._registry.get(self._reference(parameters))
         check_revision(parameters, function.latest.revision)
+        _check_runtime(parameters)
         self._replace(function, change(function.latest, parameters))
         return dict(function.latest.document)
 
     def _update_code(self, parameters: Parameters) -> Parameters:
+        _check_emulated(parameters)
         function = self._registry.get(self._reference(parameters))
         check_revision(parameters, function.latest.revision)
         package = self._packages.read(parameters, function.latest.document["PackageType"])
@@ -158,11 +185,31 @@ class FunctionControl:
         return parse_name(parameters["FunctionName"], parameters.get("Qualifier"))
 
 
+def _check_emulated(parameters: Parameters) -> None:
+    """Refuse settings that would be accepted and have no effect."""
+    for name in sorted(set(parameters) - EMULATED):
+        if not is_empty(parameters[name]):
+            raise NotEmulatedError(
+                f"{name} is not emulated: a function would run without it. Leave it out on this machine."
+            )
+
+
 def _check_runtime(parameters: Parameters) -> None:
+    """Refuse a runtime that is not the one which functions of archives are run with."""
+    runtime = parameters.get("Runtime", RUNTIME)
+    if runtime != RUNTIME:
+        raise InvalidParameterError(
+            f"The runtime parameter of {runtime} is not supported here: functions run with this "
+            f"emulator's own interpreter, which is {RUNTIME}."
+        )
+
+
+def _check_package(parameters: Parameters) -> None:
     if parameters.get("PackageType", "Zip") == "Zip" and not {"Runtime", "Handler"} <= set(parameters):
         raise InvalidParameterError(
             "Runtime and Handler are mandatory parameters for functions created with deployment packages."
         )
+    _check_runtime(parameters)
 
 
 def _code(version: FunctionVersion) -> Parameters:

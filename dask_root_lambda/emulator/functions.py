@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from dask_root_lambda.emulator.errors import InvalidParameterError
-from dask_root_lambda.emulator.operations import check_range
+from dask_root_lambda.emulator.operations import check_range, is_empty
 from dask_root_lambda.emulator.packages import Package
 
 LATEST = "$LATEST"
@@ -17,8 +17,10 @@ LATEST = "$LATEST"
 # Settings that Create and Update take and the API shows again unchanged.
 ECHOED = (
     "Role", "Handler", "Runtime", "Description", "Timeout", "MemorySize", "Architectures", "PackageType",
-    "DeadLetterConfig", "Environment", "KMSKeyArn", "FileSystemConfigs", "EphemeralStorage",
+    "EphemeralStorage",
 )  # fmt: skip
+# Those that are not shown while they are empty.
+OPTIONAL = ("DeadLetterConfig", "Environment", "KMSKeyArn")
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MEMORY_MB = range(128, 10_240 + 1)
@@ -223,10 +225,13 @@ def _check_variables(variables: Mapping[str, str]) -> None:
 def _apply(document: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     check_settings(parameters)
     document.update({name: parameters[name] for name in ECHOED if name in parameters})
+    for name in OPTIONAL:
+        _show(document, name, parameters.get(name, document.get(name)))
     if "TracingConfig" in parameters:
         document["TracingConfig"] = {"Mode": parameters["TracingConfig"].get("Mode", "PassThrough")}
     if "ImageConfig" in parameters:
-        document["ImageConfigResponse"] = {"ImageConfig": parameters["ImageConfig"]}
+        said = {name: value for name, value in parameters["ImageConfig"].items() if not is_empty(value)}
+        _show(document, "ImageConfigResponse", {"ImageConfig": said})
     if "LoggingConfig" in parameters:
         document["LoggingConfig"] = {**document["LoggingConfig"], **parameters["LoggingConfig"]}
     if "SnapStart" in parameters:
@@ -235,6 +240,14 @@ def _apply(document: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str,
             "OptimizationStatus": "Off",
         }
     return document
+
+
+def _show(document: dict[str, Any], name: str, value: Any) -> None:
+    """Show a setting; an empty one is as none."""
+    if is_empty(value):
+        document.pop(name, None)
+    else:
+        document[name] = value
 
 
 def _stamp(document: dict[str, Any], package: Package) -> FunctionVersion:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from dask_root_lambda.emulator.errors import PreconditionFailedError, ValidationError
@@ -44,6 +44,11 @@ def check_revision(parameters: Parameters, revision: str) -> None:
             "The Revision Id provided does not match the latest Revision Id. "
             "Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
         )
+
+
+def is_empty(value: Any) -> bool:
+    """Tell whether a setting says nothing: clients send empty ones to take away what was there."""
+    return not value or (isinstance(value, Mapping) and all(map(is_empty, value.values())))
 
 
 def page(items: list[Parameters], name: str, parameters: Parameters) -> Parameters:

@@ -104,12 +104,17 @@ def read_call(request: Request) -> Call:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(body)
+        document = json.loads(body, object_hook=_without_nulls)
     except ValueError as error:
         raise InvalidContentError(f"Could not parse request body into json: {error}") from None
     if not isinstance(document, dict):
         raise InvalidContentError("Could not parse request body into json: not an object")
     return document
+
+
+def _without_nulls(members: dict[str, Any]) -> dict[str, Any]:
+    """Take a member that is null for one that was not sent."""
+    return {name: value for name, value in members.items() if value is not None}
 
 
 @cache

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from urllib.request import Request, urlopen
+
 import pytest
 from botocore.exceptions import ClientError
 
-from .clouds import Cloud
+from .clouds import PYTHON, Cloud, archive
 
 pytestmark = pytest.mark.timeout(120)
+
+OF_LAMBDA = "arn:aws:lambda:us-east-1:123456789012"
+OF_EFS = "arn:aws:elasticfilesystem:us-east-1:123456789012"
 
 
 def test_a_new_function_has_lambdas_defaults(cloud: Cloud) -> None:
@@ -105,7 +111,7 @@ def test_a_name_is_used_once(cloud: Cloud) -> None:
     code = {"ZipFile": b"anything"}
     with pytest.raises(cloud.lambda_.exceptions.ResourceConflictException):
         cloud.lambda_.create_function(
-            FunctionName=name, Role=cloud.role, Code=code, Runtime="python3.12", Handler="a.b"
+            FunctionName=name, Role=cloud.role, Code=code, Runtime=PYTHON, Handler="a.b"
         )
 
 
@@ -194,3 +200,95 @@ def test_concurrency_is_reserved_and_released(cloud: Cloud) -> None:
     assert got["ReservedConcurrentExecutions"] == 0
     cloud.lambda_.delete_function_concurrency(FunctionName=name)
     assert "ReservedConcurrentExecutions" not in cloud.lambda_.get_function_concurrency(FunctionName=name)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"Layers": [f"{OF_LAMBDA}:layer:tools:1"]},
+        {"VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}},
+        {
+            "FileSystemConfigs": [
+                {
+                    "Arn": f"{OF_EFS}:access-point/fsap-01234567890123456",
+                    "LocalMountPath": "/mnt/data",
+                }
+            ]
+        },
+        {"CodeSigningConfigArn": f"{OF_LAMBDA}:code-signing-config:csc-01234567890abcdef"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_settings_that_are_not_emulated_are_named(cloud: Cloud, settings: dict[str, object]) -> None:
+    """501 rather than a function that does not have what it was made with; empty ones mean nothing."""
+    if cloud.real:
+        pytest.skip("AWS has them all")
+    (name,) = settings
+    with pytest.raises(ClientError, match=name) as error:
+        cloud.deploy("echo", **settings)
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 501
+    function = cloud.deploy("echo", Layers=[], VpcConfig={"SubnetIds": [], "SecurityGroupIds": []})
+    if name != "CodeSigningConfigArn":
+        with pytest.raises(ClientError, match=name):
+            cloud.lambda_.update_function_configuration(FunctionName=function, **settings)
+
+
+@pytest.mark.parametrize("runtime", ["python3.8", "nodejs22.x"])
+def test_another_runtime_is_refused(cloud: Cloud, runtime: str) -> None:
+    """A function runs in this interpreter; one that asks for another would not be what it says."""
+    if cloud.real:
+        pytest.skip("AWS has them all")
+    name = cloud.deploy("echo")
+    with pytest.raises(cloud.lambda_.exceptions.InvalidParameterValueException, match=runtime):
+        cloud.lambda_.update_function_configuration(FunctionName=name, Runtime=runtime)
+    with pytest.raises(cloud.lambda_.exceptions.InvalidParameterValueException, match=runtime):
+        cloud.lambda_.create_function(
+            FunctionName="f", Role=cloud.role, Code={"ZipFile": archive()}, Runtime=runtime, Handler="a.b"
+        )
+
+
+def test_what_is_taken_away_is_gone(cloud: Cloud) -> None:
+    """Empty variables, dead-letter queue and description are as if they had never been there.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_UpdateFunctionConfiguration.html
+    """
+    queue = "arn:aws:sqs:us-east-1:123456789012:letters"
+    settings = {"Environment": {"Variables": {"MUONS": "1"}}, "DeadLetterConfig": {"TargetArn": queue}}
+    name = cloud.deploy("describe", **settings)
+    client = cloud.lambda_
+    assert settings.items() <= client.get_function_configuration(FunctionName=name).items()
+    client.update_function_configuration(
+        FunctionName=name, Environment={"Variables": {}}, DeadLetterConfig={"TargetArn": ""}
+    )
+    client.get_waiter("function_updated_v2").wait(FunctionName=name)
+    assert not settings.keys() & client.get_function_configuration(FunctionName=name).keys()
+    assert "MUONS" not in cloud.invoke(name).payload["variables"]
+
+
+def test_an_image_without_settings_has_none(cloud: Cloud) -> None:
+    """An empty ImageConfig takes away what was there."""
+    if cloud.real:
+        pytest.skip("needs an image")
+    client, name = cloud.lambda_, cloud.unique("image")
+    client.create_function(
+        FunctionName=name, PackageType="Image", Role=cloud.role, Code={"ImageUri": "any/image:1"},
+        ImageConfig={"Command": ["a.b"]},
+    )  # fmt: skip
+    assert "ImageConfigResponse" in client.get_function_configuration(FunctionName=name)
+    for empty in ({}, {"Command": [], "EntryPoint": [], "WorkingDirectory": ""}):
+        client.update_function_configuration(FunctionName=name, ImageConfig={"Command": ["a.b"]})
+        client.update_function_configuration(FunctionName=name, ImageConfig=empty)
+        assert "ImageConfigResponse" not in client.get_function_configuration(FunctionName=name)
+    client.delete_function(FunctionName=name)
+
+
+def test_null_is_not_there(cloud: Cloud) -> None:
+    """Clients that send what they were not given as null change nothing."""
+    if cloud.emulator is None:
+        pytest.skip("sends a request that is not signed")
+    name = cloud.deploy("echo", Description="kept", Environment={"Variables": {"MUONS": "1"}})
+    url = f"{cloud.emulator.endpoint}/2015-03-31/functions/{name}/configuration"
+    body = json.dumps({"Description": None, "Environment": None, "SnapStart": {"ApplyOn": None}}).encode()
+    with urlopen(Request(url, body, method="PUT"), timeout=10) as answer:
+        changed = json.loads(answer.read())
+    assert (changed["Description"], changed["Environment"]) == ("kept", {"Variables": {"MUONS": "1"}})

@@ -118,3 +118,45 @@ def test_a_function_is_applied_and_destroyed(terraform: tuple[Cloud, Terraform])
     assert "Memory Size: 300 MB" in answer.log
     made.must("destroy", "-auto-approve", "-refresh=false")
     assert cloud.lambda_.list_functions()["Functions"] == []
+
+
+BLOCKS = """
+variable "blocks" { default = true }
+
+resource "aws_lambda_function" "blocks" {
+  function_name = "blocks"
+  role          = aws_iam_role.function.arn
+  package_type  = "Image"
+  image_uri     = "123456789012.dkr.ecr.us-east-1.amazonaws.com/function:1"
+
+  dynamic "image_config" {
+    for_each = var.blocks ? [1] : []
+    content { command = ["in_terraform.handler"] }
+  }
+  dynamic "environment" {
+    for_each = var.blocks ? [1] : []
+    content { variables = { GREETING = "hello" } }
+  }
+  dynamic "dead_letter_config" {
+    for_each = var.blocks ? [1] : []
+    content { target_arn = "arn:aws:sqs:us-east-1:123456789012:letters" }
+  }
+  dynamic "logging_config" {
+    for_each = var.blocks ? [1] : []
+    content {
+      log_format            = "JSON"
+      application_log_level = "DEBUG"
+      system_log_level      = "WARN"
+    }
+  }
+}
+"""
+
+
+def test_blocks_that_are_removed_are_gone(terraform: tuple[Cloud, Terraform]) -> None:
+    """The plan after each apply shows no change, with the blocks and without them."""
+    _, made = terraform
+    (made.directory / "main.tf").write_text(CONFIGURATION.partition('resource "aws_cloudwatch')[0] + BLOCKS)
+    for blocks in (True, False):
+        made.apply(blocks=blocks)
+        assert not made.changes()
