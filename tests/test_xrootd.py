@@ -67,6 +67,16 @@ def test_a_snapshot_to_the_server_is_possible_from_anywhere(server, remote):
     assert packing.pack(frame._frame.head, 1).mapper.local_files == ()
 
 
+def test_environments_write_over_the_network(server, remote, emulated):
+    """A Snapshot to the server is written by the ranges themselves, and read from there."""
+    data, url = server
+    with emulated.get_client():
+        frame = RDataFrame("Events", remote, npartitions=2)
+        written = frame.Filter("x % 2 == 0").Snapshot("Even", f"{url}/halved.root", ["x"])
+        assert dask.compute(written.Count(), written.Sum("x")) == (1000, 2 * 249500.0)
+    assert sorted(path.name for path in data.glob("halved*")) == ["halved_0.root", "halved_1.root"]
+
+
 def test_identity_is_the_same_near_and_far(server, remote):
     """A file is recognised by its content, whether it is read locally or over the network."""
     data, _ = server
