@@ -16,7 +16,7 @@ from typing import Any
 from dask_root_lambda.call import MapRange, Merge, PackedMapper, fetch
 from dask_root_lambda.invoker import Invocation, Invoker
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import ProtocolError
+from dask_root_lambda.protocol.errors import MissingBlobError, MissingMapperError, ProtocolError
 from dask_root_lambda.protocol.store import Store
 from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Versions
 
@@ -57,7 +57,7 @@ class Encoder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._published: set[tuple[str, str]] = set()
+        self._published: dict[tuple[str, str], Body] = {}
         self._left_over: dict[tuple[str, str], frozenset[str]] = {}
         self._leaving: Counter[str] = Counter()
         self._left = threading.Condition()
@@ -95,6 +95,26 @@ class Encoder:
             return None
         return Body(key=key, store=store.url)
 
+    def missing(self, request: Request, store: Store, error: MissingBlobError) -> MissingBlobError:
+        """Make the error of a request for which the function did not find a blob.
+
+        A mapper, which expires in the store, is put there again by the next request.
+        """
+        if request.operation != "map":
+            return error
+        with self._lock:
+            # Not by its name: another range that missed it too may have put it there again meanwhile.
+            self._published = {
+                name: body for name, body in self._published.items() if body is not request.bodies[0]
+            }
+        return MissingMapperError(
+            f"{error.message}. Where putting it there again does not help, the function's store is not the "
+            f"client's, {store.url}",
+            task=error.task,
+            attempt=error.attempt,
+            request_id=error.request_id,
+        )
+
     def look_again(self, run: str) -> None:
         """Ask the stores anew what a run has left there: it failed."""
         with self._lock:
@@ -121,11 +141,7 @@ class Encoder:
         assert isinstance(call.function, MapRange)
         if invoker.remote:
             mapper.check_reach()
-        if _is_small(mapper):
-            body = Body.of(mapper.blob)
-        else:
-            self._publish(mapper, invoker.store)
-            body = Body(key=_mapper_key(mapper), size=len(mapper.blob))
+        body = Body.of(mapper.blob) if _is_small(mapper) else self._publish(mapper, invoker.store)
         return Request(
             operation="map",
             task=call.task,
@@ -136,13 +152,14 @@ class Encoder:
             versions=Versions(root=mapper.root),
         )
 
-    def _publish(self, mapper: PackedMapper, store: Store) -> None:
-        """Put a mapper into the store, the first time."""
+    def _publish(self, mapper: PackedMapper, store: Store) -> Body:
+        """Put a mapper into the store, the first time; return the body that stands for it."""
         name = (store.url, mapper.digest)
         with self._lock:
             if name not in self._published:
                 store.put(_mapper_key(mapper), mapper.blob)
-                self._published.add(name)
+                self._published[name] = Body(key=_mapper_key(mapper), size=len(mapper.blob))
+            return self._published[name]
 
     def _listed(self, mapper: PackedMapper, store: Store) -> frozenset[str]:
         """Return the partial results of a mapper's run that were in the store when it began."""

@@ -23,7 +23,12 @@ from dask_root_lambda.encoding import Call, Encoder
 from dask_root_lambda.invoker import AwsInvoker, Invocation, Invoker, LocalInvoker
 from dask_root_lambda.ledger import CALLS, Account, Ledger
 from dask_root_lambda.policy import RetryPolicy
-from dask_root_lambda.protocol.errors import CrashError, DaskRootLambdaError, RunCancelledError
+from dask_root_lambda.protocol.errors import (
+    CrashError,
+    DaskRootLambdaError,
+    MissingBlobError,
+    RunCancelledError,
+)
 from dask_root_lambda.protocol.store import Store
 from dask_root_lambda.report import Report
 
@@ -347,6 +352,8 @@ class LambdaExecutor(Executor):
             self.ledger.add(account, invocation)
             job.observe(invocation)
             value = encoding.result(job.call, invocation)
+        except MissingBlobError as error:
+            raise self._encoder.missing(request, invoker.store, error) from error.__cause__
         finally:
             encoding.clean_up(request, invocation, invoker.store)
         entries = invocation.reply.usage.entries if invocation.reply is not None else 0

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dask_root_lambda.protocol.errors import CrashError, DaskRootLambdaError, ThrottledError
+from dask_root_lambda.protocol.errors import (
+    CrashError,
+    DaskRootLambdaError,
+    MissingMapperError,
+    ThrottledError,
+)
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,8 @@ class RetryPolicy:
     """Tries of a task whose process ends: user code that crashes, crashes again."""
     max_throttles: int = 60
     """Tries that found no free concurrency; with the longest delay, about twenty minutes."""
+    max_missing_mappers: int = 2
+    """Tries that did not find the graph in the store; before each it is put there."""
     base_delay_s: float = 0.2
     max_delay_s: float = 20.0
 
@@ -46,11 +53,16 @@ class RetryPolicy:
         return delay_s * (0.5 + 0.5 * jitter)
 
     def _limit(self, error: DaskRootLambdaError) -> int:
-        if isinstance(error, ThrottledError):
-            return self.max_throttles
-        return self.max_crashes if isinstance(error, CrashError) else self.max_attempts
+        limits = {
+            CrashError: self.max_crashes,
+            MissingMapperError: self.max_missing_mappers,
+            ThrottledError: self.max_throttles,
+        }
+        kind = _limited_with(error)
+        return limits[kind] if isinstance(error, kind) else self.max_attempts
 
 
 def _limited_with(error: DaskRootLambdaError) -> type[DaskRootLambdaError]:
     """Return the class of errors that share a limit with this one, or that do not."""
-    return CrashError if isinstance(error, CrashError) else ThrottledError
+    own = (CrashError, MissingMapperError)
+    return next((kind for kind in own if isinstance(error, kind)), ThrottledError)

@@ -11,7 +11,7 @@ from dask_root_lambda import billing
 from dask_root_lambda.billing import Billing
 from dask_root_lambda.invoker import Invocation
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import DaskRootLambdaError, RunCancelledError
+from dask_root_lambda.protocol.errors import DaskRootLambdaError, MissingBlobError, RunCancelledError
 from dask_root_lambda.protocol.store import MemoryStore
 from dask_root_lambda.protocol.task import Body, Reply, Request, Usage
 
@@ -21,16 +21,16 @@ Outcome = DaskRootLambdaError | Callable[[], Any] | None
 class ScriptedInvoker:
     """Per task, a list of what its tries meet: an error, something to call, or None for success.
 
-    Calls are really made, in the calling thread; ranges answer with their index.
+    Calls are really made, in the calling thread; ranges answer with their index, where their mapper is.
     """
 
     prices = billing.prices("us-east-1")
     remote = True
     standing_usd_per_s = 0.0
 
-    def __init__(self, execution="lambda", script=None):
+    def __init__(self, execution="lambda", script=None, store=None):
         self.execution = execution
-        self.store = MemoryStore()
+        self.store = self.functions_store = store or MemoryStore()
         self.requests: list[Request] = []
         self.closed = False
         self.peak = 0
@@ -58,17 +58,20 @@ class ScriptedInvoker:
                 self._in_flight -= 1
 
     def _answer(self, request):
+        bill = Billing(duration_s=1.0, billed_s=1.0, memory_mb=1024)
+        usd, body = self.prices.usd(bill), request.bodies[0]
+        try:
+            sent = body.inline or self.functions_store.get(body.key)
+        except MissingBlobError as error:
+            return Invocation(Reply(), error, bill, usd, 100, 0, "request")
         if request.operation == "call":
-            function, args, kwargs = wire.loads(
-                request.bodies[0].inline or self.store.get(request.bodies[0].key)
-            )
+            function, args, kwargs = wire.loads(sent)
             value = function(*args, **kwargs)
         else:
             value = request.range_index
         blob = wire.dumps(value)
         reply = Reply(body=Body.of(blob), usage=Usage(entries=10))
-        bill = Billing(duration_s=1.0, billed_s=1.0, memory_mb=1024)
-        return Invocation(reply, None, bill, self.prices.usd(bill), 100, len(blob), "request")
+        return Invocation(reply, None, bill, usd, 100, len(blob), "request")
 
     def close(self):
         self.closed = True

@@ -9,20 +9,25 @@ import time
 
 import pytest
 
+from dask_root_lambda import RDataFrame, packing
 from dask_root_lambda.call import MapRange, PackedMapper
 from dask_root_lambda.config import Settings
-from dask_root_lambda.encoding import Call
+from dask_root_lambda.encoding import INLINE_MAPPER_BYTES, Call
 from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     AccessError,
     ConfigurationError,
     CrashError,
     InputError,
+    MissingMapperError,
     RunCancelledError,
     ServiceError,
     ThrottledError,
     UserCodeError,
 )
+from dask_root_lambda.protocol.store import MemoryStore
+from lambda_runtime.handler import Environment
 from tests.invokers import Gate, ScriptedInvoker
 
 MAPPER = PackedMapper("run", b"blob", "digest", n_ranges=3)
@@ -293,6 +298,43 @@ def test_a_small_mapper_travels_inline_and_a_large_one_once(make):
     [future.result(30) for future in ranges(executor, mapper=large)]
     assert {request.bodies[0].key for request in invoker.requests[3:]} == {"mappers/abc"}
     assert list(invoker.store.keys()) == ["mappers/abc"]
+
+
+def test_a_mapper_that_expired_is_put_into_the_store_again(make):
+    """Blobs in the store expire; a session that lasts longer does not notice."""
+    executor, invoker = make()
+    large = PackedMapper("large", b"x" * 100_000, "abc", 3)
+    [future.result(30) for future in ranges(executor, mapper=large)]
+    invoker.store.delete(["mappers/abc"])
+    [future.result(30) for future in ranges(executor, 50, mapper=large)]
+    assert invoker.store.get("mappers/abc") == large.blob
+    assert executor.report().total.failures == 0
+
+
+def test_a_mapper_that_the_function_does_not_find_is_an_error(make, monkeypatch):
+    """A function with another store than ours is told after one more try."""
+    executor, invoker = make()
+    monkeypatch.setattr(invoker, "functions_store", MemoryStore())
+    large = PackedMapper("large", b"x" * 100_000, "abc", 3)
+    with pytest.raises(MissingMapperError, match=r"no mappers/abc in memory:.*is not the client's, memory:"):
+        ranges(executor, 1, mapper=large)[0].result(30)
+    assert [request.attempt for request in invoker.requests] == [1, 2]
+
+
+def test_an_environment_finds_a_mapper_that_expired(events_file):
+    """The same with the real handler: the environment that meets the gap is a new one."""
+    frame = RDataFrame("Events", events_file)
+    total = frame.Filter(f"x >= 0 /* {os.urandom(10_000).hex()} */").Sum("x")
+    mapper = packing.pack(frame._frame.head, 2).mapper
+    assert len(mapper.blob) > INLINE_MAPPER_BYTES
+    with LambdaExecutor("local") as executor:
+        invoker = executor._invokers["local"]
+        bodies = [future.result(60) for future in ranges(executor, 1, mapper)]
+        invoker.store.delete(invoker.store.keys("mappers/"))
+        invoker._environment = Environment(invoker.store)
+        bodies += [executor.submit_call(Call("range-1", MapRange(1), [mapper])).result(60)]
+    assert sum(wire.loads(body.inline).processed for body in bodies) == 1000
+    assert total is not None
 
 
 def test_what_a_failed_run_left_is_not_computed_again(make):

@@ -13,6 +13,7 @@ from dask_root_lambda.protocol.errors import (
     FunctionTimeoutError,
     InputError,
     MissingBlobError,
+    MissingMapperError,
     NoAnswerError,
     OutOfMemoryError,
     RunCancelledError,
@@ -25,7 +26,7 @@ from dask_root_lambda.protocol.errors import (
 )
 
 POLICY = RetryPolicy(max_attempts=4, max_crashes=2, max_throttles=60, base_delay_s=0.2, max_delay_s=20.0)
-T, S, C = ThrottledError("429"), ServiceError("500"), CrashError("signal")
+T, S, C, M = ThrottledError("429"), ServiceError("500"), CrashError("signal"), MissingMapperError("gone")
 
 
 @pytest.mark.parametrize(
@@ -43,10 +44,14 @@ T, S, C = ThrottledError("429"), ServiceError("500"), CrashError("signal")
         ([C, C], False),
         ([S, C], True),
         ([C, S, C], False),
+        ([M], True),
+        ([M, M], False),
+        ([S, S, M], True),
+        ([M, C], True),
     ],
 )
 def test_limits(errors, tried_again):
-    """Throttled tries have a limit of their own, crashes a lower one, and the rest share one."""
+    """Throttled tries have a limit of their own, crashes and lost graphs lower ones, the rest share one."""
     assert (POLICY.delay_s(errors, 0.5) is not None) == tried_again
 
 

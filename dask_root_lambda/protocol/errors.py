@@ -27,6 +27,7 @@
     │   └── TooLargeError             over the service's size limit, and no store to go through
     ├── StoreError                the store of blobs failed
     │   └── MissingBlobError          no such blob
+    │       └── MissingMapperError        the graph that was put there before
     ├── DeploymentError           deploying did not work, or what is deployed is damaged
     │   └── DeploymentNotFoundError   no deployment of that name in this account and region
     ├── IncompleteResultError     fewer or more entries processed than the dataset has
@@ -224,6 +225,12 @@ class MissingBlobError(StoreError):
     """There is no blob under that key."""
 
     retryable = False
+
+
+class MissingMapperError(MissingBlobError):
+    """The graph of a range, put into the store before, is not there any more."""
+
+    retryable = True
 
 
 class DeploymentError(DaskRootLambdaError):
