@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import ROOT
 from nbclient import NotebookClient
 
+import dask_root_lambda
+from dask_root_lambda import LambdaCluster
 from dask_root_lambda.demo import generator
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -68,10 +71,15 @@ def test_the_dimuon_notebook_gives_the_demos_counts(tmp_path, monkeypatch):
     assert not [output for output in outputs(notebook) if output.output_type == "error"]
 
 
-def test_the_readmes_examples_run(capsys, tmp_path):
-    """The analysis prints its report and leaves a histogram, and the executor's example its results."""
+def examples(page):
+    """Return the blocks of Python of a page."""
+    return re.findall(r"```python\n(.*?)```", (PROJECT / page).read_text(), re.DOTALL)
+
+
+def test_the_readmes_examples_run(capsys, tmp_path, local):
+    """The analysis prints its report and leaves a histogram, and the other functions give their results."""
     path = generator.dataset(1000, tmp_path)
-    analysis, _, executor = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    analysis, annotated, executor = examples("README.md")
     names = {"files": [str(path)], "simulate": lambda seed: seed + 1}
     exec(analysis, names)
     assert (
@@ -80,8 +88,39 @@ def test_the_readmes_examples_run(capsys, tmp_path):
         == ROOT.RDataFrame("Events", str(path)).Filter(PAIRS).Count().GetValue()
     )
     assert re.search(r"^entries +1,000,", capsys.readouterr().out, re.MULTILINE)
+    with local.get_client():
+        exec(annotated, names)
+    assert list(names["results"]) == list(range(1, 101))
+    assert local.report().total.invocations == 100
     exec(executor, names)
     assert names["results"] == list(range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("page", "name"), [("docs/deploy.md", "LambdaCluster"), ("docs/fargate.md", "FargateLambdaCluster")]
+)
+def test_the_docs_examples_run(tmp_path, monkeypatch, page, name):
+    """The examples on AWS, on a cluster of this process: it is given what the real one takes."""
+    signature = inspect.signature(getattr(dask_root_lambda, name))
+
+    def cluster(*args, **kwargs):
+        signature.bind(*args, **kwargs)
+        return LambdaCluster("local", concurrency=2)
+
+    monkeypatch.setattr(dask_root_lambda, name, cluster, raising=False)
+    monkeypatch.setattr(ROOT.TH1, "Draw", lambda _: None)
+    (analysis,) = examples(page)
+    names = {"files": [str(generator.dataset(1000, tmp_path))]}
+    exec(analysis, names)
+    assert names["h"].GetEntries() > 0
+
+
+def test_the_emulators_example_runs():
+    """It starts an emulator, whose client answers."""
+    (example,) = examples("dask_root_lambda/emulator/README.md")
+    names = {}
+    exec(example + "    functions = client.list_functions()['Functions']\n", names)
+    assert names["functions"] == []
 
 
 def test_the_readmes_pictures_are_here_and_small():
