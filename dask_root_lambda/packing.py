@@ -29,7 +29,7 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
 from lambda_runtime import diagnostics
-from lambda_runtime.ranges import entry_ranges
+from lambda_runtime.ranges import entry_ranges, file_ranges
 from lambda_runtime.runner import ROOT_VERSION
 
 _compiling: set[str] = set()
@@ -226,12 +226,7 @@ def _files(head: Any, source: Source, n_ranges: int) -> _Dataset:
     )
     samples = head.sampleMap if source == "spec" else None
     ranges = partial(
-        Ranges.get_percentage_ranges,
-        treenames=list(trees),
-        filenames=list(head.inputfiles),
-        npartitions=n_ranges,
-        friendinfo=friends,
-        sampleMap=samples,
+        file_ranges, list(trees), list(head.inputfiles), n_ranges, friends=friends, samples=samples
     )
     described = _samples(samples or {})
     identity = table, beside, n_ranges, _friends(head), described
