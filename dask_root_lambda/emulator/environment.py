@@ -32,8 +32,9 @@ from dask_root_lambda.emulator.runtime_api import Event, RuntimeApi, refusal
 
 logger = logging.getLogger(__name__)
 
-# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html says 6 MB; this is what AWS counts.
-PAYLOAD_LIMIT_BYTES = 6_291_556
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html says 6 MB; this is the number in
+# AWS's error for larger responses. That for requests is another.
+RESPONSE_LIMIT_BYTES = 6_291_556
 
 # Less than this is how machines are; more is a process that waits for others.
 STARVED_S = 0.05
@@ -149,9 +150,9 @@ class Environment:
         """Take the handler's result."""
         if self._event is None or request_id != self._event.request_id:
             return refusal(400, "InvalidRequestID", f"no invocation {request_id} is running here")
-        if len(payload) > PAYLOAD_LIMIT_BYTES:
-            self._settle(TooLarge(PAYLOAD_LIMIT_BYTES))
-            message = f"Exceeded maximum allowed payload size ({PAYLOAD_LIMIT_BYTES} bytes)."
+        if len(payload) > RESPONSE_LIMIT_BYTES:
+            self._settle(TooLarge(RESPONSE_LIMIT_BYTES))
+            message = f"Exceeded maximum allowed payload size ({RESPONSE_LIMIT_BYTES} bytes)."
             return refusal(413, "RequestEntityTooLarge", message)
         self._settle(Answered(payload))
         return None

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
 from dask_root_lambda.emulator.endpoint import Exchange, Request, Response
-from dask_root_lambda.emulator.environment import PAYLOAD_LIMIT_BYTES, Environment
+from dask_root_lambda.emulator.environment import Environment
 from dask_root_lambda.emulator.errors import (
     ApiError,
     InvalidContentError,
@@ -35,8 +35,10 @@ from dask_root_lambda.emulator.runtime_api import Event
 
 logger = logging.getLogger(__name__)
 
-# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 1 MB.
-EVENT_PAYLOAD_LIMIT_BYTES = 1 << 20
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html: 6 MB, which requests have to be
+# smaller than, as AWS's own error says, and 1 MB for events.
+REQUEST_LIMIT_BYTES = 6_291_456
+EVENT_LIMIT_BYTES = 1 << 20
 
 _TYPES = ("RequestResponse", "Event", "DryRun")
 
@@ -159,16 +161,20 @@ def _new_event(payload: bytes, arn: str, trace_id: str = "", client_context: str
 
 
 def _check_payload(payload: bytes, kind: str) -> bytes:
-    limit = EVENT_PAYLOAD_LIMIT_BYTES if kind == "Event" else PAYLOAD_LIMIT_BYTES
-    if len(payload) > limit:
+    if len(payload) >= REQUEST_LIMIT_BYTES:
         raise RequestTooLargeError(
-            f"{len(payload)} byte payload is too large for the {kind} invocation type (limit {limit} bytes)"
+            f"Request must be smaller than {REQUEST_LIMIT_BYTES} bytes for the InvokeFunction operation"
+        )
+    if kind == "Event" and len(payload) > EVENT_LIMIT_BYTES:
+        raise RequestTooLargeError(
+            f"{len(payload)} byte payload is too large for the Event invocation type "
+            f"(limit {EVENT_LIMIT_BYTES} bytes)"
         )
     if not payload:
         return b"{}"
     try:
-        json.loads(payload)
-    except ValueError as error:
+        json.loads(payload, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
         raise InvalidContentError(f"Could not parse request body into json: {error}") from None
     return payload
 
@@ -180,6 +186,10 @@ def _client_context(encoded: str) -> str:
         return base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         raise InvalidContentError("Could not parse the client context: not base64 of UTF-8 text") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _new_trace_id() -> str:

@@ -161,33 +161,45 @@ def test_an_unknown_version_is_not_found(cloud: Cloud) -> None:
     assert code_of(error) == (404, "ResourceNotFoundException")
 
 
-def test_a_payload_that_is_not_json_is_refused(cloud: Cloud) -> None:
-    """400 InvalidRequestContentException (API_Invoke, Errors)."""
+@pytest.mark.parametrize(
+    "payload",
+    [b"{not json", b"NaN", b'{"a": [-Infinity]}', b"\xff", b"[" * 100_000],
+    ids=["text", "nan", "infinity", "bytes", "deep"],
+)
+def test_a_payload_that_is_not_json_is_refused(cloud: Cloud, payload: bytes) -> None:
+    """400 InvalidRequestContentException (API_Invoke, Errors); numbers are finite in JSON."""
     name = cloud.deploy("echo")
     with pytest.raises(ClientError) as error:
-        cloud.lambda_.invoke(FunctionName=name, Payload=b"{not json")
+        cloud.lambda_.invoke(FunctionName=name, Payload=payload)
     assert code_of(error) == (400, "InvalidRequestContentException")
 
 
 def test_a_large_payload_arrives(cloud: Cloud) -> None:
-    """6 MB go in and come out.
+    """Not quite 6 MB go in and come out.
 
     https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
     """
-    text = "x" * (6_291_456 - 2)
+    text = "x" * (6_291_456 - 1 - 2)
     answer = cloud.invoke(cloud.deploy("echo", MemorySize=512, Timeout=20), text)
     assert answer.payload == text
 
 
 def test_a_payload_over_6_mb_is_refused(cloud: Cloud) -> None:
-    """413 for a request over the limit.
+    """413 for a request that is not smaller than the limit, which AWS's message names.
 
     https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
     """
     name = cloud.deploy("echo")
-    with pytest.raises(ClientError) as error:
-        cloud.invoke(name, "x" * 6_291_556)
+    with pytest.raises(ClientError, match="smaller than 6291456 bytes") as error:
+        cloud.invoke(name, "x" * (6_291_456 - 2))
     assert code_of(error)[0] == 413
+
+
+def test_a_result_may_have_100_bytes_more(cloud: Cloud) -> None:
+    """The largest response is the number that the error for larger ones names."""
+    name = cloud.deploy("return_large", MemorySize=512, Timeout=20)
+    assert len(cloud.invoke(name, {"size": 6_291_556 - 2}).payload) == 6_291_556 - 2
+    assert cloud.invoke(name, {"size": 6_291_556 - 1}).payload["errorType"] == "Function.ResponseSizeTooLarge"
 
 
 def test_a_result_over_6_mb_is_an_error(cloud: Cloud) -> None:
