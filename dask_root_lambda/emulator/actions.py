@@ -85,7 +85,8 @@ def _of_lambda(request: Request, region: str, account_id: str) -> Demand:
 def function_arn(reference: Reference, region: str, account_id: str) -> str:
     """ARN of a function as policies name it."""
     end = f":{reference.qualifier}" if reference.qualifier else ""
-    return f"arn:aws:lambda:{region}:{account_id}:function:{reference.name}{end}"
+    place = f"{reference.region or region}:{reference.account or account_id}"
+    return f"arn:aws:lambda:{place}:function:{reference.name}{end}"
 
 
 def _of_s3(request: Request) -> Demand:

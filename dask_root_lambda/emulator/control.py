@@ -87,12 +87,15 @@ class FunctionControl:
         _check_emulated(parameters)
         _check_emulated(parameters["Code"])
         _check_package(parameters)
-        name = parse_name(parameters["FunctionName"]).name
+        reference = parse_name(parameters["FunctionName"])
+        self._registry.check_place(reference)
+        name = reference.name
         if name in self._registry.functions:
             raise ResourceConflictError(f"Function already exist: {name}")
         package = self._packages.read(parameters["Code"], parameters.get("PackageType", "Zip"))
         latest = describe(name, parameters, self._registry.arn(Reference(name)), package)
-        function = Function(latest, tags=dict(parameters.get("Tags") or {}))
+        count = self._registry.publish_counts.get(name, 0)
+        function = Function(latest, publish_count=count, tags=dict(parameters.get("Tags") or {}))
         self._registry.functions[name] = function
         return self._published(function, parameters)
 
@@ -141,8 +144,11 @@ class FunctionControl:
     def _delete(self, parameters: Parameters) -> Parameters:
         reference = self._reference(parameters)
         function, version = self._registry.get(reference), self._registry.resolve(reference)
-        if reference.qualifier in (None, LATEST):
+        if reference.qualifier == LATEST:
+            raise InvalidParameterError("$LATEST version cannot be deleted without deleting the function.")
+        if reference.qualifier is None:
             del self._registry.functions[reference.name]
+            self._registry.publish_counts[reference.name] = function.publish_count
             self._concurrency.reserved.pop(reference.name, None)
             self._fleet.retire(reference.name)
             return {}

@@ -3,6 +3,7 @@
 ::
 
     ApiError
+    ├── AccessDeniedError           403
     ├── ResourceNotFoundError       404
     ├── ResourceConflictError       409
     ├── InvalidParameterError       400
@@ -63,6 +64,13 @@ class ApiError(Exception):
     def extra_headers(self) -> tuple[tuple[str, str], ...]:
         """Add headers to those of every error."""
         return ()
+
+
+class AccessDeniedError(ApiError):
+    """The resource is another account's."""
+
+    status = 403
+    code = "AccessDeniedException"
 
 
 class ResourceNotFoundError(ApiError):

@@ -17,7 +17,7 @@ from typing import Any
 from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.concurrency import Concurrency
 from dask_root_lambda.emulator.destinations import Destinations
-from dask_root_lambda.emulator.errors import ApiError, ResourceNotFoundError
+from dask_root_lambda.emulator.errors import AccessDeniedError, ApiError, ResourceNotFoundError
 from dask_root_lambda.emulator.faults import FaultTable
 from dask_root_lambda.emulator.functions import LATEST, FunctionVersion
 from dask_root_lambda.emulator.host import Outcome
@@ -120,7 +120,7 @@ class EventQueue:
             version = self._registry.resolve(queued.reference)
             fault = self._faults.of_invocation(version.name, queued.event.payload)
             queued.last = await self._runner.run(version, queued.event, fault=fault)
-        except ResourceNotFoundError:
+        except (AccessDeniedError, ResourceNotFoundError):
             logger.warning("event %s is dropped: its function is gone", queued.event.request_id)
             return
         except ApiError:

@@ -22,6 +22,9 @@ ECHOED = (
 # Those that are not shown while they are empty.
 OPTIONAL = ("DeadLetterConfig", "Environment", "KMSKeyArn")
 
+# What changes with every update, whatever it was.
+VOLATILE = ("RevisionId", "LastModified")
+
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MEMORY_MB = range(128, 10_240 + 1)
 TIMEOUT_S = range(1, 900 + 1)
@@ -114,6 +117,14 @@ class FunctionVersion:
         """What the function says in place of its image."""
         config: Mapping[str, Any] = self.document.get("ImageConfigResponse", {}).get("ImageConfig", {})
         return config
+
+    def is_like(self, other: FunctionVersion) -> bool:
+        """Whether another version has the same code and settings."""
+        mine, others = (
+            {name: value for name, value in version.document.items() if name not in VOLATILE}
+            for version in (self, other)
+        )
+        return mine == others
 
     @property
     def handler(self) -> str:

@@ -7,7 +7,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask_root_lambda.emulator.errors import InvalidParameterError, ResourceNotFoundError, ValidationError
+from dask_root_lambda.emulator.errors import (
+    AccessDeniedError,
+    InvalidParameterError,
+    ResourceNotFoundError,
+    ValidationError,
+)
 from dask_root_lambda.emulator.functions import LATEST, FunctionVersion
 
 _NAME = re.compile(
@@ -24,6 +29,10 @@ class Reference:
     """Without anything else."""
     qualifier: str | None = None
     """Version or alias; None if it names none."""
+    region: str | None = None
+    """Of an ARN."""
+    account: str | None = None
+    """Of an ARN, also of a partial one."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,8 @@ class Function:
     """``$LATEST``."""
     versions: dict[str, FunctionVersion] = field(default_factory=dict)
     """Published versions by number, oldest first."""
-    published_revision: str = ""
-    """Revision of ``$LATEST`` when the newest version was published."""
+    published: FunctionVersion | None = None
+    """``$LATEST`` when the newest version was published."""
     publish_count: int = 0
     """Number of the newest version: numbers of deleted ones are not given again."""
     aliases: dict[str, Alias] = field(default_factory=dict)
@@ -88,7 +97,7 @@ def parse_name(text: str, qualifier: str | None = None) -> Reference:
             "The derived qualifier from the function name does not match the specified qualifier: "
             f"{inner} and {qualifier}."
         )
-    return Reference(found["name"], qualifier or inner)
+    return Reference(found["name"], qualifier or inner, found["region"], found["account"])
 
 
 class Registry:
@@ -105,14 +114,38 @@ class Registry:
     """
 
     def __init__(self, region: str, account_id: str, chance: random.Random) -> None:
+        self._region = region
+        self._account_id = account_id
         self._prefix = f"arn:aws:lambda:{region}:{account_id}:function:"
         self._chance = chance
         self.functions: dict[str, Function] = {}
         """By name."""
+        self.publish_counts: dict[str, int] = {}
+        """How many versions functions had that were deleted, by name."""
 
     def arn(self, reference: Reference) -> str:
         """ARN of a function, with the qualifier that it was named by."""
         return self._prefix + reference.name + (f":{reference.qualifier}" if reference.qualifier else "")
+
+    def check_place(self, reference: Reference) -> None:
+        """Refuse the ARN of a function that cannot be here.
+
+        Raises
+        ------
+        ResourceNotFoundError
+            If it is of another region.
+        AccessDeniedError
+            If it is of another account.
+        """
+        if reference.region not in (None, self._region):
+            raise ResourceNotFoundError(
+                f"Functions from '{reference.region}' are not reachable in this region ('{self._region}')"
+            )
+        if reference.account not in (None, self._account_id):
+            raise AccessDeniedError(
+                f"not authorized to access the function {reference.name} of the account {reference.account}: "
+                f"this account is {self._account_id}"
+            )
 
     def get(self, reference: Reference) -> Function:
         """Find a function.
@@ -121,7 +154,10 @@ class Registry:
         ------
         ResourceNotFoundError
             If there is none of that name.
+        AccessDeniedError
+            If it is another account's.
         """
+        self.check_place(reference)
         function = self.functions.get(reference.name)
         if function is None:
             raise ResourceNotFoundError(f"Function not found: {self.arn(reference)}")

@@ -47,13 +47,13 @@ class VersionControl:
     def publish(self, function: Function, description: str | None = None) -> FunctionVersion:
         """Make a version of ``$LATEST``, unless nothing has changed since the newest one."""
         newest = function.versions.get(str(function.publish_count))
-        if newest is not None and function.published_revision == function.latest.revision:
+        if newest is not None and function.published and function.published.is_like(function.latest):
             return newest
         function.publish_count += 1
         name = str(function.publish_count)
         arn = self._registry.arn(Reference(function.latest.name, name))
         version = function.versions[name] = number(function.latest, name, arn, description)
-        function.published_revision = function.latest.revision
+        function.published = function.latest
         self._on_publish(version)
         return version
 
@@ -78,7 +78,7 @@ class VersionControl:
         return page(documents, "Versions", parameters)
 
     def _create_alias(self, parameters: Parameters) -> Parameters:
-        reference = Reference(parse_name(parameters["FunctionName"]).name, parameters["Name"])
+        reference = replace(parse_name(parameters["FunctionName"]), qualifier=parameters["Name"])
         function = self._registry.get(reference)
         if parameters["Name"] in function.aliases:
             raise ResourceConflictError(f"Alias already exists: {self._registry.arn(reference)}")
@@ -86,7 +86,7 @@ class VersionControl:
         return self._get_alias(parameters)
 
     def _update_alias(self, parameters: Parameters) -> Parameters:
-        reference = Reference(parse_name(parameters["FunctionName"]).name, parameters["Name"])
+        reference = replace(parse_name(parameters["FunctionName"]), qualifier=parameters["Name"])
         alias = self._registry.alias(reference)
         check_revision(parameters, alias.revision)
         self._store(reference, alias, parameters)
@@ -112,7 +112,7 @@ class VersionControl:
             _check_weights(version, weights)
 
     def _get_alias(self, parameters: Parameters) -> Parameters:
-        reference = Reference(parse_name(parameters["FunctionName"]).name, parameters["Name"])
+        reference = replace(parse_name(parameters["FunctionName"]), qualifier=parameters["Name"])
         return self._describe(reference.name, self._registry.alias(reference))
 
     def _delete_alias(self, parameters: Parameters) -> Parameters:

@@ -8,6 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from botocore.exceptions import ClientError
 
 from .clouds import Cloud
 
@@ -54,6 +55,32 @@ def test_a_function_has_several_names(cloud: Cloud, form: str) -> None:
         "latest in arn": f"{arn}:$LATEST",
     }
     assert cloud.invoke(forms[form], {"x": 1}).payload == {"x": 1}
+
+
+def test_an_arn_of_another_region_is_not_found(cloud: Cloud) -> None:
+    """404: functions of another region are not reachable from here (API_Invoke, Errors)."""
+    name = cloud.deploy("echo")
+    arn = cloud.lambda_.get_function_configuration(FunctionName=name)["FunctionArn"]
+    elsewhere = arn.replace(cloud.lambda_.meta.region_name, "eu-north-1")
+    for action in (cloud.lambda_.invoke, cloud.lambda_.get_function, cloud.lambda_.delete_function):
+        with pytest.raises(cloud.lambda_.exceptions.ResourceNotFoundException, match="eu-north-1"):
+            action(FunctionName=elsewhere)
+
+
+@pytest.mark.parametrize("form", ["arn", "partial"])
+def test_an_arn_of_another_account_is_denied(cloud: Cloud, form: str) -> None:
+    """403 AccessDeniedException (API_Invoke: the caller needs a permission of the other account)."""
+    name = cloud.deploy("echo")
+    arn = cloud.lambda_.get_function_configuration(FunctionName=name)["FunctionArn"]
+    parts = arn.split(":")
+    parts[4] = "999999999999"
+    other = ":".join(parts if form == "arn" else parts[4:])
+    for action in (cloud.lambda_.invoke, cloud.lambda_.get_function, cloud.lambda_.delete_function):
+        with pytest.raises(ClientError) as error:
+            action(FunctionName=other)
+        assert error.value.response["Error"]["Code"] == "AccessDeniedException"
+    with pytest.raises(ClientError, match="AccessDenied"):
+        cloud.lambda_.get_alias(FunctionName=other, Name="live")
 
 
 def test_the_context_tells_the_handler_who_it_is(cloud: Cloud) -> None:

@@ -52,6 +52,50 @@ def test_nothing_new_makes_no_new_version(cloud: Cloud) -> None:
     assert publish(cloud, name) == "2"
 
 
+def test_the_same_code_again_makes_no_new_version(cloud: Cloud) -> None:
+    """What counts is code and settings, not that there was an update.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_PublishVersion.html
+    """
+    name = cloud.deploy("echo")
+    first = publish(cloud, name, Description="of the version")
+    cloud.lambda_.update_function_code(FunctionName=name, ZipFile=archive())
+    cloud.lambda_.get_waiter("function_updated_v2").wait(FunctionName=name)
+    change(cloud, name, Timeout=4)
+    change(cloud, name, Timeout=3)
+    assert publish(cloud, name) == first
+    change(cloud, name, Timeout=4)
+    assert publish(cloud, name) == "2"
+
+
+def test_numbers_are_never_used_again(cloud: Cloud) -> None:
+    """Not that of a deleted version, nor those of a function that was deleted and made again.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-versions.html
+    """
+    name = cloud.deploy("echo")
+    assert publish(cloud, name) == "1"
+    cloud.lambda_.delete_function(FunctionName=name, Qualifier="1")
+    assert publish(cloud, name) == "2"
+    settings = cloud.lambda_.get_function_configuration(FunctionName=name)
+    kept = {key: settings[key] for key in ("FunctionName", "Runtime", "Handler", "Role")}
+    cloud.lambda_.delete_function(FunctionName=name)
+    cloud.lambda_.create_function(**kept, Code={"ZipFile": archive()})
+    cloud.lambda_.get_waiter("function_active_v2").wait(FunctionName=name)
+    assert publish(cloud, name) == "3"
+
+
+def test_latest_cannot_be_deleted(cloud: Cloud) -> None:
+    """400 for DeleteFunction with $LATEST, and the function stays.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_DeleteFunction.html
+    """
+    name = cloud.deploy("echo")
+    with pytest.raises(cloud.lambda_.exceptions.InvalidParameterValueException, match="LATEST"):
+        cloud.lambda_.delete_function(FunctionName=name, Qualifier="$LATEST")
+    assert cloud.invoke(name, 1).payload == 1
+
+
 def test_versions_are_listed(cloud: Cloud) -> None:
     """ListVersionsByFunction starts with $LATEST.
 
