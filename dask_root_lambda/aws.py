@@ -34,6 +34,7 @@ from dask_root_lambda.protocol.errors import (
     FunctionNotFoundError,
     InvocationError,
     NoAnswerError,
+    NotReadyError,
     ServiceError,
     ThrottledError,
     TooLargeError,
@@ -306,13 +307,16 @@ _BY_CODE: dict[str, tuple[type[DaskRootLambdaError], str]] = {
     ),
     **dict.fromkeys(
         (
+            # Of an image that was not invoked for weeks; the invocation that is refused wakes it:
+            # https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
+            "CodeArtifactUserPendingException",
             "ResourceNotReadyException",
             "ResourceConflictException",
             "SnapStartNotReadyException",
-            "SnapStartTimeoutException",
         ),
-        (ServiceError, "the function is not ready yet"),
+        (NotReadyError, "the function is not ready yet: this may take minutes"),
     ),
+    "SnapStartTimeoutException": (ServiceError, "the function is not ready yet"),
 }
 """Error code of the service -> our error, and what to do."""
 
@@ -366,6 +370,13 @@ def translated(what: str) -> Iterator[None]:
             raise
         kind, advice = next((kind, advice) for cause, kind, advice in _BY_TYPE if isinstance(error, cause))
         raise kind(f"{what}: {error}; {advice}") from error
+
+
+def date_of(error: DaskRootLambdaError) -> str | None:
+    """Return AWS's time when it refused a request, as HTTP writes it; None where AWS did not answer."""
+    metadata = getattr(error.__cause__, "response", {}).get("ResponseMetadata", {})
+    date: str | None = metadata.get("HTTPHeaders", {}).get("date")
+    return date
 
 
 def _from_code(what: str, error: Any) -> DaskRootLambdaError:

@@ -23,6 +23,10 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{1,28}[a-z0-9]")
 """What ``infra/`` accepts."""
 
 
+_FUNCTION = re.compile(r"((?:arn:[^:]+:lambda:[^:]+:\d+:|\d+:)?(?:function:)?[\w-]+)(?::[\w$-]+)?")
+"""What Lambda takes for a function, and a qualifier."""
+
+
 @dataclass(frozen=True)
 class Deployment:
     """What was deployed under a name, as ``infra/`` says."""
@@ -49,6 +53,12 @@ class Deployment:
     """Function of each memory size, MB of 2^20 bytes."""
     version: str = ""
     """Version of dask-root-lambda that deployed."""
+
+
+def unqualified(function: str) -> str:
+    """Return a function's name or ARN without the version or alias behind it."""
+    found = _FUNCTION.fullmatch(function)
+    return found[1] if found else function
 
 
 def check_name(name: str) -> str:

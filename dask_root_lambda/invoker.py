@@ -24,6 +24,7 @@ from dask_root_lambda.protocol.errors import (
     CorruptBlobError,
     CrashError,
     DaskRootLambdaError,
+    DeploymentError,
     ExecutionEnvironmentError,
     FunctionTimeoutError,
     InitError,
@@ -159,12 +160,19 @@ class FunctionInfo:
         ------
         FunctionNotFoundError, AccessError, UnreachableError
             With what to do.
+        DeploymentError
+            AWS could not make it.
         """
         assert settings.function is not None, "discovery comes first"
         name, qualifier = settings.function, settings.qualifier
         which = {"FunctionName": name, **({"Qualifier": qualifier} if qualifier else {})}
         with aws.translated(f"the function {name!r} cannot be used"):
             found = session.client("lambda").get_function_configuration(**which)
+        if found.get("State") == "Failed":
+            reason = found.get("StateReason", "AWS gives no reason")
+            raise DeploymentError(
+                f"the function {name!r} is Failed: {reason}; deploy again with 'dask-root-lambda deploy'"
+            )
         variables = found.get("Environment", {}).get("Variables", {})
         return cls(
             name=name,

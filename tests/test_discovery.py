@@ -115,3 +115,13 @@ def test_credentials_that_are_missing_are_told_as_such(monkeypatch, tmp_path):
 
 def _journals():
     return sorted(Path(os.environ["XDG_STATE_HOME"]).glob("**/journal.jsonl"))
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["muons", "muons-3538", "function:muons", "arn:aws:lambda:eu-west-1:123456789012:function:muons-3538"],
+)
+def test_a_function_without_its_qualifier(function):
+    """Names and ARNs, with and without version or alias."""
+    for qualifier in ("", ":live", ":7", ":$LATEST"):
+        assert discovery.unqualified(function + qualifier) == function

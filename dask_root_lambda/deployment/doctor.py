@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +18,21 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.discovery import Deployment
 from dask_root_lambda.invoker import AwsInvoker, Invocation
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import AccessError, DaskRootLambdaError, DeploymentError
-from dask_root_lambda.protocol.task import Body, Request, Versions
+from dask_root_lambda.protocol.errors import (
+    AccessError,
+    DaskRootLambdaError,
+    DeploymentError,
+    NotReadyError,
+    StoreError,
+)
+from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Versions
 
 _MAX_SKEW_S = 60.0
 """AWS refuses signatures that are 300 s off; a clock that is a minute off will be there some day."""
+
+_WAKE_TIMEOUT_S = 300.0
+"""AWS takes its time to bring back an image that was not invoked for weeks; it does not say how much."""
+_WAKE_POLL_S = 3.0
 
 Outcome = Literal["ok", "failed", "unknown"]
 
@@ -39,7 +50,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Patient:
+class Place:
     """What the later checks need: it was found by the earlier ones."""
 
     settings: Settings
@@ -47,7 +58,11 @@ class Patient:
     session: aws.Session
     deployment: Deployment | None
     """None where a function is named instead."""
-    invoker: AwsInvoker
+
+    @property
+    def function(self) -> str:
+        """Name or ARN of the function that runs would use."""
+        return str(self.settings.function)
 
 
 def examine(
@@ -69,20 +84,15 @@ def examine(
         yield Check("region", "ok", session.region)
         identity = session.identity()
     except DaskRootLambdaError as error:
-        yield Check("credentials", "failed", error.message)
+        yield from _refused(error, now_s())
         return
     yield Check("credentials", "ok", f"{identity.arn} at {session.endpoint or 'AWS'}")
     yield _clock(identity.date, now_s())
-    yield _attempt("concurrency", lambda: _concurrency(session, settings))
-    found: list[Patient] = []
+    found: list[Place] = []
     yield _attempt("deployment", lambda: _deployment(session, settings, found))
-    if not found:
-        return
-    (patient,) = found
-    try:
-        yield from _function(patient, files)
-    finally:
-        patient.invoker.close()
+    yield _concurrency(session, settings, found[0].function if found else None)
+    if found:
+        yield from _functions(found[0], files)
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:
@@ -90,6 +100,16 @@ def _attempt(name: str, look: Callable[[], str]) -> Check:
         return Check(name, "ok", look())
     except DaskRootLambdaError as error:
         return Check(name, "failed", error.message)
+
+
+def _refused(error: DaskRootLambdaError, now_s: float) -> Iterator[Check]:
+    """Tell why AWS did not say who the user is: with a wrong clock, it refuses every signature."""
+    clock = _clock(aws.date_of(error), now_s)
+    if clock.outcome == "failed":
+        yield clock
+        yield Check("credentials", "unknown", "AWS can judge them when the clock is right")
+    else:
+        yield Check("credentials", "failed", error.message)
 
 
 def _clock(date: str | None, now_s: float) -> Check:
@@ -107,27 +127,44 @@ def _clock(date: str | None, now_s: float) -> Check:
     return Check("clock", "failed", said)
 
 
-def _concurrency(session: aws.Session, settings: Settings) -> str:
-    wanted = settings.limit("lambda")
+def _concurrency(session: aws.Session, settings: Settings, function: str | None) -> Check:
     try:
-        with aws.translated("the quota of concurrent executions cannot be read"):
-            limits = session.client("lambda").get_account_settings()["AccountLimit"]
-    except AccessError:
-        return "not known: the credentials may not call lambda:GetAccountSettings"
+        return Check("concurrency", "ok", _free(session, settings.limit("lambda"), function))
+    except DaskRootLambdaError as error:
+        # Runs do without this permission.
+        return Check("concurrency", "unknown" if isinstance(error, AccessError) else "failed", error.message)
+
+
+def _free(session: aws.Session, wanted: int, function: str | None) -> str:
+    """Compare what is asked for with what is kept for the function, or with what nobody has reserved."""
+    client, fewer = session.client("lambda"), "ask for less (dask-root-lambda.concurrency: {})"
+    with aws.translated("the quota of concurrent executions cannot be read"):
+        kept = (
+            client.get_function_concurrency(FunctionName=discovery.unqualified(function)) if function else {}
+        )
+        reserved = kept.get("ReservedConcurrentExecutions")
+        limits = client.get_account_settings()["AccountLimit"] if reserved is None else {}
+    if reserved is not None and reserved < wanted:
+        raise DeploymentError(
+            f"{reserved:,} are reserved for the function, which can have no more, and {wanted:,} are asked "
+            f"for: 'dask-root-lambda deploy --var reserved_concurrency={wanted}', or "
+            f"{fewer.format(max(reserved, 1))}"
+        )
+    if reserved is not None:
+        return f"{reserved:,} at once are reserved for the function, {wanted:,} are asked for"
     free = int(limits["UnreservedConcurrentExecutions"])
     if free < wanted:
         raise DeploymentError(
             f"{free:,} of the account's {int(limits['ConcurrentExecutions']):,} are not reserved, and "
             f"{wanted:,} are asked for: raise the quota 'Concurrent executions' of AWS Lambda in Service "
-            f"Quotas, or ask for less (dask-root-lambda.concurrency: {free})"
+            f"Quotas, or {fewer.format(free)}"
         )
     return f"{free:,} at once are free to use, {wanted:,} are asked for"
 
 
-def _deployment(session: aws.Session, settings: Settings, found: list[Patient]) -> str:
+def _deployment(session: aws.Session, settings: Settings, found: list[Place]) -> str:
     located, deployment = discovery.located(session, settings)
-    invoker = AwsInvoker(located, session=session)
-    found.append(Patient(located, session, deployment, invoker))
+    found.append(Place(located, session, deployment))
     if deployment is None:
         return f"not looked up: the settings name the function {located.function!r}"
     said = f"{deployment.name}, deployed by dask-root-lambda {deployment.version}"
@@ -136,52 +173,87 @@ def _deployment(session: aws.Session, settings: Settings, found: list[Patient]) 
     return said
 
 
-def _function(patient: Patient, files: Sequence[str]) -> Iterator[Check]:
-    deployment, function = patient.deployment, str(patient.settings.function)
-    names = [function] if deployment is None else list(deployment.tiers.values())
-    states = [_attempt(f"function {name}", partial(_state, patient, name)) for name in names]
-    yield from states
-    yield _attempt("store", lambda: _store(patient))
-    if any(state.outcome == "failed" for state in states):
+def _functions(place: Place, files: Sequence[str]) -> Iterator[Check]:
+    names = [place.function] if place.deployment is None else list(place.deployment.tiers.values())
+    states = {name: _attempt(f"function {name}", partial(_state, place, name)) for name in names}
+    yield from states.values()
+    if place.function in states and states[place.function].outcome == "failed":
         return
+    try:
+        invoker = AwsInvoker(place.settings, session=place.session)
+    except DaskRootLambdaError as error:
+        yield Check("invocation", "failed", error.message)
+        return
+    try:
+        yield from _runs(invoker, files)
+    finally:
+        invoker.close()
+
+
+def _state(place: Place, name: str) -> str:
+    which = {"FunctionName": name}
+    if place.settings.qualifier:
+        which["Qualifier"] = place.settings.qualifier
+    with aws.translated(f"the function {name!r} cannot be used"):
+        found = place.session.client("lambda").get_function_configuration(**which)
+    state, reason = found.get("State", "Active"), found.get("StateReason", "AWS gives no reason")
+    if state == "Pending":
+        raise DeploymentError("is still being made: try again in a minute")
+    if state not in ("Active", "Inactive"):
+        raise DeploymentError(f"is {state}: {reason}; deploy again with 'dask-root-lambda deploy'")
+    # AWS puts away images that nobody calls for weeks; the next call brings them back.
+    idle = ", Inactive: its next call takes minutes" if state == "Inactive" else ""
+    snapshot = ", SnapStart" if found.get("SnapStart", {}).get("OptimizationStatus") == "On" else ""
+    return f"version {found['Version']}, {found['MemorySize']} MB, {found['Timeout']} s{snapshot}{idle}"
+
+
+def _runs(invoker: AwsInvoker, files: Sequence[str]) -> Iterator[Check]:
+    """Try what a run does: the store from here, the function, the store and the files from there."""
+    store = _attempt("store", lambda: _store(invoker))
+    yield store
     # Imported late: ROOT comes with it, and its version is what is compared.
     from lambda_runtime.files import identify
     from lambda_runtime.runner import ROOT_VERSION
 
     versions = Versions(root=ROOT_VERSION)
-    yield _attempt("versions", lambda: _versions(patient, versions))
+    answers = _attempt("versions", lambda: _versions(invoker, versions))
+    yield answers
+    if answers.outcome == "failed":
+        return
+    if store.outcome == "ok":
+        yield _attempt("store, from the function", lambda: _store_there(invoker, versions))
     for url in files:
-        yield _attempt(f"file {url}", partial(_file, patient, versions, identify, url))
+        yield _attempt(f"file {url}", partial(_file, invoker, versions, identify, url))
 
 
-def _state(patient: Patient, name: str) -> str:
-    which = {"FunctionName": name}
-    if patient.settings.qualifier:
-        which["Qualifier"] = patient.settings.qualifier
-    with aws.translated(f"the function {name!r} cannot be used"):
-        found = patient.session.client("lambda").get_function_configuration(**which)
-    state, reason = found.get("State", "Active"), found.get("StateReason", "AWS gives no reason")
-    if state == "Pending":
-        raise DeploymentError("is still being made: try again in a minute")
-    if state != "Active":
-        raise DeploymentError(f"is {state}: {reason}; deploy again with 'dask-root-lambda deploy'")
-    snapshot = ", SnapStart" if found.get("SnapStart", {}).get("OptimizationStatus") == "On" else ""
-    return f"version {found['Version']}, {found['MemorySize']} MB, {found['Timeout']} s{snapshot}"
-
-
-def _store(patient: Patient) -> str:
-    store, key = patient.invoker.store, f"doctor/{uuid.uuid4().hex}"
+def _store(invoker: AwsInvoker) -> str:
+    store, key = invoker.store, f"doctor/{uuid.uuid4().hex}"
     store.put(key, b"written by dask-root-lambda doctor")
     store.get(key)
     store.delete([key])
     return f"{store.url} can be written, read and emptied"
 
 
-def _versions(patient: Patient, versions: Versions) -> str:
+def _store_there(invoker: AwsInvoker, versions: Versions) -> str:
+    """Have the function read its task from the store, and write a result that is too large to be sent."""
+    store, prefix = invoker.store, f"doctor/{uuid.uuid4().hex}"
+    task, result = f"{prefix}/task", f"{prefix}/result"
+    blob = wire.dumps((os.urandom, (MAX_ENVELOPE_BYTES,), {}))
+    store.put(task, blob)
+    try:
+        body = Body(key=task, size=len(blob))
+        request = Request("call", "doctor", (body,), result_key=result, versions=versions)
+        _answered(invoker.invoke(request, Cancellation()))
+        if store.put(result, b""):
+            raise StoreError(f"what the function has written is not in {store.url}: see its store")
+    finally:
+        store.delete([task, result])
+    return "read and written"
+
+
+def _versions(invoker: AwsInvoker, versions: Versions) -> str:
     began_s = time.monotonic()
-    invocation = _call(patient, versions, (abs, (-1,), {}))
-    if invocation.error is not None:
-        raise invocation.error
+    invocation = _woken(lambda: _call(invoker, versions, (abs, (-1,), {})))
     took_s = time.monotonic() - began_s
     start = "a cold start" if invocation.billing.cold else "warm"
     return (
@@ -189,10 +261,20 @@ def _versions(patient: Patient, versions: Versions) -> str:
     )
 
 
-def _file(patient: Patient, versions: Versions, identify: Callable[[str], object], url: str) -> str:
-    invocation = _call(patient, versions, (identify, (url,), {}))
-    if invocation.error is not None:
-        raise invocation.error
+def _woken(invoke: Callable[[], Invocation]) -> Invocation:
+    """Invoke again until the function is there."""
+    deadline_s = time.monotonic() + _WAKE_TIMEOUT_S
+    while True:
+        try:
+            return invoke()
+        except NotReadyError:
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(_WAKE_POLL_S)
+
+
+def _file(invoker: AwsInvoker, versions: Versions, identify: Callable[[str], object], url: str) -> str:
+    invocation = _call(invoker, versions, (identify, (url,), {}))
     assert invocation.reply is not None
     assert invocation.reply.body is not None
     assert invocation.reply.body.inline is not None
@@ -200,6 +282,12 @@ def _file(patient: Patient, versions: Versions, identify: Callable[[str], object
     return f"{size:,} bytes, opened in {invocation.billing.duration_s:.1f} s"
 
 
-def _call(patient: Patient, versions: Versions, call: tuple[object, ...]) -> Invocation:
+def _call(invoker: AwsInvoker, versions: Versions, call: tuple[object, ...]) -> Invocation:
     request = Request("call", "doctor", (Body.of(wire.dumps(call)),), versions=versions)
-    return patient.invoker.invoke(request, Cancellation())
+    return _answered(invoker.invoke(request, Cancellation()))
+
+
+def _answered(invocation: Invocation) -> Invocation:
+    if invocation.error is not None:
+        raise invocation.error
+    return invocation

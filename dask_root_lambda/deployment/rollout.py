@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import image, registry
 from dask_root_lambda.deployment.image import PROGRAMS, Builder, ImageSpec
 from dask_root_lambda.deployment.terraform import Plan, Terraform
-from dask_root_lambda.protocol.errors import ConfigurationError, DeploymentError
+from dask_root_lambda.protocol.errors import ConfigurationError, DeploymentError, NoAnswerError, NotReadyError
 
 _ACTIVE_TIMEOUT_S = 900.0
 """AWS optimises an image of 1 GB, and takes a snapshot, in minutes."""
@@ -162,6 +163,8 @@ def wait_until_active(session: aws.Session, function: str, version: str) -> None
             found = client.get_function_configuration(FunctionName=function, Qualifier=version)
         if found.get("State", "Active") == "Active":
             return
+        if found["State"] == "Inactive":
+            _wake(client, function, version)
         if found["State"] == "Failed":
             reason = found.get("StateReason", "AWS gives no reason")
             raise DeploymentError(f"version {version} of {function!r} cannot be used: {reason}")
@@ -170,6 +173,16 @@ def wait_until_active(session: aws.Session, function: str, version: str) -> None
         f"version {version} of {function!r} is not active after {_ACTIVE_TIMEOUT_S:g} s: see "
         "'dask-root-lambda doctor', or deploy again"
     )
+
+
+def _wake(client: Any, function: str, version: str) -> None:
+    """Invoke a function that AWS has put away, as it does with images that nobody calls for weeks.
+
+    The invocation is refused, and brings the function back; one that runs is answered with an error:
+    https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html
+    """
+    with suppress(NotReadyError, NoAnswerError), aws.translated(f"the function {function!r} cannot be woken"):
+        client.invoke(FunctionName=function, Qualifier=version, Payload=b"{}")
 
 
 def _open(session: aws.Session, settings: Settings, steps: Steps) -> Terraform:

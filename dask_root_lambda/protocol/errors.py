@@ -8,6 +8,7 @@
     ├── GraphError                a call on an RDataFrame that cannot work
     ├── InvocationError           the function was not run, or did not answer
     │   ├── ThrottledError            too many at once (429)
+    │   │   └── NotReadyError             the function is being made, or woken after weeks
     │   ├── ServiceError              the service failed or the connection broke
     │   ├── AccessError               credentials missing, wrong or without permission
     │   ├── FunctionNotFoundError     no such function, version or alias
@@ -103,6 +104,10 @@ class ThrottledError(InvocationError):
     """Too many invocations at once; the function was not run."""
 
     retryable = True
+
+
+class NotReadyError(ThrottledError):
+    """AWS is still making the function, or making it again after weeks without a call; it was not run."""
 
 
 class ServiceError(InvocationError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import shutil
 import socket
 import threading
 import time
@@ -13,12 +14,15 @@ from pathlib import Path
 import boto3
 import pytest
 
-from dask_root_lambda import cli
+from dask_root_lambda import aws, cli
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import doctor
+from dask_root_lambda.invoker import AwsInvoker
 from dask_root_lambda.protocol import task
+from dask_root_lambda.protocol.errors import NotReadyError
 
 from ..deployed import make_deployment
+from ..xrootd import serving
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +52,8 @@ def test_a_healthy_deployment_has_no_failure(user, healthy, events_file):
     checks = examine(healthy, [events_file])
     assert failures(checks) == {}
     assert list(checks) == [
-        "region", "credentials", "clock", "concurrency", "deployment", f"function {healthy}", "store",
-        "versions", f"file {events_file}",
+        "region", "credentials", "clock", "deployment", "concurrency", f"function {healthy}", "store",
+        "versions", "store, from the function", f"file {events_file}",
     ]  # fmt: skip
     assert "on both sides" in checks["versions"][1]
     assert f"{Path(events_file).stat().st_size:,} bytes" in checks[f"file {events_file}"][1]
@@ -143,6 +147,20 @@ def test_the_clock_is_compared_with_aws(user, sts, ahead_s, outcome, said):
     assert said in found[1]
 
 
+@pytest.mark.parametrize("ahead_s", [-400, 4000])
+def test_a_clock_for_which_aws_refuses_all_signatures_is_named(user, sts, ahead_s):
+    """AWS says that the signature is wrong, and its answer has the date: the clock, not the credentials."""
+    said = "<Message>Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z</Message>"
+    body = f"<ErrorResponse><Error><Code>SignatureDoesNotMatch</Code>{said}</Error></ErrorResponse>"
+    now_s = int(time.time())
+    sts.answer = (403, body, formatdate(now_s - ahead_s, usegmt=True))
+    endpoint = f"http://127.0.0.1:{sts.server_port}"
+    checks = examine("muons", endpoint_url=endpoint, now_s=lambda: now_s)
+    assert list(failures(checks)) == ["clock"]
+    assert f"{abs(ahead_s):,} s {'ahead of' if ahead_s > 0 else 'behind'} AWS's" in checks["clock"][1]
+    assert checks["credentials"][0] == "unknown"
+
+
 def test_there_is_no_deployment(user):
     """With the command that makes it."""
     assert "dask-root-lambda deploy --name nobodys" in failures(examine("nobodys"))["deployment"]
@@ -151,13 +169,29 @@ def test_there_is_no_deployment(user):
 def test_the_function_is_gone(user):
     """Parameters without a function."""
     name = make_deployment(with_function=False)
-    assert "deploy it with 'dask-root-lambda deploy'" in failures(examine(name))["deployment"]
+    assert "deploy it with 'dask-root-lambda deploy'" in failures(examine(name))[f"function {name}"]
+
+
+def test_the_alias_is_gone(user):
+    """A function of that name, which clients cannot invoke."""
+    name = make_deployment()
+    boto3.client("lambda").delete_alias(FunctionName=name, Name="live")
+    found = failures(examine(name))
+    assert list(found) == [f"function {name}"]
+    assert "check its name, version and region" in found[f"function {name}"]
+
+
+def test_the_function_has_another_store(user, healthy):
+    """What it would put away is not where clients look."""
+    name = make_deployment(function=healthy, tiers=json.dumps({"1769": healthy}), with_function=False)
+    assert list(failures(examine(name))) == ["store, from the function"]
 
 
 def test_a_further_tier_is_gone(user, healthy):
     """Each tier is looked at."""
     tiers = json.dumps({"3538": "gone", "1769": healthy})
-    name = make_deployment(tiers=tiers, function=healthy, with_function=False)
+    store = f"s3://{healthy}/partial"
+    name = make_deployment(tiers=tiers, function=healthy, store=store, with_function=False)
     assert list(failures(examine(name))) == ["function gone"]
 
 
@@ -190,6 +224,85 @@ def test_the_quota_is_too_low(user, healthy):
     assert list(found) == ["concurrency"]
     assert "Service Quotas" in found["concurrency"]
     assert "9,999 are asked for" in found["concurrency"]
+
+
+@pytest.fixture
+def reserving(user, healthy):
+    """Reserves concurrency for the healthy function, for a while."""
+    client = boto3.client("lambda")
+
+    def reserve(count):
+        client.put_function_concurrency(FunctionName=healthy, ReservedConcurrentExecutions=count)
+
+    yield reserve
+    client.delete_function_concurrency(FunctionName=healthy)
+
+
+def test_what_is_reserved_for_the_function_is_enough(healthy, reserving):
+    """Others have little left then, which is nothing to this function."""
+    reserving(900)
+    outcome, said = examine(healthy, concurrency=900)["concurrency"]
+    assert outcome == "ok"
+    assert "900 at once are reserved for the function" in said
+
+
+def test_what_is_reserved_for_the_function_is_all_it_gets(healthy, reserving):
+    """However much of the account's is free."""
+    reserving(200)
+    said = failures(examine(f"{healthy}", concurrency=700))["concurrency"]
+    assert "200 are reserved for the function" in said
+    assert "--var reserved_concurrency=700" in said
+
+
+def test_the_function_is_throttled(healthy, reserving):
+    """Whoever reserves none switches it off."""
+    reserving(0)
+    found = failures(examine(healthy))
+    assert list(found) == ["concurrency", "versions"]
+    assert "raise the concurrency quota" in found["versions"]
+
+
+def test_the_function_does_not_start(user):
+    """It is Active, and its code cannot be imported."""
+    name = make_deployment(settings={"ImageConfig": {"Command": ["no_such_module.handler"]}})
+    found = failures(examine(name))
+    assert list(found) == ["versions"]
+    assert "rebuild and deploy its image" in found["versions"]
+
+
+def test_a_function_that_was_idle_for_weeks_is_woken(user, healthy, monkeypatch):
+    """Deploying again would not help: AWS wants an invocation, which it refuses, and some time after it."""
+    real, client, refused = AwsInvoker.invoke, aws.Session.client, []
+
+    def inactive(session, service):
+        made = client(session, service)
+        look = getattr(made, "get_function_configuration", None)
+        made.get_function_configuration = lambda **which: {**look(**which), "State": "Inactive"}
+        return made
+
+    def refusing(invoker, request, cancellation):
+        if len(refused) == 2:
+            return real(invoker, request, cancellation)
+        refused.append(NotReadyError("it is not ready yet"))
+        raise refused[-1]
+
+    monkeypatch.setattr(aws.Session, "client", inactive)
+    monkeypatch.setattr(AwsInvoker, "invoke", refusing)
+    monkeypatch.setattr(doctor, "_WAKE_POLL_S", 0.01)
+    checks = examine(healthy)
+    assert failures(checks) == {}
+    assert "Inactive: its next call takes minutes" in checks[f"function {healthy}"][1]
+    assert len(refused) == 2
+
+
+def test_a_file_is_read_over_root(user, healthy, events_file):
+    """By the function, from a real XRootD server."""
+    with serving() as (directory, url):
+        shutil.copy(events_file, directory / "events.root")
+        remote = f"{url}/events.root"
+        outcome, said = examine(healthy, [remote])[f"file {remote}"]
+    assert outcome == "ok"
+    assert f"{Path(events_file).stat().st_size:,} bytes" in said
 
 
 def test_the_bucket_is_gone(user):
@@ -230,9 +343,9 @@ def test_the_command_tells_line_by_line(user, healthy, capsys):
     """Each line is ok or what to do; the exit status is 1 if one failed."""
     assert cli.main(["doctor", "--name", healthy]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 9
     assert {line.split()[0] for line in lines} == {"ok"}
     assert cli.main(["doctor", "--name", "nobodys", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False
-    assert told["checks"][-1]["name"] == "deployment"
+    assert [check["name"] for check in told["checks"] if check["outcome"] == "failed"] == ["deployment"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from dask_root_lambda import LambdaExecutor, aws, cli
 from dask_root_lambda.config import Settings
@@ -246,3 +247,36 @@ def test_names_are_checked_before_anything_else(user):
     steps = Steps(lambda text: None, lambda line: None, lambda plan: True)
     with pytest.raises(ConfigurationError, match="is no name of a deployment"):
         rollout.deploy(aws.Session(settings), settings, Wanted(image=f"{IMAGE}:1"), steps)
+
+
+class Asleep:
+    """Lambda with a function that was not invoked for weeks: the invocation that it refuses wakes it."""
+
+    def __init__(self, *states):
+        self.states = list(states)
+        self.invoked = []
+
+    def client(self, service):
+        return self
+
+    def get_function_configuration(self, **which):
+        return {"State": self.states[0], "StateReason": "idle"}
+
+    def invoke(self, **call):
+        self.invoked.append(call)
+        self.states.pop(0)
+        error = {"Code": "CodeArtifactUserPendingException", "Message": "is initializing"}
+        raise ClientError({"Error": error, "ResponseMetadata": {"HTTPStatusCode": 409}}, "Invoke")
+
+
+def test_a_function_that_was_idle_for_weeks_is_woken():
+    """It would stay Inactive for as long as it is only looked at."""
+    session = Asleep("Inactive", "Active")
+    rollout.wait_until_active(session, "muons", "7")
+    assert [(call["FunctionName"], call["Qualifier"]) for call in session.invoked] == [("muons", "7")]
+
+
+def test_a_function_that_failed_is_not_waited_for():
+    """AWS's reason is told at once."""
+    with pytest.raises(DeploymentError, match="version 7 of 'muons' cannot be used: idle"):
+        rollout.wait_until_active(Asleep("Failed"), "muons", "7")
