@@ -1,6 +1,6 @@
 """All benchmarks, one after the other, each in a process of its own.
 
-A benchmark that fails is said at the end; the others are run.
+A benchmark that fails, or misses a target, is said at the end; the others are run. The status is 1 then.
 """
 
 from __future__ import annotations

@@ -52,7 +52,13 @@ def table(figures: Iterable[Figure]) -> str:
 
 
 def run(measure: Callable[[], Sequence[Figure]], description: str | None) -> None:
-    """Measure, print the table, and write the figures where ``--json`` says: the main of every benchmark."""
+    """Measure, print the table, and write the figures where ``--json`` says: the main of every benchmark.
+
+    Raises
+    ------
+    SystemExit
+        With status 1 and what was missed, where a target was.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -64,6 +70,9 @@ def run(measure: Callable[[], Sequence[Figure]], description: str | None) -> Non
     print(f"load before and after: {before:.1f}, {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     if arguments.json:
         write(arguments.json, figures)
+    missed = [figure.what for figure in figures if figure.met is False]
+    if missed:
+        raise SystemExit(f"missed: {'; '.join(missed)}")
 
 
 def write(path: Path, figures: Iterable[Figure]) -> None:

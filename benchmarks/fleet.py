@@ -6,7 +6,7 @@ One `LambdaExecutor` invokes a stub server that answers after the time given; th
 flight, and that peak has to be all of them: each connection is open, and each request received, before the
 first answer is sent. The memory is the peak of this process's resident set (``VmHWM`` of Linux), without
 ROOT, which the executor does not need. Noise: little in memory; the time to start them all depends on
-what else runs, and has to stay below the time that the function takes.
+what else runs, and has to stay below the time that the function takes: else the peak is missed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def measure(*, invocations: int = 3000, seconds: float = 20.0) -> list[Figure]:
     assert seen.invocations == invocations, seen
     memory_mb = memory.peak_mb()
     return [
-        Figure("fleet", "invocations in flight at once", seen.peak, at_least=invocations),
+        Figure("fleet", "peak of invocations in flight at once", seen.peak, at_least=invocations),
         Figure("fleet", "peak memory of the client", memory_mb, "MB", at_most=500),
         Figure("fleet", "memory per invocation in flight", 1e3 * (memory_mb - idle_mb) / invocations, "kB"),
         Figure("fleet", "time until all were in flight", seen.peak_after_s, "s"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import cold, datasets, dimuon, fleet, merge, payload, rate, snapstart
-from benchmarks.figures import Figure, read, table, write
+from benchmarks.figures import Figure, read, run, table, write
 
 PROJECT = Path(__file__).parents[1]
 
@@ -51,11 +53,17 @@ def test_merge_compares_with_root() -> None:
     figures = merge.measure(n_ranges=12, fan_in=3, wide=6, repetitions=1)
     assert figures[0].at_most == 1.2
     assert [figure.unit for figure in figures[-3:]] == ["MB"] * 3
+    few, many, _ = figures[-3:]
+    growth = figures[-4]
+    assert growth.at_most == 2.0
+    assert growth.value == pytest.approx(many.value / few.value)
 
 
 def test_fleet_is_in_flight_at_once() -> None:
-    """As many invocations are in flight as were submitted."""
-    assert by_name(fleet.measure(invocations=50, seconds=1.0))["invocations in flight at once"] == 50
+    """As many invocations are in flight as were submitted; fewer are a missed target."""
+    peak, *_ = fleet.measure(invocations=50, seconds=1.0)
+    assert (peak.what, peak.value, peak.at_least) == ("peak of invocations in flight at once", 50, 50)
+    assert replace(peak, value=49).met is False
 
 
 def test_rate_counts_invocations() -> None:
@@ -77,6 +85,19 @@ def test_figures_survive_a_file(tmp_path: Path) -> None:
     write(tmp_path / "figures.json", figures)
     assert read(tmp_path / "figures.json") == figures
     assert table(figures).splitlines()[2].split()[-1] == "NO"
+
+
+@pytest.mark.parametrize(("value", "missed"), [(400.0, True), (500.0, False)])
+def test_a_missed_target_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, missed: bool
+) -> None:
+    """A benchmark that misses a target exits with 1, after the table and the file."""
+    path = tmp_path / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["rate", "--json", str(path)])
+    figures = [Figure("rate", "invocations", value, "/s", at_least=500.0), Figure("rate", "CPU", 1.0, "ms")]
+    with pytest.raises(SystemExit, match="missed: invocations") if missed else nullcontext():
+        run(lambda: figures, "A benchmark.")
+    assert read(path) == figures
 
 
 def test_each_is_a_command() -> None:
