@@ -74,6 +74,25 @@ def test_logs_can_be_json(own_cloud: OwnCloud) -> None:
     assert any(record.get("errorMessage") == "as json" for record in records)
 
 
+def test_logs_survive_a_jump_of_the_clock(own_cloud: OwnCloud) -> None:
+    """CloudWatch Logs refuses times more than 2 hours ahead; what a virtual clock skipped is not lost in it.
+
+    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutLogEvents.html
+    """
+    cloud = own_cloud(virtual_clock=True)
+    name = cloud.deploy("write_log")
+    assert cloud.emulator is not None
+    for text in ("before", "after 3 h", "after 40 days"):
+        cloud.invoke(name, {"text": text})
+        cloud.emulator.advance(3 * 3600 if text == "before" else 40 * 86_400)
+    lines = messages(cloud, f"/aws/lambda/{name}")
+    assert [line for line in lines if line.startswith(("before", "after"))] == [
+        "before",
+        "after 3 h",
+        "after 40 days",
+    ]
+
+
 def test_the_emulator_forgets_old_events(own_cloud: OwnCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the emulator nor moto behind it keeps more of a stream than the bound."""
     from dask_root_lambda.emulator import cloudwatch
