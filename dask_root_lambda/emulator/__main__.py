@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import os
-import resource
 import selectors
 import signal
 import sys
@@ -17,8 +16,6 @@ from dask_root_lambda.emulator.options import IMAGE_RUNNERS, Options, load_image
 from dask_root_lambda.emulator.server import Emulator
 
 logger = logging.getLogger(__name__)
-
-FILES = 65_536
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +60,6 @@ def serve(args: argparse.Namespace) -> int:
 
     Writes one line of JSON, or what to export, to stdout when the endpoint answers.
     """
-    _allow_files()
     try:
         options = _read_options(args)
         emulator = Emulator(options)
@@ -77,14 +73,6 @@ def serve(args: argparse.Namespace) -> int:
         logger.error("%s", error)  # noqa: TRY400 - the user's mistake, not a bug to trace
         return 1
     return 0
-
-
-def _allow_files() -> None:
-    """Lift this process's limit of open files: every environment takes a few."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _describe(emulator: Emulator, output: str) -> str:

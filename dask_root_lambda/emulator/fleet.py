@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import resource
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -60,13 +62,36 @@ class Fleet:
             Told which environment got the event.
         fault
             What happens to it there.
+
+        Raises
+        ------
+        ServiceError
+            If this process may have no more open files, or somebody ended the environment.
         """
+        try:
+            return await self._run(version, event, on_environment, fault)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            raise _too_few_files() from error
+
+    async def _run(
+        self,
+        version: FunctionVersion,
+        event: Event,
+        on_environment: Callable[[Environment], None],
+        fault: LambdaFault | None,
+    ) -> Outcome:
         while True:
             environment = self._take(version)
             on_environment(environment)
             try:
                 outcome = await environment.run(event, fault)
                 killed = environment.killed
+            except OSError:
+                # It may have started in part.
+                environment.usable = False
+                raise
             finally:
                 self._give_back(environment)
             if outcome is not None:
@@ -142,3 +167,11 @@ class Fleet:
                     self._end(environment)
         if self._idle:
             self._schedule_sweep()
+
+
+def _too_few_files() -> ServiceError:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return ServiceError(
+        f"this machine or the emulator's process (limit {allowed}) has too many open files: each "
+        "environment takes a few. Raise the limit (ulimit -Hn), or run fewer at a time."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import resource
 import ssl
 import threading
 from collections.abc import Callable
@@ -39,6 +40,10 @@ STOP_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
 
 Result = TypeVar("Result")
+
+
+# Every environment takes a few open files; more than this, or than the user may have, is not asked for.
+FILES = 65_536
 
 
 class Emulator:
@@ -85,6 +90,8 @@ class Emulator:
     def start(self) -> None:
         """Serve in a thread of this process; returns when the endpoint answers.
 
+        Lifts this process's soft limit of open files, as far as its hard limit allows.
+
         Raises
         ------
         RuntimeError
@@ -92,6 +99,7 @@ class Emulator:
         """
         if self._thread is not None:
             raise RuntimeError("the emulator runs already; stop() it first, or use another one")
+        _allow_files()
         self._started.clear()
         self._thread = threading.Thread(target=self._run, name="lambda-emulator", daemon=True)
         self._thread.start()
@@ -217,6 +225,13 @@ class _Parts:
             self.functions.handle(exchange)
         else:
             self.others.handle(exchange)
+
+
+def _allow_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _container_image(options: Options, uri: str) -> ContainerImage | None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from dask_root_lambda.emulator import Emulator
+from dask_root_lambda.emulator import Emulator, logs
 from dask_root_lambda.emulator.logs import EVENTS_PER_STREAM
 
 from .clouds import HANDLERS, ROLE, Cloud, clients_of
@@ -25,8 +28,20 @@ pytestmark = pytest.mark.timeout(280)
 OwnCloud = Callable[..., Cloud]
 
 
-def test_200_environments_run_at_once(own_cloud: OwnCloud, tmp_path: Path) -> None:
-    """200 events that wait for each other all return: each is in an environment of its own."""
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """A soft limit of open files as a login shell has it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_200_environments_run_at_once(few_files: None, own_cloud: OwnCloud, tmp_path: Path) -> None:
+    """200 events that wait for each other all return: each is in an environment of its own.
+
+    The emulator lifts its limit of open files itself, wherever it runs.
+    """
     cloud = own_cloud()
     assert cloud.emulator is not None
     name = cloud.deploy("meet", Timeout=150)
@@ -35,6 +50,24 @@ def test_200_environments_run_at_once(own_cloud: OwnCloud, tmp_path: Path) -> No
         answers = list(pool.map(lambda _: cloud.invoke(name, event), range(200)))
     assert len({answer.payload for answer in answers}) == 200
     assert cloud.emulator.state()["environments"] == 200
+
+
+def test_too_few_files_are_an_error_that_says_so(
+    own_cloud: OwnCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the limit of open files is reached, the client is told which limit it is."""
+    cloud = own_cloud()
+    name = cloud.deploy("echo")
+
+    def fail() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(logs.os, "pipe", fail)
+        with pytest.raises(ClientError, match="open files") as error:
+            cloud.invoke(name)
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
+    assert cloud.invoke(name, 1).payload == 1
 
 
 def test_a_process_that_waits_for_a_cpu_is_excused(own_cloud: OwnCloud, tmp_path: Path) -> None:
