@@ -76,7 +76,8 @@ class Encoder:
             return self._map(call, call.mapper, invoker, attempt)
         if isinstance(call.function, Merge):
             prefix = partials(call.function.run)
-            parts = _fitted(call.args[0], invoker.store, prefix)
+            at_hand = [_at_hand(body, invoker.store) for body in call.args[0]]
+            parts = _fitted(at_hand, invoker.store, prefix)
             return Request("merge", call.task, parts, attempt, result_key=f"{prefix}{uuid.uuid4().hex}")
         prefix = f"calls/{uuid.uuid4().hex}/"
         blob = wire.dumps((call.function, tuple(call.args), dict(call.kwargs or {})))
@@ -236,6 +237,11 @@ def _mapper_key(mapper: PackedMapper) -> str:
 
 def _partial_key(mapper: PackedMapper, index: int) -> str:
     return f"{partials(mapper.run)}{index}"
+
+
+def _at_hand(body: Body, store: Store) -> Body:
+    """Fetch what lies in another store, since the execution was changed: a function looks into its own."""
+    return body if body.inline is not None or body.store in ("", store.url) else Body.of(fetch(body))
 
 
 def _fitted(bodies: Sequence[Body], store: Store, prefix: str) -> tuple[Body, ...]:

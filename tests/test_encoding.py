@@ -1,0 +1,96 @@
+"""What requests carry: parts of a run that was begun under another execution are where they are looked up."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import dask
+import pytest
+from distributed import Client, LocalCluster
+
+from dask_root_lambda import LambdaPlugin, RDataFrame, encoding
+from dask_root_lambda.call import Merge, stored_in
+from dask_root_lambda.config import Settings
+from dask_root_lambda.encoding import Call, Encoder
+from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.invoker import LocalInvoker
+from dask_root_lambda.protocol.store import DirectoryStore
+from dask_root_lambda.protocol.task import Body
+from lambda_runtime import handler
+from tests.invokers import ScriptedInvoker
+
+
+class Elsewhere(LocalInvoker):
+    """Runs the real handler with a store of its own, in which large results stay."""
+
+    def __init__(self, execution, directory):
+        super().__init__()
+        self.execution, self.store = execution, DirectoryStore(directory)
+        self._environment = handler.Environment(self.store)
+        self.requests, self.then = [], lambda: None
+
+    def invoke(self, request, cancellation):
+        invocation = super().invoke(request, cancellation)
+        self.requests.append(request)
+        self.then()
+        return invocation
+
+    def _taken_out(self, body):
+        return stored_in(body, self.store.url)
+
+
+@pytest.fixture
+def two_places(tmp_path, monkeypatch):
+    """An executor, and the invokers of its two executions, for which partial results are large."""
+    for module in (encoding, handler):
+        monkeypatch.setattr(module, "MAX_ENVELOPE_BYTES", 2_000)
+    invokers = {name: Elsewhere(name, tmp_path / name) for name in ("emulated", "local")}
+    settings = Settings.resolve(execution="emulated", concurrency=1, local_threads=1)
+    openers = {name: lambda _, invoker=invoker: invoker for name, invoker in invokers.items()}
+    with LambdaExecutor(settings=settings, openers=openers) as executor:
+        yield executor, invokers
+
+
+def test_a_run_that_is_switched_while_lambda_merges(two_places, events_file):
+    """Merges of one execution take the large parts that ranges left in the store of the other."""
+    executor, invokers = two_places
+    before, after = invokers.values()
+
+    def switch():
+        if len(before.requests) == 3:
+            executor.execution = "local"
+
+    before.then = switch
+    with (
+        dask.config.set({"dask-root-lambda.merge-on": "lambda", "dask-root-lambda.fan-in": 2}),
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        (worker,) = cluster.workers.values()
+        client.sync(worker.plugin_add, plugin=LambdaPlugin(executor=executor))
+        frame = RDataFrame("Events", events_file, npartitions=5).Define("r", "std::sin(x * 12345.678)")
+        histogram = dask.compute(frame.Histo1D(("h", "", 5000, -1, 1), "r", "r"))[0]
+        assert histogram.GetEntries() == 1000
+    assert len(before.requests) == 3
+    assert {request.operation for request in after.requests} == {"map", "merge"}
+    parts = [body for each in after.requests if each.operation == "merge" for body in each.bodies]
+    assert any(body.key is not None for body in parts)
+    assert {body.store for body in parts if body.key is not None} == {after.store.url}
+
+
+def test_parts_of_another_store_are_brought_along(tmp_path):
+    """Inline where they fit, else by a key of the store that the function looks into."""
+    there, here = DirectoryStore(tmp_path / "there"), DirectoryStore(tmp_path / "here")
+    invoker = ScriptedInvoker(store=here)
+    small, large = b"small", os.urandom(6_000_000)
+    here.put("partials/run/2", b"at home")
+    for key, blob in (("partials/run/0", small), ("partials/run/1", large)):
+        there.put(key, blob)
+    bodies = [Body(key=f"partials/run/{index}", size=1, store=there.url) for index in range(2)]
+    at_home = replace(bodies[0], key="partials/run/2", store=here.url)
+    request = Encoder().request(Call("merge", Merge("run"), [[*bodies, at_home]]), invoker, 1)
+    first, second, third = request.bodies
+    assert (first.inline, third) == (small, at_home)
+    assert second.inline is None
+    assert here.get(second.key) == large
