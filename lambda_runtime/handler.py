@@ -5,6 +5,7 @@ The import of this module is the function's INIT phase: ROOT is imported here, o
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import functools
 import logging
@@ -52,6 +53,7 @@ _LONGEST_TEXT = 20_000
 """Characters of an error's message, or of its traceback, at most: each is up to 12 bytes of the envelope."""
 
 VERSIONS = Versions(root=ROOT_VERSION)
+_LIBC = ctypes.CDLL(None)
 
 
 class Environment:
@@ -98,7 +100,11 @@ def handler(event: Mapping[str, Any], _context: object = None) -> dict[str, Any]
     Errors are part of the answer, as data. What escapes is a defect, and Lambda reports it as such.
     """
     token.keep_fresh()
-    return answer(environment(), event).to_json()
+    try:
+        return answer(environment(), event).to_json()
+    finally:
+        # What C++ has printed belongs to this event's log: the environment may be frozen after it.
+        _LIBC.fflush(None)
 
 
 def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop | None = None) -> Reply:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from dask_root_lambda import discovery
 from dask_root_lambda.commands.console import Console, add_place, open_session
 from dask_root_lambda.deployment import logs
-from dask_root_lambda.deployment.logs import Line
+from dask_root_lambda.deployment.logs import Found, Line
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 _EXAMPLES = """\
@@ -18,7 +18,8 @@ examples:
   dask-root-lambda logs --request 8f5b...           one invocation, as errors and the report name it
   dask-root-lambda logs --run 3c0d... --range 17    one range of a run
 
-CloudWatch shows what was logged after some seconds."""
+All lines of an invocation are shown, those too that its code printed. CloudWatch has what was logged after
+some seconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +45,29 @@ def run(args: argparse.Namespace) -> int:
     settings, session = open_session(args)
     deployment = discovery.find(session, settings.deployment)
     text = args.request or args.task or _of_run(args) or ""
-    whole = bool(text) and not args.request
-    lines = logs.find(session, deployment, text, start, args.limit, whole=whole)
-    console = Console(args.json)
-    document = {"log_group": deployment.log_group, "lines": [asdict(line) for line in lines]}
-    console.result(document, lambda: "\n".join(map(_text, lines)) or f"nothing in the last {args.since}")
+    found = logs.find(session, deployment, text, start, args.limit, whole=bool(text))
+    console, left_out = Console(args.json), _left_out(found, args.limit)
+    document = {
+        "log_group": deployment.log_group,
+        "left_out": left_out,
+        "lines": list(map(asdict, found.lines)),
+    }
+    console.result(
+        document, lambda: "\n".join(map(_text, found.lines)) or f"nothing in the last {args.since}"
+    )
+    if left_out and not args.json:
+        console.step(left_out)
     return 0
+
+
+def _left_out(found: Found, limit: int) -> str:
+    """Say what is not shown, and how to see it."""
+    parts = [f"only the first {limit:,} lines are shown: --limit shows more"] if found.cut else []
+    if found.requests_left:
+        parts.append(
+            f"{found.requests_left:,} more invocations are not shown: name a --range, --task or --request"
+        )
+    return "; ".join(parts)
 
 
 def _of_run(args: argparse.Namespace) -> str | None:

@@ -8,7 +8,7 @@ import boto3
 import dask
 import pytest
 
-from dask_root_lambda import LambdaExecutor, cli
+from dask_root_lambda import LambdaCluster, LambdaExecutor, RDataFrame, cli
 from dask_root_lambda.deployment import logs
 from dask_root_lambda.encoding import Call
 from dask_root_lambda.protocol.errors import ConfigurationError
@@ -62,11 +62,38 @@ def test_logs_of_a_task_are_those_of_its_request(command):
     told = command("logs", "--name", name, "--task", "one-task", "--json")
     messages = "\n".join(line["message"] for line in told["lines"])
     assert "one-task, attempt 1" in messages
+    assert "printed by one" in messages
     assert "other-task" not in messages
+    assert "printed by two" not in messages
     (request,) = {line["request_id"] for line in told["lines"] if line["request_id"]}
-    assert "one-task" in command("logs", "--name", name, "--request", request)
+    shown = command("logs", "--name", name, "--request", request)
+    assert "one-task" in shown
+    assert "printed by one" in shown
     assert "nothing in the last 5m" in command("logs", "--name", name, "--task", "no-such", "--since", "5m")
-    assert len(command("logs", "--name", name, "--limit", "2", "--json")["lines"]) == 2
+    cut = command("logs", "--name", name, "--limit", "2", "--json")
+    assert len(cut["lines"]) == 2
+    assert cut["left_out"] == "only the first 2 lines are shown: --limit shows more"
+    assert "--limit shows more" in command("logs", "--name", name, "--limit", "2")
+
+
+def test_logs_of_a_run_and_of_a_range_have_what_the_code_printed(command, monkeypatch):
+    """C++ prints without saying for which request; the range's own lines are found, and no other's."""
+    name = make_deployment(settings={"LoggingConfig": {"LogFormat": "JSON"}})
+    printing = '(rdfentry_ % 10 == 0 ? printf("at entry %llu of all\\n", rdfentry_) : 0) >= 0'
+    with LambdaCluster("lambda", concurrency=1, deployment=name, progress=False) as cluster:
+        with cluster.get_client():
+            assert RDataFrame(30, npartitions=3).Filter(printing).Count().GetValue() == 30
+        run = cluster.report().runs[0].run
+    lines = command("logs", "--name", name, "--run", run, "--json")["lines"]
+    printed = {line["message"] for line in lines if "at entry" in line["message"]}
+    assert printed == {f"at entry {entry} of all" for entry in (0, 10, 20)}
+    assert len({line["request_id"] for line in lines}) == 3
+    text = command("logs", "--name", name, "--run", run, "--range", "1")
+    assert "at entry 10 of all" in text
+    assert "at entry 0 of all" not in text
+    assert "at entry 20 of all" not in text
+    monkeypatch.setattr(logs, "_MAX_REQUESTS", 2)
+    assert "1 more invocations are not shown" in command("logs", "--name", name, "--run", run)
 
 
 LINES = {
@@ -74,6 +101,25 @@ LINES = {
     "ours": ('{"level": "INFO", "message": "m", "requestId": "r-1"}', "INFO", "r-1"),
     "platform": ('{"type": "platform.report", "record": {"requestId": "r-2"}}', "report", "r-2"),
 }  # fmt: skip
+
+
+TEXT = """\
+START RequestId: 8f5b1a52-0000-4000-8000-000000000001 Version: 1
+of the first
+END RequestId: 8f5b1a52-0000-4000-8000-000000000001
+REPORT RequestId: 8f5b1a52-0000-4000-8000-000000000001 Duration: 1 ms
+START RequestId: 8f5b1a52-0000-4000-8000-000000000002 Version: 1
+of the second
+REPORT RequestId: 8f5b1a52-0000-4000-8000-000000000002 Duration: 1 ms"""
+
+
+def test_lines_of_a_request_in_a_log_of_text():
+    """From START to REPORT; what comes between has the request's name."""
+    lines = list(logs._read({"timestamp": 0, "message": line} for line in TEXT.splitlines()))
+    request = "8f5b1a52-0000-4000-8000-000000000002"
+    found = list(logs._between(lines, request))
+    assert [line.message.split()[0] for line in found] == ["START", "of", "REPORT"]
+    assert {line.request_id for line in found} == {request}
 
 
 @pytest.mark.parametrize("kind", LINES)
