@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,7 +18,7 @@ from dask_root_lambda.emulator.clock import Clock
 from dask_root_lambda.emulator.concurrency import Concurrency
 from dask_root_lambda.emulator.destinations import Destinations
 from dask_root_lambda.emulator.errors import AccessDeniedError, ApiError, ResourceNotFoundError
-from dask_root_lambda.emulator.faults import FaultTable
+from dask_root_lambda.emulator.faults import FaultTable, LambdaFault
 from dask_root_lambda.emulator.functions import LATEST, FunctionVersion
 from dask_root_lambda.emulator.host import Outcome
 from dask_root_lambda.emulator.registry import Reference, Registry
@@ -46,6 +46,8 @@ class QueuedEvent:
     """What to run it on."""
     accepted_s: float
     """When it was accepted."""
+    fates: list[LambdaFault | None] = field(default_factory=list)
+    """What happens to its next attempts, as far as that is decided."""
     attempts: int = 0
     """How often the function has run on it."""
     throttles: int = 0
@@ -95,9 +97,9 @@ class EventQueue:
         """Whether an event is being run or reported; those that wait do not count."""
         return bool(self._tasks)
 
-    def submit(self, reference: Reference, event: Event) -> None:
-        """Accept an event."""
-        self._spawn(self._attempt(QueuedEvent(reference, event, self._clock.now_s())))
+    def submit(self, reference: Reference, event: Event, fates: Iterable[LambdaFault | None] = ()) -> None:
+        """Accept an event, and what was decided to happen to its first attempts."""
+        self._spawn(self._attempt(QueuedEvent(reference, event, self._clock.now_s(), list(fates))))
 
     def close(self) -> None:
         """Forget all events."""
@@ -118,7 +120,7 @@ class EventQueue:
     async def _attempt(self, queued: QueuedEvent) -> None:
         try:
             version = self._registry.resolve(queued.reference)
-            fault = self._faults.of_invocation(version.name, queued.event.payload)
+            fault = self._decide(queued, version)
             queued.last = await self._runner.run(version, queued.event, fault=fault)
         except (AccessDeniedError, ResourceNotFoundError):
             logger.warning("event %s is dropped: its function is gone", queued.event.request_id)
@@ -133,6 +135,12 @@ class EventQueue:
             await self._report(queued, version, "OnFailure", "RetriesExhausted")
         else:
             await self._retry(queued, version, ERROR_WAIT_S * queued.attempts)
+
+    def _decide(self, queued: QueuedEvent, version: FunctionVersion) -> LambdaFault | None:
+        """Tell what happens to an attempt; to the first one, what its request has brought along."""
+        if queued.fates:
+            return queued.fates.pop(0)
+        return self._faults.of_invocation(version.name, queued.event.payload)
 
     async def _postpone(self, queued: QueuedEvent, version: FunctionVersion) -> None:
         """Try again when there is room; at once to the destination if there never will be."""

@@ -32,6 +32,8 @@ LAMBDA_KINDS = {
     "corrupt": "the function runs, and one byte of its answer is another",
     "duplicate": "the event is delivered twice",
 }
+# Those of them that happen to the request, before an event is accepted.
+REQUEST_KINDS = frozenset({"throttle", "error-500", "error-503", "reset", "delay"})
 S3_KINDS = {
     "slow-down": "503 SlowDown",
     "error-500": "500 InternalError",

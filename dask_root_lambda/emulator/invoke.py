@@ -26,11 +26,11 @@ from dask_root_lambda.emulator.errors import (
     RequestTooLargeError,
 )
 from dask_root_lambda.emulator.event_queue import EventQueue
-from dask_root_lambda.emulator.faults import FaultTable, LambdaFault
+from dask_root_lambda.emulator.faults import REQUEST_KINDS, FaultTable, LambdaFault
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.host import Outcome
 from dask_root_lambda.emulator.registry import Reference, Registry, parse_name
-from dask_root_lambda.emulator.runner import Runner
+from dask_root_lambda.emulator.runner import Runner, suffer
 from dask_root_lambda.emulator.runtime_api import Event
 
 logger = logging.getLogger(__name__)
@@ -94,16 +94,9 @@ class Invoker:
     def handle(self, exchange: Exchange, function: str) -> None:
         """Answer an Invoke request, now or when the function has run."""
         invocation = self._read(exchange.request, function)
-        headers = (("x-amzn-RequestId", invocation.event.request_id),)
-        if invocation.kind == "DryRun":
-            exchange.respond(Response(204, headers))
-        elif invocation.kind == "Event":
-            exchange.respond(Response(202, headers))
-            self._events.submit(invocation.reference, invocation.event)
-        else:
-            task = asyncio.get_running_loop().create_task(self._run(exchange, invocation))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = asyncio.get_running_loop().create_task(self._serve(exchange, invocation))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def submit(self, arn: str, payload: bytes) -> None:
         """Accept an event from Lambda itself, for a function that is a destination."""
@@ -115,21 +108,35 @@ class Invoker:
         for task in self._tasks:
             task.cancel()
 
-    async def _run(self, exchange: Exchange, invocation: Invocation) -> None:
-        version, event, request_id = invocation.version, invocation.event, invocation.event.request_id
+    async def _serve(self, exchange: Exchange, invocation: Invocation) -> None:
+        event, request_id = invocation.event, invocation.event.request_id
         try:
-            fault = self._faults.of_invocation(version.name, event.payload)
+            fault = self._faults.of_invocation(invocation.version.name, event.payload)
             if fault is not None and fault.kind == "reset":
                 exchange.abort()
                 return
-            outcome = await self._runner.run(version, event, self._guard(exchange), fault)
-            _deliver(exchange, _answer(invocation, outcome), fault)
+            _deliver(exchange, await self._work(exchange, invocation, fault), fault)
         except ApiError as error:
             exchange.respond(error.response(request_id))
         except Exception:
             # A client must get an answer, whatever is wrong here.
             logger.exception("invocation %s failed inside the emulator", request_id)
             exchange.respond(ApiError("the emulator failed; see its log").response(request_id))
+
+    async def _work(self, exchange: Exchange, invocation: Invocation, fault: LambdaFault | None) -> Response:
+        """Run an event, or accept it, or neither; return the answer."""
+        event = invocation.event
+        if invocation.kind == "RequestResponse":
+            outcome = await self._runner.run(invocation.version, event, self._guard(exchange), fault)
+            return _answer(invocation, outcome)
+        if fault is not None:
+            await suffer(fault)
+        headers = (("x-amzn-RequestId", event.request_id),)
+        if invocation.kind == "DryRun":
+            return Response(204, headers)
+        of_attempt = None if fault is None or fault.kind in REQUEST_KINDS else fault
+        self._events.submit(invocation.reference, event, [of_attempt])
+        return Response(202, headers)
 
     def _guard(self, exchange: Exchange) -> Callable[[Environment], None]:
         """End the environment with its client, if that is what the user wants."""

@@ -59,7 +59,7 @@ class Runner:
             If it never will: its initialisation failed.
         """
         if fault is not None:
-            await self._suffer(fault)
+            await suffer(fault)
         if version.state != "Active":
             _refuse(version)
         self._concurrency.enter(version.name)
@@ -72,16 +72,17 @@ class Runner:
             self._concurrency.leave(version.name)
             self._clock.work_ended()
 
-    async def _suffer(self, fault: LambdaFault) -> None:
-        """Let happen what comes before an event runs."""
-        if fault.kind == "throttle":
-            raise TooManyRequestsError("ConcurrentInvocationLimitExceeded")
-        if fault.kind == "error-500":
-            raise ServiceError("An error occurred and the request cannot be processed.")
-        if fault.kind == "error-503":
-            raise ServiceUnavailableError("Service is temporarily unavailable.")
-        if fault.kind == "delay":
-            await asyncio.sleep(fault.delay_s)
+
+async def suffer(fault: LambdaFault) -> None:
+    """Let happen what comes before an event runs."""
+    if fault.kind == "throttle":
+        raise TooManyRequestsError("ConcurrentInvocationLimitExceeded")
+    if fault.kind == "error-500":
+        raise ServiceError("An error occurred and the request cannot be processed.")
+    if fault.kind == "error-503":
+        raise ServiceUnavailableError("Service is temporarily unavailable.")
+    if fault.kind == "delay":
+        await asyncio.sleep(fault.delay_s)
 
 
 def _refuse(version: FunctionVersion) -> None:

@@ -246,13 +246,58 @@ def test_something_slow(own_cloud: OwnCloud, kind: str, in_init: bool) -> None:
     assert (init_ms > 400) == in_init
 
 
-def test_events_suffer_as_well(own_cloud: OwnCloud, tmp_path: Path) -> None:
-    """An Event invocation that is throttled and then killed runs in the end."""
-    faults = Faults((LambdaFault("throttle", invocations=(1,)), LambdaFault("kill", invocations=(2,))))
+@pytest.mark.parametrize("kind", ["Event", "DryRun"])
+@pytest.mark.parametrize(("fault", "status"), [("throttle", 429), ("error-500", 500), ("error-503", 503)])
+def test_a_request_that_waits_for_no_result_can_be_refused(
+    own_cloud: OwnCloud, tmp_path: Path, kind: str, fault: str, status: int
+) -> None:
+    """What happens to requests happens before an event is accepted, and nothing runs; the next one passes."""
+    cloud = own_cloud(faults=first_only(fault))
+    name, file = cloud.deploy("sleep"), tmp_path / "ran"
+    event = {"seconds": 0, "touch": str(file)}
+    with pytest.raises(ClientError) as error:
+        cloud.invoke(name, event, InvocationType=kind)
+    assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+    assert not file.exists()
+    assert cloud.invoke(name, event, InvocationType=kind).response["StatusCode"] in (202, 204)
+    if kind == "Event":
+        wait_until(file.exists)
+
+
+@pytest.mark.parametrize("kind", ["Event", "DryRun"])
+def test_a_request_that_waits_for_no_result_can_be_reset_or_slow(own_cloud: OwnCloud, kind: str) -> None:
+    """A reset gives no answer; a delay makes the answer late."""
+    reset, delay = LambdaFault("reset", invocations=(1,)), LambdaFault("delay", invocations=(2,), delay_s=0.4)
+    cloud = own_cloud(faults=Faults((reset, delay)))
+    name = cloud.deploy("echo")
+    with pytest.raises(BotoCoreError):
+        cloud.invoke(name, InvocationType=kind)
+    begun_s = time.monotonic()
+    cloud.invoke(name, InvocationType=kind)
+    assert time.monotonic() - begun_s > 0.4
+
+
+def test_an_event_runs_though_the_answer_is_lost(own_cloud: OwnCloud, tmp_path: Path) -> None:
+    """The client does not learn that its event was accepted."""
+    cloud = own_cloud(faults=first_only("lost-answer"))
+    name, file = cloud.deploy("sleep"), tmp_path / "ran"
+    with pytest.raises(BotoCoreError):
+        cloud.invoke(name, {"seconds": 0, "touch": str(file)}, InvocationType="Event")
+    wait_until(file.exists)
+
+
+def test_attempts_at_an_event_suffer_as_well(own_cloud: OwnCloud, tmp_path: Path) -> None:
+    """An event whose first attempt is killed and whose second is throttled runs in the end.
+
+    The request and the first attempt are one invocation, each other attempt is one more.
+    """
+    faults = Faults((LambdaFault("kill", invocations=(1,)), LambdaFault("throttle", invocations=(2,))))
     cloud = own_cloud(virtual_clock=True, faults=faults)
     file = tmp_path / "ran"
-    cloud.invoke(cloud.deploy("sleep"), {"seconds": 0, "touch": str(file)}, InvocationType="Event")
+    cloud.invoke(cloud.deploy("sleep"), {"seconds": 0.2, "touch": str(file)}, InvocationType="Event")
     wait_until(file.exists)
+    assert cloud.emulator is not None
+    wait_until(lambda: cloud.emulator.state()["running"] == 0)
 
 
 def test_a_table_can_be_replaced(own_cloud: OwnCloud) -> None:
