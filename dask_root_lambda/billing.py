@@ -119,7 +119,7 @@ class Prices:
     region: str
     """The region that the prices are of."""
     date: str
-    """When they were read off the price list."""
+    """When they were read off the price list; empty where nobody says."""
     gb_second: float
     """Per GB-second of billed duration, of the function's architecture."""
     request: float
@@ -160,16 +160,18 @@ def prices(region: str, architecture: str = "x86_64", own: Mapping[str, Any] | N
     architecture
         ``x86_64`` or ``arm64``.
     own
-        More regions, in the form of the packaged table, from the user's configuration.
+        More regions, in the form of the packaged table, from the user's configuration; each may have a
+        ``date`` of its own.
     """
     table = _packaged_prices()
-    regions = {**table["regions"], **(own or {})}
+    packaged = {name: {"date": table["date"], **row} for name, row in table["regions"].items()}
+    regions = {**packaged, **(own or {})}
     known = region if region in regions else str(table["default-region"])
     row = regions[known]
     try:
         return Prices(
             region=known,
-            date=str(table["date"]),
+            date=str(row.get("date", "")),
             gb_second=float(row[architecture]),
             request=float(row["request"]),
             storage_gb_second=float(row["storage"]),

@@ -131,6 +131,9 @@ def _observe(context: contextvars.Context, invocation: Invocation) -> None:
         ("lambda-billed", bill.billed_s, "seconds"),
         ("lambda-init", (bill.init_s or 0.0) + (bill.restore_s or 0.0), "seconds"),
         ("lambda-cost", invocation.usd, "usd"),
+        ("lambda-cold", float(bill.cold), "count"),
+        # A span adds up: over its duration, this is how many were in flight in the mean.
+        ("lambda-in-flight", invocation.in_flight_s, "seconds"),
     )
     for label, value, unit in figures:
         context.run(context_meter.digest_metric, label, value, unit)

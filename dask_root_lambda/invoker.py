@@ -8,6 +8,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -63,10 +64,12 @@ class Invocation:
     usd: float
     """Cost at list price."""
     bytes_up: int
-    """Length of the request, as sent."""
+    """Length of the request, as sent, and of what was put into the store for it."""
     bytes_down: int
-    """Length of the answer, as received."""
+    """Length of the answer, as received, and of the result that it put into the store."""
     request_id: str | None = None
+    in_flight_s: float = 0.0
+    """Seconds from the request to its answer."""
 
 
 class Invoker(Protocol):
@@ -120,10 +123,12 @@ class LocalInvoker:
         reply = replace(reply, body=reply.body and self._taken_out(reply.body))
         if cancellation.cancelled:
             raise RunCancelledError("the run was stopped", task=request.task)
-        bill = Billing(duration_s=time.monotonic() - began_s, peak_memory_mb=reply.usage.peak_memory_mb)
+        seconds = time.monotonic() - began_s
+        bill = Billing(duration_s=seconds, peak_memory_mb=reply.usage.peak_memory_mb)
         size = reply.body.size if reply.body is not None else 0
         sent = sum(body.size for body in request.bodies)
-        return Invocation(reply, _failure(reply, request, None), bill, 0.0, sent, size, uuid.uuid4().hex)
+        error = _failure(reply, request, None)
+        return Invocation(reply, error, bill, 0.0, sent, size, uuid.uuid4().hex, seconds)
 
     def _taken_out(self, body: Body) -> Body:
         if body.key is None:
@@ -214,7 +219,10 @@ class AwsInvoker:
         settings, deployment = discovery.located(session, settings)
         self._info = info = FunctionInfo.look_up(session, settings)
         self.prices = billing.prices(session.region, info.architecture, settings.prices)
-        self.store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
+        store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
+        self._counted = _CountedStore(store)
+        self.store: Store = self._counted
+        stores.register(self.store)
         self.standing_usd_per_s = self.prices.standing_usd_per_s(info.memory_mb) if info.snapstart else 0.0
         self._client = session.invoking_client(
             connections=settings.limit(execution), read_timeout_s=info.timeout_s + _ANSWER_MARGIN_S
@@ -227,6 +235,7 @@ class AwsInvoker:
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """See `Invoker.invoke`."""
         payload = json.dumps(request.to_json(), separators=(",", ":")).encode()
+        began_s = time.monotonic()
         try:
             answer, text = self._send(payload, cancellation)
         except DaskRootLambdaError as error:
@@ -234,7 +243,8 @@ class AwsInvoker:
                 raise RunCancelledError("the run was stopped", task=request.task) from None
             error.task, error.attempt = request.task, request.attempt
             raise
-        return self._read(request, len(payload), answer, text)
+        seconds = time.monotonic() - began_s
+        return replace(self._read(request, len(payload), answer, text), in_flight_s=seconds)
 
     def close(self) -> None:
         """Close idle connections; those in use close when their answer is there."""
@@ -274,7 +284,10 @@ class AwsInvoker:
         usd = self.prices.usd(bill, self._info.storage_mb)
         if self._journal is not None:
             self._journal.add(Spent(1, bill.billed_s, bill.gb_seconds, usd))
-        return Invocation(reply, error, bill, usd, sent, len(text), request_id)
+        sent += sum(self._counted.sent(body.key) for body in request.bodies if body.key is not None)
+        stored = reply.body if reply is not None and reply.body is not None and reply.body.key else None
+        received = len(text) + (stored.size if stored is not None else 0)
+        return Invocation(reply, error, bill, usd, sent, received, request_id)
 
     def _estimate(self, reply: Reply | None) -> Billing:
         """Reckon the bill from what the function saw, where the REPORT line was cut off."""
@@ -288,6 +301,35 @@ class AwsInvoker:
             peak_memory_mb=usage.peak_memory_mb if usage else 0.0,
             init_s=init_s,
         )
+
+
+class _CountedStore:
+    """A store that knows what was put into it since an invocation was last counted for it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._sizes: dict[str, int] = {}
+
+    @property
+    def url(self) -> str:
+        return self._store.url
+
+    def put(self, key: str, blob: bytes) -> bool:
+        self._sizes[key] = len(blob)
+        return self._store.put(key, blob)
+
+    def get(self, key: str) -> bytes:
+        return self._store.get(key)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        self._store.delete(keys)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return self._store.keys(prefix)
+
+    def sent(self, key: str) -> int:
+        """Return the bytes that were put there, once: a graph is put for the first of its ranges."""
+        return self._sizes.pop(key, 0)
 
 
 def _checked(reply: Reply, store: Store) -> Reply:
@@ -353,5 +395,4 @@ def _open_store(session: aws.Session, info: FunctionInfo, emulator: str | None) 
     else:
         bucket, _, prefix = info.store_url.removeprefix("s3://").partition("/")
         store = S3Store(bucket, prefix, session.client("s3"), emulator)
-    stores.register(store)
     return store

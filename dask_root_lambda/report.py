@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dask_root_lambda.billing import Prices
+from dask_root_lambda.billing import NO_PRICES, Prices
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class RunReport:
     bytes_read: int = 0
     """Bytes that ROOT read from files, its own dictionaries included."""
     bytes_up: int = 0
-    """Bytes of requests sent."""
+    """Bytes of requests sent, through the store as well."""
     bytes_down: int = 0
-    """Bytes of answers received."""
+    """Bytes of answers received, and of results that were put into the store instead."""
     wall_s: float = 0.0
     """Seconds during which something of it was in flight."""
     executions: tuple[str, ...] = ()
@@ -123,6 +123,8 @@ class Report:
         for table in self.prices:
             if table.date:
                 yield f"Cost at the list prices of {table.region} on {table.date}, without storage requests."
+            elif table != NO_PRICES:
+                yield f"Cost at the prices of {table.region} in your configuration, without storage requests."
 
 
 _NAME_WIDTH = 14

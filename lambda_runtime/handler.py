@@ -136,7 +136,7 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
         invocation=invocation,
         init_s=_INIT_S,
         duration_s=time.monotonic() - began_s,
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         entries=entries,
         bytes_read=environment.bytes_read(),
     )

@@ -123,6 +123,9 @@ def test_users_can_add_a_region():
     }
     table = prices("eu-mine-1", own={"eu-mine-1": row})
     assert (table.region, table.usd(Billing(billed_s=1.0, memory_mb=1024))) == ("eu-mine-1", 1.5)
+    # The date of the packaged list is not that of these prices.
+    assert table.date == ""
+    assert prices("eu-mine-1", own={"eu-mine-1": {**row, "date": "2026-01-31"}}).date == "2026-01-31"
 
 
 def test_an_incomplete_region_says_what_is_missing():

@@ -276,7 +276,7 @@ class TestWhatDaskShows:
         assert {"in_flight", "cold", "billed", "usd"} <= set(metrics)
 
     def test_spans(self, emulated, events_file):
-        """Billed seconds and cost of a span's ranges are in the span."""
+        """Billed seconds, cost, cold starts and seconds in flight of a span's ranges are in the span."""
         with emulated.get_client() as client:
             with span("analysis"):
                 assert RDataFrame("Events", events_file, npartitions=4).Count().compute() == 1000
@@ -291,6 +291,8 @@ class TestWhatDaskShows:
             }
         assert collected["lambda-billed", "seconds"] > 0
         assert collected["lambda-cost", "usd"] > 0
+        assert collected["lambda-cold", "count"] >= 0
+        assert collected["lambda-in-flight", "seconds"] > 0
 
 
 def test_the_gateway_is_no_thread_pool_by_name():

@@ -104,6 +104,18 @@ def test_the_store_of_the_invoker_is_the_functions_store(invoker):
     invoker.store.delete(["calls/here/in"])
 
 
+def test_what_goes_through_the_store_is_counted(emulated_invoker):
+    """Bytes up hold what was put into the store, once for all that use it; bytes down the results there."""
+    padded = wire.dumps((len, (os.urandom(1_000_000),), {}))
+    emulated_invoker.store.put("calls/counted/in", padded)
+    request = Request("call", "task", (Body(key="calls/counted/in", size=len(padded)),))
+    first, second = (emulated_invoker.invoke(request, Cancellation()) for _ in range(2))
+    assert first.bytes_up == second.bytes_up + len(padded)
+    large = call(os.urandom, 6_000_000, result_key="calls/counted/result")
+    assert emulated_invoker.invoke(large, Cancellation()).bytes_down > 6_000_000
+    emulated_invoker.store.delete(["calls/counted/in", "calls/counted/result"])
+
+
 def test_the_first_invocation_of_an_environment_is_cold_and_the_next_is_not(emulated_invoker):
     """REPORT's Init Duration tells a cold start; INIT is billed, and costs."""
     seen = [emulated_invoker.invoke(call(abs, 1), Cancellation()) for _ in range(6)]

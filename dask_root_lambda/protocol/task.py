@@ -247,7 +247,7 @@ class Usage:
     duration_s: float = 0.0
     """Seconds of the operation."""
     peak_memory_mb: float = 0.0
-    """Largest resident set of the process so far, MB (10^6 bytes)."""
+    """Largest resident set of the process so far, MB of 2^20 bytes, as Lambda reports it."""
     entries: int = 0
     """Entries processed."""
     bytes_read: int = 0
