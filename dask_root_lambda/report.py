@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -87,15 +87,18 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{name:<{_NAME_WIDTH}}{value}" for name, value in self._rows()]
-        return "\n".join((*lines, *self._notes()))
+        return "\n".join((*lines, *_aligned(list(self._runs())), *self._notes()))
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
             for name, value in self._rows()
         )
+        runs = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>" for cells in self._runs()
+        )
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
-        return f"<table>{rows}</table>{notes}"
+        return f"<table>{rows}</table>{f'<table>{runs}</table>' if runs else ''}{notes}"
 
     def _rows(self) -> Iterable[tuple[str, str]]:
         total = self.total
@@ -114,7 +117,27 @@ class Report:
         )
         yield "wall", f"{total.wall_s:,.1f} s"
 
+    def _runs(self) -> Iterable[tuple[str, ...]]:
+        """Give the last runs, a row each below one of names; one alone is the total."""
+        if len(self.runs) < 2:
+            return
+        yield ("run", "execution", "ranges", "invocations", "cold", "billed", "USD", "entries", "wall")
+        for run in self.runs[-_RUNS_SHOWN:]:
+            yield (
+                run.run[:_RUN_WIDTH],
+                ", ".join(run.executions),
+                f"{run.ranges:,}",
+                f"{run.invocations:,}",
+                f"{run.cold_starts:,}",
+                f"{run.billed_s:,.1f} s",
+                f"{run.usd:,.6f}",
+                f"{run.entries:,}",
+                f"{run.wall_s:,.1f} s",
+            )
+
     def _notes(self) -> Iterable[str]:
+        if len(self.runs) > _RUNS_SHOWN:
+            yield f"The last {_RUNS_SHOWN} of {len(self.runs):,} runs; all are in to_dict()."
         if self.total.empty:
             yield (
                 f"{self.total.empty:,} ranges had no entries: the files have fewer clusters than npartitions "
@@ -128,6 +151,19 @@ class Report:
 
 
 _NAME_WIDTH = 14
+_RUNS_SHOWN = 10
+_RUN_WIDTH = 8
+"""Of a run's identity: enough to tell it among keys of Dask's dashboard and of the log."""
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Lay out rows: what a run is to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        yield "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width) for place, (cell, width) in enumerate(cells)
+        )
 
 
 def _size(n_bytes: float) -> str:

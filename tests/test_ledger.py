@@ -175,6 +175,36 @@ def test_the_report_renders_in_a_notebook(report):
     assert "0.250000 USD" in rendered
 
 
+@pytest.fixture
+def session():
+    """The report of twelve runs, each of which cost more than the one before."""
+    ledger = Ledger(Clock())
+    for number in range(12):
+        account = ledger.begin(f"{number:02}f0954a221593573ce35ceac860dd40", 1, Place())
+        ledger.add(account, invocation(usd=number / 8, entries=1000 * number))
+        ledger.end(account, is_range=True, failed=False)
+    return ledger.report()
+
+
+def test_each_run_has_a_row(session):
+    """With several runs, what each cost stands below the total: of the last ten, under short names."""
+    lines = str(session).splitlines()
+    (head,) = [index for index, line in enumerate(lines) if line.startswith("run ")]
+    rows = [line.split() for line in lines[head + 1 : head + 11]]
+    assert [row[0] for row in rows] == [f"{number:02}f0954a" for number in range(2, 12)]
+    assert rows[-1][1:] == ["lambda", "1", "1", "0", "2.0", "s", "1.375000", "11,000", "0.0", "s"]
+    assert len({len(line) for line in lines[head : head + 11]}) == 1
+    assert "The last 10 of 12 runs" in str(session)
+
+
+def test_each_run_has_a_row_in_a_notebook(session, report):
+    """Jupyter gets the runs as a table of their own, where there are several."""
+    assert session._repr_html_().count("<table>") == 2
+    assert "<td>11f0954a</td>" in session._repr_html_()
+    assert report._repr_html_().count("<table>") == 1
+    assert "\nrun " not in str(report)
+
+
 def test_the_report_is_plain_data(report):
     """to_dict is JSON, with the total, the runs and the prices."""
     data = json.loads(json.dumps(report.to_dict()))
