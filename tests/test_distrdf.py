@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 from distributed import Client, LocalCluster
@@ -173,8 +174,6 @@ class TestDistribution:
 
     def test_shared_libraries(self, emulated, events_file, registered, tmp_path):
         """DistributeSharedLibs loads a library there."""
-        import subprocess
-
         source, library = tmp_path / "nine.cxx", tmp_path / "libdrlnine.so"
         source.write_text("int drl_nine() { return 9; }\n")
         subprocess.run(["g++", "-shared", "-fPIC", "-o", str(library), str(source)], check=True, timeout=60)
@@ -183,6 +182,55 @@ class TestDistribution:
         with emulated.get_client():
             df = RDataFrame("Events", events_file, npartitions=2)
             assert df.Define("y", "drl_nine() * x").Sum("y").GetValue() == 9 * SUM
+
+    @pytest.fixture
+    def distributed(self, registered, tmp_path):
+        """One of each that can be distributed; the column of their product."""
+        (tmp_path / "door.h").write_text("#pragma once\ninline int drl_door_two() { return 2; }\n")
+        (tmp_path / "door.txt").write_text("3\n")
+        (tmp_path / "door.cxx").write_text("int drl_door_five() { return 5; }\n")
+        library = str(tmp_path / "libdrldoor.so")
+        compiler = ["g++", "-shared", "-fPIC", "-o", library, str(tmp_path / "door.cxx")]
+        subprocess.run(compiler, check=True, timeout=60)
+
+        def declare(value):
+            import ROOT
+
+            guard = "#ifndef DRL_DOOR\n#define DRL_DOOR\n"
+            ROOT.gInterpreter.Declare(f"{guard}int drl_door_seven() {{ return {value}; }}\n#endif")
+
+        ROOT.RDF.Distributed.DistributeHeaders([str(tmp_path / "door.h")])
+        ROOT.RDF.Distributed.DistributeFiles([str(tmp_path / "door.txt")])
+        ROOT.RDF.Distributed.DistributeSharedLibs(library)
+        ROOT.RDF.Distributed.DistributeCppCode(
+            """
+            #include <fstream>
+            int drl_door_five();
+            int drl_door_three() { std::ifstream f("door.txt"); int n = -1; f >> n; return n; }
+            """
+        )
+        ROOT.RDF.Distributed.initialize(declare, 7)
+        return "drl_door_two() * drl_door_three() * drl_door_five() * drl_door_seven() * x"
+
+    @pytest.mark.parametrize("door", ["RDataFrame", "Dask.RDataFrame", "FromSpec"])
+    def test_all_of_it_through_roots_own_doors(self, emulated, events_file, distributed, tmp_path, door):
+        """Headers, files, libraries, code and initialize reach the environments from unmodified scripts."""
+        before = emulated.report().total.ranges
+        with emulated.get_client() as client:
+            if door == "RDataFrame":
+                df = ROOT.RDataFrame("Events", events_file, executor=client, npartitions=3)
+            elif door == "Dask.RDataFrame":
+                dask_module = ROOT.RDF.Distributed.Dask
+                df = dask_module.RDataFrame("Events", events_file, executor=client, npartitions=3)
+            else:
+                path = tmp_path / "spec.json"
+                samples = {"data": {"trees": ["Events"], "files": [events_file], "metadata": {}}}
+                path.write_text(json.dumps({"samples": samples}))
+                df = ROOT.RDF.Experimental.FromSpec(str(path), executor=client, npartitions=3)
+            histogram = df.Define("y", distributed).Histo1D(("h", "", 10, 0, 210_000), "y")
+            assert histogram.GetMean() == pytest.approx(210 * SUM / 1000)
+            assert histogram.GetEntries() == 1000
+        assert emulated.report().total.ranges == before + 3
 
     def test_initialize(self, emulated, events_file, registered):
         """The function given to initialize runs in each environment, before the graph."""
