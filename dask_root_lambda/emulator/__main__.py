@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import selectors
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -88,11 +89,11 @@ def _describe(emulator: Emulator, output: str) -> str:
         return json.dumps(ready)
     # boto3 and the AWS CLI know the default region, the other SDKs the region.
     names = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    lines = [f"export {name}={value}" for name, value in zip(names, ready.values(), strict=True)]
-    lines.append(f"export AWS_REGION={emulator.options.region}")
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in zip(names, ready.values(), strict=True)]
+    lines.append(f"export AWS_REGION={shlex.quote(emulator.options.region)}")
     lines.append("unset AWS_SESSION_TOKEN AWS_PROFILE")
     if emulator.options.certificate:
-        lines.append(f"export AWS_CA_BUNDLE={emulator.options.certificate.resolve()}")
+        lines.append(f"export AWS_CA_BUNDLE={shlex.quote(str(emulator.options.certificate.resolve()))}")
     return "\n".join(lines)
 
 

@@ -18,6 +18,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from dask_root_lambda.emulator import Emulator
+from dask_root_lambda.emulator.__main__ import _describe
+
 from .clouds import ROLE, alive, wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -121,6 +124,15 @@ def test_a_shell_is_told_what_to_export(tmp_path: Path) -> None:
     ]
     assert lines[4] == "export AWS_REGION=us-east-1"
     assert lines[5].startswith("unset ")
+
+
+def test_exports_are_quoted(tmp_path: Path) -> None:
+    """What a shell would take apart arrives in one piece."""
+    emulator = Emulator(region="us-east-1", certificate=tmp_path / "it's a; certificate.pem")
+    emulator.endpoint, emulator.secret_access_key = "http://127.0.0.1:1", "a b$c"
+    script = _describe(emulator, "shell") + '\nprintf "%s|" "$AWS_SECRET_ACCESS_KEY" "$AWS_CA_BUNDLE"'
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10, check=True)
+    assert said.stdout == f"a b$c|{tmp_path}/it's a; certificate.pem|"
 
 
 def test_images_and_faults_come_from_files(command: Any, tmp_path: Path) -> None:
