@@ -24,6 +24,16 @@ from dask_root_lambda.emulator.registry import Function, Reference, Registry, pa
 RETRY_ATTEMPTS = range(2 + 1)
 EVENT_AGE_S = range(60, 21_600 + 1)
 
+# Parameters of AddPermission that narrow it down: the operator and key of the condition that each becomes.
+_CONDITIONS = (
+    ("SourceAccount", "StringEquals", "AWS:SourceAccount"),
+    ("SourceArn", "ArnLike", "AWS:SourceArn"),
+    ("PrincipalOrgID", "StringEquals", "aws:PrincipalOrgID"),
+    ("FunctionUrlAuthType", "StringEquals", "lambda:FunctionUrlAuthType"),
+    ("EventSourceToken", "StringEquals", "lambda:EventSourceToken"),
+    ("InvokedViaFunctionUrl", "Bool", "lambda:InvokedViaFunctionUrl"),
+)
+
 _EVENT_SETTINGS = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")
 
 
@@ -223,10 +233,11 @@ def _statement(parameters: Parameters, arn: str) -> dict[str, Any]:
         "Resource": arn,
     }
     conditions: dict[str, dict[str, str]] = {}
-    if "SourceAccount" in parameters:
-        conditions["StringEquals"] = {"AWS:SourceAccount": parameters["SourceAccount"]}
-    if "SourceArn" in parameters:
-        conditions["ArnLike"] = {"AWS:SourceArn": parameters["SourceArn"]}
+    for name, operator, key in _CONDITIONS:
+        if name in parameters:
+            value = parameters[name]
+            text = value if isinstance(value, str) else json.dumps(value)
+            conditions.setdefault(operator, {})[key] = text
     return {**statement, "Condition": conditions} if conditions else statement
 
 

@@ -258,6 +258,41 @@ def test_a_policy_has_statements(cloud: Cloud) -> None:
         client.get_policy(FunctionName=name)
 
 
+@pytest.mark.parametrize(
+    ("settings", "condition"),
+    [
+        ({"PrincipalOrgID": "o-a1b2c3d4e5"}, {"StringEquals": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}}),
+        (
+            {"Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"},
+            {"StringEquals": {"lambda:FunctionUrlAuthType": "NONE"}},
+        ),
+        (
+            {"Principal": "alexa-appkit.amazon.com", "EventSourceToken": "amzn1.ask.skill.1"},
+            {"StringEquals": {"lambda:EventSourceToken": "amzn1.ask.skill.1"}},
+        ),
+        (
+            {"Principal": "s3.amazonaws.com", "SourceAccount": "123456789012", "SourceArn": "arn:aws:s3:::b"},
+            {
+                "StringEquals": {"AWS:SourceAccount": "123456789012"},
+                "ArnLike": {"AWS:SourceArn": "arn:aws:s3:::b"},
+            },
+        ),
+    ],
+)
+def test_a_statement_keeps_its_conditions(
+    cloud: Cloud, settings: dict[str, str], condition: dict[str, object]
+) -> None:
+    """Each parameter that narrows a permission down is a condition of its statement.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_AddPermission.html
+    """
+    name = cloud.deploy("echo")
+    wanted = {"Action": "lambda:InvokeFunction", "Principal": "*", **settings}
+    cloud.lambda_.add_permission(FunctionName=name, StatementId="s", **wanted)
+    (statement,) = json.loads(cloud.lambda_.get_policy(FunctionName=name)["Policy"])["Statement"]
+    assert statement["Condition"] == condition
+
+
 def test_the_account_tells_its_limits(cloud: Cloud) -> None:
     """GetAccountSettings has limits and usage.
 
