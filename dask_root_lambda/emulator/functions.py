@@ -103,6 +103,11 @@ class FunctionVersion:
         return str(self.document["LoggingConfig"]["LogGroup"])
 
     @property
+    def log_level(self) -> str:
+        """From which level on Lambda's own records are in a JSON log."""
+        return str(self.document["LoggingConfig"].get("SystemLogLevel", "INFO"))
+
+    @property
     def state(self) -> str:
         """Active, Pending or Failed."""
         return str(self.document["State"])
@@ -206,14 +211,13 @@ def check_settings(parameters: Mapping[str, Any]) -> None:
     check_range(
         "ephemeralStorage.size", parameters.get("EphemeralStorage", {}).get("Size"), EPHEMERAL_STORAGE_MB
     )
-    if parameters.get("SnapStart", {}).get("ApplyOn") == "PublishedVersions":
-        _check_snap_start(parameters)
     _check_variables(parameters.get("Environment", {}).get("Variables", {}))
 
 
-def _check_snap_start(parameters: Mapping[str, Any]) -> None:
+def _check_snap_start(document: Mapping[str, Any]) -> None:
     # https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
-    if parameters.get("EphemeralStorage", {}).get("Size", 512) > EPHEMERAL_STORAGE_MB.start:
+    wanted = document["SnapStart"]["ApplyOn"] == "PublishedVersions"
+    if wanted and document["EphemeralStorage"]["Size"] > EPHEMERAL_STORAGE_MB.start:
         raise InvalidParameterError("Ephemeral storage greater than 512 MB is not supported with SnapStart.")
 
 
@@ -244,13 +248,22 @@ def _apply(document: dict[str, Any], parameters: Mapping[str, Any]) -> dict[str,
         said = {name: value for name, value in parameters["ImageConfig"].items() if not is_empty(value)}
         _show(document, "ImageConfigResponse", {"ImageConfig": said})
     if "LoggingConfig" in parameters:
-        document["LoggingConfig"] = {**document["LoggingConfig"], **parameters["LoggingConfig"]}
+        document["LoggingConfig"] = _logging({**document["LoggingConfig"], **parameters["LoggingConfig"]})
     if "SnapStart" in parameters:
         document["SnapStart"] = {
             "ApplyOn": parameters["SnapStart"].get("ApplyOn", "None"),
             "OptimizationStatus": "Off",
         }
+    _check_snap_start(document)
     return document
+
+
+def _logging(settings: dict[str, str]) -> dict[str, str]:
+    """Give JSON logs their levels; text logs have none."""
+    levels = ("ApplicationLogLevel", "SystemLogLevel")
+    if settings["LogFormat"] == "JSON":
+        return {**dict.fromkeys(levels, "INFO"), **settings}
+    return {name: value for name, value in settings.items() if name not in levels}
 
 
 def _show(document: dict[str, Any], name: str, value: Any) -> None:

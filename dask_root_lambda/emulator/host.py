@@ -137,4 +137,4 @@ class Outcome:
 def lines_of(version: FunctionVersion, clock: Clock) -> Lines:
     """Choose the format of a version's log."""
     wants_json = version.document["LoggingConfig"]["LogFormat"] == "JSON"
-    return JsonLines(clock.now_s) if wants_json else TextLines()
+    return JsonLines(clock.now_s, version.log_level) if wants_json else TextLines()

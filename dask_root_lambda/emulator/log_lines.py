@@ -120,10 +120,13 @@ class JsonLines:
     ----------
     now_s
         The clock.
+    level
+        DEBUG, INFO or WARN; WARN leaves out what went well.
     """
 
-    def __init__(self, now_s: Callable[[], float]) -> None:
+    def __init__(self, now_s: Callable[[], float], level: str = "INFO") -> None:
         self._now_s = now_s
+        self._wants_all = level != "WARN"
 
     def start(self, request_id: str, version: str) -> str:
         """Begin an invocation."""
@@ -164,6 +167,10 @@ class JsonLines:
         return self._line("platform.restoreReport", record)
 
     def _line(self, kind: str, record: dict[str, Any]) -> str:
+        # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html: the level of
+        # a record is INFO, or WARN if its status is not success.
+        if not self._wants_all and record.get("status", "success") == "success":
+            return ""
         return json.dumps({"time": iso_time(self._now_s()), "type": kind, "record": record}) + "\n"
 
 

@@ -292,3 +292,27 @@ def test_null_is_not_there(cloud: Cloud) -> None:
     with urlopen(Request(url, body, method="PUT"), timeout=10) as answer:
         changed = json.loads(answer.read())
     assert (changed["Description"], changed["Environment"]) == ("kept", {"Variables": {"MUONS": "1"}})
+
+
+def test_json_logs_have_levels_and_text_logs_have_none(cloud: Cloud) -> None:
+    """INFO by default; they go with the format.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_LoggingConfig.html
+    """
+    name = cloud.deploy("echo", LoggingConfig={"LogFormat": "JSON", "SystemLogLevel": "WARN"})
+    client = cloud.lambda_
+
+    def logging() -> dict[str, str]:
+        return dict(client.get_function_configuration(FunctionName=name)["LoggingConfig"])
+
+    def change(**settings: str) -> None:
+        client.update_function_configuration(FunctionName=name, LoggingConfig=settings)
+        client.get_waiter("function_updated_v2").wait(FunctionName=name)
+
+    group = {"LogGroup": f"/aws/lambda/{name}"}
+    levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "WARN"}
+    assert logging() == {"LogFormat": "JSON", **levels, **group}
+    change(LogFormat="Text")
+    assert logging() == {"LogFormat": "Text", **group}
+    change(LogFormat="JSON")
+    assert logging() == {"LogFormat": "JSON", **dict.fromkeys(levels, "INFO"), **group}

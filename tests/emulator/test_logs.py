@@ -74,6 +74,22 @@ def test_logs_can_be_json(own_cloud: OwnCloud) -> None:
     assert any(record.get("errorMessage") == "as json" for record in records)
 
 
+def test_lambdas_own_records_have_a_level(own_cloud: OwnCloud) -> None:
+    """SystemLogLevel WARN leaves out start and report, unless something went wrong.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+    """
+    cloud = own_cloud()
+    settings = {"LogFormat": "JSON", "SystemLogLevel": "WARN"}
+    name = cloud.deploy("leave", LoggingConfig=settings)
+    cloud.lambda_.update_function_configuration(FunctionName=name, Handler="stub_handlers.echo")
+    assert "platform." not in cloud.invoke(name, {}).log
+    cloud.lambda_.update_function_configuration(FunctionName=name, Handler="stub_handlers.leave")
+    log = cloud.invoke(name, {"status": 1}).log
+    assert "platform.report" in log
+    assert "platform.start" not in log
+
+
 def test_logs_survive_a_jump_of_the_clock(own_cloud: OwnCloud) -> None:
     """CloudWatch Logs refuses times more than 2 hours ahead; what a virtual clock skipped is not lost in it.
 

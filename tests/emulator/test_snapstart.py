@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from dask_root_lambda.emulator import snapshots
+
 from .clouds import Cloud, alive, archive, wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -275,3 +277,36 @@ def test_its_tmp_is_small(own_cloud: OwnCloud) -> None:
     cloud = own_cloud()
     with pytest.raises(ClientError, match="512 MB"):
         cloud.deploy("echo", SnapStart={"ApplyOn": "PublishedVersions"}, EphemeralStorage={"Size": 1024})
+
+
+@pytest.mark.parametrize("first", ["SnapStart", "EphemeralStorage"])
+def test_its_tmp_stays_small(own_cloud: OwnCloud, first: str) -> None:
+    """What counts is the function as it would be, not the request that changes it."""
+    cloud = own_cloud()
+    both = {"SnapStart": {"ApplyOn": "PublishedVersions"}, "EphemeralStorage": {"Size": 1024}}
+    name = cloud.deploy("echo", **{first: both.pop(first)})
+    with pytest.raises(ClientError, match="512 MB"):
+        cloud.lambda_.update_function_configuration(FunctionName=name, **both)
+
+
+def test_an_initialisation_that_takes_too_long_fails(
+    own_cloud: OwnCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version's state tells that its hook before the snapshot did not end in time.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks.html
+    """
+    monkeypatch.setattr(snapshots, "INIT_LIMIT_S", 0.1)
+    cloud = own_cloud()
+    name = cloud.deploy("handler", SnapStart={"ApplyOn": "PublishedVersions"}, Timeout=1)
+    source = (
+        "import time\nfrom snapshot_restore_py import register_before_snapshot\n"
+        "@register_before_snapshot\ndef before(): time.sleep(60)\ndef handler(event, context): pass\n"
+    )
+    cloud.lambda_.update_function_code(FunctionName=name, ZipFile=archive(source))
+    cloud.lambda_.publish_version(FunctionName=name)
+    wait_until(lambda: settings(cloud, name)["State"] != "Pending")
+    found = settings(cloud, name)
+    assert (found["State"], found["StateReasonCode"]) == ("Failed", "FunctionError.InitTimeout")
+    with pytest.raises(cloud.lambda_.exceptions.ResourceConflictException, match="took too long"):
+        cloud.invoke(name, Qualifier="1")
