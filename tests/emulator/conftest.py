@@ -2,7 +2,7 @@
 
     pytest tests/emulator --real-aws --real-aws-role ARN      (credentials and region from the environment)
 
-runs the contract suite (``test_contract_*``) against Lambda itself; everything else is skipped then.
+runs the contract suite (what is marked ``contract``) against Lambda itself; everything else is skipped then.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--real-aws-role", metavar="ARN", help="execution role for the functions of --real-aws")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "contract: holds for AWS as well, and runs there with --real-aws")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--real-aws", default=False):
         return
     for item in items:
-        if "cloud" not in getattr(item, "fixturenames", ()):
+        if item.get_closest_marker("contract") is None:
             item.add_marker(pytest.mark.skip(reason="needs the emulator, and --real-aws is on"))
 
 

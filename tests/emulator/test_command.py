@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,6 +135,40 @@ def test_exports_are_quoted(tmp_path: Path) -> None:
     script = _describe(emulator, "shell") + '\nprintf "%s|" "$AWS_SECRET_ACCESS_KEY" "$AWS_CA_BUNDLE"'
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10, check=True)
     assert said.stdout == f"a b$c|{tmp_path}/it's a; certificate.pem|"
+
+
+def aws_cli() -> str:
+    """The AWS CLI, if this machine has one that runs."""
+    path = shutil.which("aws")
+    if path is None:
+        pytest.skip("the AWS CLI is not installed")
+    if subprocess.run([path, "--version"], capture_output=True, timeout=60, check=False).returncode != 0:
+        pytest.skip("the AWS CLI is installed, and does not run")
+    return path
+
+
+def test_the_aws_cli_works(command: Any, tmp_path: Path) -> None:
+    """As README says: with what is exported, the AWS CLI makes functions, lists them and invokes them."""
+    aws, directory = aws_cli(), tmp_path / "code"
+    emulator = Emulator(python_path=(str(directory),))
+    emulator.endpoint = command().ready["endpoint"]
+    script = f"""
+set -e
+{_describe(emulator, "shell")}
+aws={shlex.quote(aws)}
+"$aws" lambda create-function --function-name f --package-type Image --role {ROLE} \\
+    --code ImageUri=any/image:1 --image-config Command=stub_handlers.echo
+"$aws" lambda list-functions
+"$aws" lambda invoke --function-name f --payload fileb://event.json answer.json
+cat answer.json
+"""
+    (tmp_path / "event.json").write_text('{"n": 1}')
+    said = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path
+    )
+    assert said.returncode == 0, said.stderr
+    assert '"FunctionName": "f"' in said.stdout
+    assert said.stdout.endswith('{"n": 1}')
 
 
 def test_images_and_faults_come_from_files(command: Any, tmp_path: Path) -> None:

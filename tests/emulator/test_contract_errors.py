@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from .clouds import Cloud
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 

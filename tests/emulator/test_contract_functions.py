@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from .clouds import PYTHON, Cloud, archive
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
 
 OF_LAMBDA = "arn:aws:lambda:us-east-1:123456789012"
 OF_EFS = "arn:aws:elasticfilesystem:us-east-1:123456789012"

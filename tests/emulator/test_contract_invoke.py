@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from .clouds import Cloud
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
 
 API_INVOKE = "https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html"
 

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from .clouds import Cloud, archive
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.contract, pytest.mark.timeout(120)]
 
 
 def publish(cloud: Cloud, name: str, **settings: object) -> str:
