@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import ROOT
-from ROOT._distrdf import DataFrame, HeadNode, Ranges
+from ROOT._distrdf import DataFrame, HeadNode
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program
 from lambda_runtime import files
+from lambda_runtime.ranges import file_ranges
 from lambda_runtime.runner import Runner
 
 _TREE = "Events"
@@ -61,14 +62,7 @@ def _mapper(path: str) -> Mapper:
     """Make a mapper of two ranges, the second empty, as clients make them."""
     head = HeadNode.get_headnode(None, 2, _TREE, path)
     booked = book(DataFrame.RDataFrame(head))
-    ranges = partial(
-        Ranges.get_percentage_ranges,
-        treenames=[_TREE],
-        filenames=[path],
-        npartitions=2,
-        friendinfo=None,
-        sampleMap=None,
-    )
+    ranges = partial(file_ranges, [_TREE], [path], 2, friends=None, samples=None)
     program = Program(
         initialize=dict, ranges=ranges, build=head._generate_rdf_creator(), nodes=head._generate_graph_dict()
     )
