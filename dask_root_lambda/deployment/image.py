@@ -1,7 +1,9 @@
 """The function's image: what it is made of, the hash that names it, and the program that builds it.
 
-The hash is over everything that goes in: the Dockerfile, its arguments, and the files that it copies. So an
-image that exists under it need not be built or pushed, and a tag never changes its meaning.
+The hash is over all that the build is told: the Dockerfile, its arguments (base image, requirements and
+versions), and the files that it copies. So an image that exists under it need not be built or pushed, and a
+tag never changes its meaning. What registries make of a name that fixes no content, ``mine:latest`` or a
+requirement without a version, is not in it.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ _TAIL_LINES = 30
 _PACKAGES = Path(dask_root_lambda.__file__).parent.parent
 _FUNCTION_FILES = ("dask_root_lambda/__init__.py", "dask_root_lambda/py.typed", "dask_root_lambda/protocol")
 _PLATFORMS = {"x86_64": "linux/amd64", "arm64": "linux/arm64"}
+ARCHITECTURES = tuple(_PLATFORMS)
+"""As Lambda calls them."""
 
 
 class Spec(Protocol):
@@ -237,6 +241,7 @@ class Builder:
                 path = Path(directory, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
+            _open_to_all(Path(directory))
             argv = [*self._command(spec), "--tag", reference, *extra_arguments, directory]
             self._run(argv, "building the image", say)
 
@@ -304,6 +309,12 @@ class Builder:
         if status != 0:
             told = "\n".join(tail)
             raise DeploymentError(f"{doing} with {self.name} ended with status {status}:\n{told}")
+
+
+def _open_to_all(directory: Path) -> None:
+    """Let everybody read: modes go into the image, where the user is another, and umask may have cut them."""
+    for path in directory.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _problem(argv: Sequence[str], told: str | None = None) -> str | None:

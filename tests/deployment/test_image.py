@@ -156,6 +156,16 @@ class TestBuilder:
         copied = tmp_path / "context/lambda_runtime/handler.py"
         assert copied.read_bytes() == Path(lambda_runtime.__file__).with_name("handler.py").read_bytes()
 
+    def test_everybody_may_read_what_is_built(self, install, tmp_path):
+        """Lambda's user is another than root, and the builder keeps modes; a umask of 077 is no excuse."""
+        install("docker", f'[ "$1" = info ] || find . -mindepth 1 -printf "%y%m\\n" > {tmp_path}/modes')
+        before = os.umask(0o077)
+        try:
+            Builder.find().build(SPEC, "f:1")
+        finally:
+            os.umask(before)
+        assert set((tmp_path / "modes").read_text().split()) == {"d755", "f644"}
+
     def test_keeps_layers_where_that_is_not_the_default(self, install):
         """buildah keeps none by itself, and a change of ours would build everything."""
         said = install("buildah")
