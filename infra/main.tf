@@ -1,7 +1,8 @@
 # A deployment: one image, a function per memory tier, a bucket for partial results, and what finds and guards them.
 
 provider "aws" {
-  region = var.region
+  region              = var.region
+  allowed_account_ids = var.account == null ? null : [var.account]
 
   default_tags {
     tags = merge(var.tags, { "dask-root-lambda:deployment" = var.name })

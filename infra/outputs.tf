@@ -62,3 +62,8 @@ output "token_secret_arn" {
   description = "The secret for CERN's token, null without one."
   value       = module.access.token_secret_arn
 }
+
+output "options" {
+  description = "What dask-root-lambda deploy was asked for, as JSON; null where it was another that deployed."
+  value       = var.options
+}

@@ -19,6 +19,17 @@ variable "region" {
   }
 }
 
+variable "account" {
+  description = "Number of the AWS account that is meant: in any other nothing is done. Null for whichever the credentials are of."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.account == null || can(regex("^[0-9]{12}$", var.account))
+    error_message = "Accounts have numbers of 12 digits."
+  }
+}
+
 variable "image_tag" {
   description = "Tag of the function's image in the deployment's own repository. Without it, and without image_uri, only what does not need an image is made."
   type        = string
@@ -49,6 +60,17 @@ variable "package_version" {
   validation {
     condition     = length(var.package_version) > 0 && length(var.package_version) <= 100
     error_message = "1 to 100 characters."
+  }
+}
+
+variable "options" {
+  description = "What dask-root-lambda deploy was asked for, as JSON. It is kept as an output of the same name, for whoever deploys next."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.options == null || can(jsondecode(var.options))
+    error_message = "JSON, or null."
   }
 }
 

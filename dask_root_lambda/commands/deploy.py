@@ -21,8 +21,9 @@ examples:
   dask-root-lambda deploy --tiers 3538 10240 --snapstart     more memory by function, quick starts
   dask-root-lambda deploy --input-bucket open-data --package vector --var log_retention_days=7
 
-Options that are not given stay as they were at the last deploy. It needs Terraform, and one of docker,
-podman, finch and buildah unless --image is given. docs/deploy.md tells the whole story, and what it costs."""
+Options that are not given stay as they were at the last deploy, whoever did it. It needs Terraform, and one
+of docker, podman, finch and buildah unless --image is given. docs/deploy.md tells the whole story, and what
+it costs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,15 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--snapstart", action=argparse.BooleanOptionalAction, default=None, help=idle)
     readable = "bucket that functions may read; all that are wanted"
     add("--input-bucket", action="append", metavar="BUCKET", help=readable)
-    add("--var", action="append", default=[], type=_variable, metavar="NAME=VALUE", help="variable of infra/")
+    variable = "variable of infra/; null for its default"
+    add("--var", action="append", default=[], type=_variable, metavar="NAME=VALUE", help=variable)
     image = parser.add_argument_group("the image")
     add = image.add_argument
     add("--image", metavar="URI", help="an image that exists in ECR, instead of building one")
     add("--base", metavar="IMAGE", help="build on this image instead of Python's own")
-    add("--base-has-root", action="store_true", help="the base image has ROOT")
-    add(
-        "--package", action="append", default=[], metavar="REQ", help="what functions import besides, for pip"
-    )
+    has_root = "the base image has ROOT (first: no)"
+    add("--base-has-root", action=argparse.BooleanOptionalAction, default=None, help=has_root)
+    add("--package", action="append", metavar="REQ", help="what functions import besides, for pip; all of it")
+    add("--plain-image", action="store_true", help="forget --image, --base and --package of earlier deploys")
     add("--builder", choices=PROGRAMS, help="program that builds it (default: the first that works)")
     how = parser.add_argument_group("how")
     add = how.add_argument
@@ -65,9 +67,10 @@ def run(args: argparse.Namespace) -> int:
     wanted = Wanted(
         variables=_variables(args),
         image=args.image,
-        base=args.base or "",
+        base=args.base,
         base_has_root=args.base_has_root,
-        packages=tuple(args.package),
+        packages=None if args.package is None else tuple(args.package),
+        plain_image=args.plain_image,
         builder=args.builder,
         backend=args.backend,
         plan_only=args.plan,
@@ -95,7 +98,6 @@ def _variables(args: argparse.Namespace) -> dict[str, Any]:
         "timeout_s": args.timeout,
         "snapstart": args.snapstart,
         "input_buckets": args.input_bucket,
-        "architecture": None,
     }
     return {**{name: value for name, value in values.items() if value is not None}, **dict(args.var)}
 

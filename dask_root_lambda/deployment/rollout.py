@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,25 @@ from dask_root_lambda import __version__, aws, discovery, state
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import image, registry
 from dask_root_lambda.deployment.image import PROGRAMS, Builder, ImageSpec
+from dask_root_lambda.deployment.options import ImageOptions, Options, check_variables
 from dask_root_lambda.deployment.terraform import Plan, Terraform
-from dask_root_lambda.protocol.errors import ConfigurationError, DeploymentError, NoAnswerError, NotReadyError
+from dask_root_lambda.protocol.errors import (
+    ConfigurationError,
+    DeploymentError,
+    DeploymentNotFoundError,
+    NoAnswerError,
+    NotReadyError,
+)
 
 _ACTIVE_TIMEOUT_S = 900.0
 """AWS optimises an image of 1 GB, and takes a snapshot, in minutes."""
 _POLL_S = 2.0
+
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN",
+)  # fmt: skip
+"""Terraform takes these before a profile; boto3, which has found the account, the profile before these."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +51,17 @@ class Wanted:
     """What is asked for."""
 
     variables: Mapping[str, Any] = field(default_factory=dict)
-    """Of ``infra/``; those that are not given stay as they were."""
+    """Of ``infra/``; those that are not given stay as they were, and None is its default again."""
     image: str | None = None
-    """URI of an image that exists; None builds one."""
-    base: str = ""
-    """Image to build on; empty for Python's own."""
-    base_has_root: bool = False
-    """Whether ROOT is in it, so that pip does not install another."""
-    packages: tuple[str, ...] = ()
-    """Requirements of what users' functions import, for pip."""
+    """URI of an image that exists; None for that of before, or for building one."""
+    base: str | None = None
+    """Image to build on; None for that of before."""
+    base_has_root: bool | None = None
+    """Whether ROOT is in it; None as before, of another base no."""
+    packages: tuple[str, ...] | None = None
+    """Requirements of what users' functions import, for pip; None for those of before."""
+    plain_image: bool = False
+    """Forget image, base and packages of before."""
     builder: str | None = None
     """Program that builds it; None takes what is there."""
     backend: Path | None = None
@@ -54,13 +69,34 @@ class Wanted:
     plan_only: bool = False
     """Change nothing."""
 
-    def spec(self) -> ImageSpec:
-        """Describe the image for this interpreter and its ROOT."""
-        # ROOT is imported for its version, which is not that of its package.
-        from lambda_runtime.runner import ROOT_VERSION
+    def over(self, before: Options) -> Options:
+        """Return what holds: what is asked for now, and where nothing is, what was asked for before.
 
-        spec = ImageSpec.of_client(str(ROOT_VERSION), self.base, self.packages)
-        return replace(spec, root="") if self.base_has_root else spec
+        Raises
+        ------
+        ConfigurationError
+            An image that exists, and how to build one.
+        """
+        variables = {**before.variables, **self.variables}
+        image = self._image(ImageOptions() if self.plain_image else before.image)
+        return Options({name: value for name, value in variables.items() if value is not None}, image)
+
+    def _image(self, before: ImageOptions) -> ImageOptions:
+        building = (self.base, self.base_has_root, self.packages) != (None, None, None)
+        if self.image is not None and building:
+            raise ConfigurationError(
+                "--image names an image that exists, --base and --package are for building one: leave out "
+                "one or the other"
+            )
+        if self.image is not None:
+            return ImageOptions(self.image)
+        had_root = before.base_has_root and self.base is None
+        return ImageOptions(
+            uri=None if building else before.uri,
+            base=before.base if self.base is None else self.base,
+            base_has_root=had_root if self.base_has_root is None else self.base_has_root,
+            packages=before.packages if self.packages is None else self.packages,
+        )
 
 
 @dataclass(frozen=True)
@@ -90,20 +126,17 @@ def deploy(session: aws.Session, settings: Settings, wanted: Wanted, steps: Step
         AWS cannot be used.
     """
     name = discovery.check_name(settings.deployment)
-    if wanted.image is None:
-        _check_registry(session)
+    check_variables(wanted.variables)
     terraform = _open(session, settings, steps)
-    terraform.prepare(session.endpoint, wanted.backend)
-    spec = wanted.spec() if wanted.image is None else None
-    variables = {
-        **terraform.variables,
-        **wanted.variables,
-        "name": name,
-        "region": session.region,
-        "package_version": __version__,
-        "image_tag": image.tag(spec) if spec is not None else None,
-        "image_uri": wanted.image,
-    }
+    if not terraform.has_state and wanted.backend is None:
+        _check_registry(session, wanted.over(Options()))
+    if terraform.prepare(session.endpoint, wanted.backend):
+        steps.say(f"Terraform's state has moved to the backend of {wanted.backend}")
+    _check_here(session, terraform, name)
+    options = wanted.over(Options.read(terraform.outputs().get("options")))
+    _check_registry(session, options)
+    spec = options.spec()
+    variables = _variables(session, name, options, spec)
     steps.say("planning")
     plan = terraform.plan(variables)
     if wanted.plan_only or (not plan.empty and not steps.confirm(plan)):
@@ -134,11 +167,12 @@ def destroy(session: aws.Session, settings: Settings, steps: Steps, backend: Pat
             f"{name!r} in {session.region} was not deployed from this machine: there is no Terraform state "
             f"in {terraform.directory}. Destroy it where it was deployed, or name its backend with --backend"
         )
-    terraform.prepare(session.endpoint, backend)
+    if terraform.prepare(session.endpoint, backend):
+        steps.say(f"Terraform's state has moved to the backend of {backend}")
     _check_detached(session, terraform.outputs().get("user_policy_arn"))
     steps.say("planning")
-    variables = {**terraform.variables, "name": name, "region": session.region}
-    plan = terraform.plan(variables, destroy=True)
+    options = Options.read(terraform.outputs().get("options"))
+    plan = terraform.plan(_variables(session, name, options), destroy=True)
     if plan.changes and not steps.confirm(plan):
         return Outcome(plan, applied=False)
     if plan.changes:
@@ -188,19 +222,56 @@ def _wake(client: Any, function: str, version: str) -> None:
 def _open(session: aws.Session, settings: Settings, steps: Steps) -> Terraform:
     account = session.identity().account
     place = state.directory(account, session.region, settings.deployment, session.endpoint)
-    environment = {"AWS_REGION": session.region, "AWS_DEFAULT_REGION": session.region}
+    environment: dict[str, str | None] = {
+        "AWS_REGION": session.region,
+        "AWS_DEFAULT_REGION": session.region,
+    }
     if settings.profile:
-        environment["AWS_PROFILE"] = settings.profile
+        environment |= {**dict.fromkeys(_CREDENTIALS), "AWS_PROFILE": settings.profile}
     return Terraform(place / "terraform", steps.detail, environment)
 
 
-def _check_registry(session: aws.Session) -> None:
+def _variables(
+    session: aws.Session, name: str, options: Options, spec: ImageSpec | None = None
+) -> dict[str, Any]:
+    """Return all variables of ``infra/``."""
+    return {
+        **options.variables,
+        "name": name,
+        "region": session.region,
+        "account": session.identity().account,
+        "package_version": __version__,
+        "image_tag": image.tag(spec) if spec is not None else None,
+        "image_uri": options.image.uri,
+        "options": options.text(),
+    }
+
+
+def _check_registry(session: aws.Session, options: Options) -> None:
     """Refuse to build an image that could not be pushed."""
-    if session.endpoint is not None:
+    if session.endpoint is not None and options.image.uri is None:
         raise ConfigurationError(
             f"{session.endpoint} is not AWS, so no image can be pushed there: name one with --image URI; an "
             "emulator takes any"
         )
+
+
+def _check_here(session: aws.Session, terraform: Terraform, name: str) -> None:
+    """Refuse to make a second time what a state that is not here has made."""
+    if terraform.manages:
+        return
+    try:
+        discovery.find(session, name)
+    except DeploymentNotFoundError:
+        if not registry.exists(session, name):
+            return
+    except DeploymentError:
+        pass  # Parameters of half a deployment are those of one.
+    raise DeploymentError(
+        f"{name!r} in {session.region} was deployed elsewhere: it is there, and the Terraform state of this "
+        f"machine ({terraform.directory}) does not know it. Deploy from that machine, or with its --backend; "
+        "or choose another --name"
+    )
 
 
 def _check_detached(session: aws.Session, policy: str | None) -> None:
@@ -239,7 +310,7 @@ def _provide(
         return False
     # Better before the first resource is made.
     builder = Builder.find((wanted.builder,) if wanted.builder else PROGRAMS)
-    if new := not registry.exists(session, name):
+    if new := not (registry.exists(session, name) and terraform.outputs().get("repository_url")):
         steps.say("making the repository")
         terraform.plan({**variables, "image_tag": None})
         terraform.apply()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import dask_root_lambda
@@ -22,3 +23,8 @@ def infra() -> Path:
         if (candidate / "main.tf").is_file():
             return candidate
     raise DeploymentError(f"infra/ is not beside {_PACKAGE}: install dask-root-lambda again, from a wheel")
+
+
+def variables() -> tuple[str, ...]:
+    """Return the names of the root module's variables."""
+    return tuple(re.findall(r'^variable "(\w+)"', (infra() / "variables.tf").read_text(), re.MULTILINE))

@@ -21,6 +21,9 @@ from dask_root_lambda.emulator.routes import find_route
 # Operations of Lambda that are called otherwise in policies, or are about no one function.
 _LAMBDA_ACTIONS = {"Invoke": "InvokeFunction", "InvokeAsync": "InvokeFunction"}
 
+# Services that sign under another name than policies have for them.
+_PREFIXES = {"monitoring": "cloudwatch"}
+
 # Parts of a bucket's settings, as the query names them, and as policies do.
 _BUCKET_PARTS = {
     "acl": "BucketAcl", "cors": "BucketCORS", "encryption": "EncryptionConfiguration",
@@ -62,6 +65,7 @@ def _demand_of(request: Request, service: str, region: str, account_id: str) -> 
     operation, parameters = _operation(request)
     if not operation:
         return Demand("", None)
+    service = _PREFIXES.get(service, service)
     find = _RESOURCES.get(service)
     prefix = f"arn:aws:{service}:{region}:{account_id}:"
     return Demand(f"{service}:{operation}", find(parameters, prefix) if find else None)

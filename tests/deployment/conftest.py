@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -25,10 +26,17 @@ def user(monkeypatch, tmp_path, aws_endpoint):
 
 
 @pytest.fixture
-def provider(monkeypatch):
+def provider(terraform_installed, monkeypatch):
     """Terraform's AWS provider from a mirror, where this machine has one; elsewhere there is the registry."""
     if not OFFLINE.exists():
         return
     found = subprocess.run([OFFLINE], capture_output=True, text=True, timeout=120, check=False)
     if found.returncode == 0:
         monkeypatch.setenv("TF_CLI_CONFIG_FILE", found.stdout.strip())
+
+
+@pytest.fixture
+def terraform_installed():
+    """Skips, saying so, where there is neither Terraform nor OpenTofu."""
+    if shutil.which("terraform") is None and shutil.which("tofu") is None:
+        pytest.skip("neither terraform nor tofu is installed")

@@ -81,6 +81,13 @@ def test_the_alarm_counts_every_tier(deployment: Deployment) -> None:
     assert [f"FILL({name},0)" in expression for name in ("d0", "i0", "d1", "i1")] == [True] * 4
 
 
+def test_in_another_account_nothing_is_done(deployment: Deployment) -> None:
+    """Credentials that are not of the account that is meant: the plan ends."""
+    done = deployment.terraform.run("plan", "-input=false", "-var=account=999999999999")
+    assert done.returncode == 1
+    assert "account ID not allowed" in done.stderr
+
+
 def actions(changes: dict[str, dict[str, Any]]) -> set[str]:
     return {action for change in changes.values() for action in change["actions"]}
 
