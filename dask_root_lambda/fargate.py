@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from distributed import Client
@@ -44,8 +45,10 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
         with ``task_role_arn``.
     concurrency
         Invocations in flight at most.
+    deployment
+        Name of the deployment whose function is used; ``dask-root-lambda.aws.deployment`` if None.
     function
-        Name or ARN of the function.
+        Name or ARN of another function.
     merge_threads
         Threads of the gateway that merge partial results.
     public
@@ -64,7 +67,7 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
     ...     image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/dask-root-lambda:0a1b2c-cluster",
     ...     region="eu-west-1",
     ...     security_groups=["sg-0123"],
-    ...     policies=["arn:aws:iam::123456789012:policy/dask-root-lambda-user"],
+    ...     policies=["arn:aws:iam::123456789012:policy/dask-root-lambda-eu-west-1-users"],
     ... ) as cluster, Client(cluster):
     ...     n = RDataFrame("Events", "root://...").Count().GetValue()
     """
@@ -77,6 +80,7 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
         security_groups: Sequence[str],
         policies: Sequence[str] = (),
         concurrency: int | None = None,
+        deployment: str | None = None,
         function: str | None = None,
         merge_threads: int | None = None,
         public: bool = False,
@@ -94,11 +98,13 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
         settings = Settings.resolve(
             execution="lambda",
             region=region,
+            deployment=deployment,
             function=function,
             concurrency=concurrency,
             merge_threads=merge_threads,
         )
-        self._settings = settings
+        # The profile makes the cluster; the tasks have a role, and no such profile.
+        self._profile, self._settings = settings.profile, replace(settings, profile=None)
         self._made: set[str] = set()
         options = {
             "n_workers": 1,
@@ -121,15 +127,30 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
         )
 
     async def _start(self) -> None:
-        await super()._start()
+        if self._profile is not None:
+            self.session.set_config_variable("profile", self._profile)
+        try:
+            await super()._start()
+            await self._register()
+        except BaseException:
+            # Nobody has the object yet: what was made would stay, and tasks cost money.
+            await self._close()
+            raise
+
+    async def _register(self) -> None:
         plugin = LambdaPlugin(settings=self._settings, limit_merges=True)
         address, security = self.scheduler_comm.address, self.security
         async with Client(address, asynchronous=True, security=security, set_as_default=False) as client:
             await client.register_plugin(plugin)
 
     async def _close(self) -> None:
-        await super()._close()
-        # dask-cloudprovider leaves this to the interpreter's end, where its clients cannot work any more.
+        try:
+            await super()._close()
+        finally:
+            await self._delete()
+
+    async def _delete(self) -> None:
+        """Delete what dask-cloudprovider leaves to the interpreter's end, where its clients do not work."""
         await self._delete_scheduler_task_definition_arn()
         await self._delete_worker_task_definition_arn()
         for role in (self._execution_role_name, self._task_role_name):

@@ -7,6 +7,7 @@ shown: the image on Fargate, its network, and the tasks' role being enough.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 import boto3
+import dask
 import pytest
 from distributed import Client
 
@@ -78,6 +80,9 @@ def aws(emulator, monkeypatch):
     )
     yield client
     client("lambda").delete_function(FunctionName="muons")
+    for item in client("s3").list_objects_v2(Bucket="muons").get("Contents", []):
+        client("s3").delete_object(Bucket="muons", Key=item["Key"])
+    client("s3").delete_bucket(Bucket="muons")
 
 
 @pytest.fixture
@@ -119,26 +124,32 @@ def _run(override, directory: Path) -> subprocess.Popen:
 
 
 @pytest.fixture
-def cluster(aws, tasks):
-    """A cluster whose tasks run here."""
+def options(aws, tasks):
+    """What makes a cluster whose tasks run here."""
     group = aws("ec2").create_security_group(GroupName="mine", Description="only me")["GroupId"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with FargateLambdaCluster(
-        IMAGE,
-        REGION,
-        security_groups=[group],
-        policies=[POLICY],
-        concurrency=7,
-        function="muons",
-        merge_threads=3,
-        scheduler_port=port,
-        scheduler_extra_args=["--port", str(port), "--dashboard-address", "127.0.0.1:0"],
-        worker_extra_args=["--no-dashboard"],
-    ) as cluster:
-        yield cluster
+    yield {
+        "image": IMAGE,
+        "region": REGION,
+        "security_groups": [group],
+        "policies": [POLICY],
+        "concurrency": 7,
+        "function": "muons",
+        "merge_threads": 3,
+        "scheduler_port": port,
+        "scheduler_extra_args": ["--port", str(port), "--dashboard-address", "127.0.0.1:0"],
+        "worker_extra_args": ["--no-dashboard"],
+    }
     aws("ec2").delete_security_group(GroupId=group)
+
+
+@pytest.fixture
+def cluster(options):
+    """A cluster whose tasks run here."""
+    with FargateLambdaCluster(**options) as cluster:
+        yield cluster
 
 
 def test_the_cluster_is_asked_for_and_runs_on_lambda(cluster, aws, events_file):
@@ -206,6 +217,71 @@ def check_nothing_is_left(aws, cluster):
     assert found["status"] == "INACTIVE"
     roles = [role["RoleName"] for role in aws("iam").list_roles()["Roles"]]
     assert not [role for role in roles if cluster.name in role]
+
+
+def stays(aws):
+    """Tasks, task definitions, clusters and roles that are there now."""
+    client = aws("ecs")
+    clusters = client.list_clusters()["clusterArns"]
+    running = [
+        arn
+        for name in clusters
+        for arn in client.list_tasks(cluster=name, desiredStatus="RUNNING")["taskArns"]
+    ]
+    return {
+        "tasks": running,
+        "definitions": client.list_task_definitions(status="ACTIVE")["taskDefinitionArns"],
+        "clusters": [
+            each["clusterArn"]
+            for each in client.describe_clusters(clusters=clusters)["clusters"]
+            if each["status"] == "ACTIVE"
+        ],
+        "roles": sorted(role["RoleName"] for role in aws("iam").list_roles()["Roles"]),
+    }
+
+
+@pytest.mark.parametrize("step", ["_register", "_create_worker_task_definition_arn"])
+def test_a_cluster_that_does_not_start_leaves_nothing(aws, options, monkeypatch, step):
+    """Nobody has an object to close; tasks would go on, and cost money."""
+    before = stays(aws)
+
+    async def fail(cluster):
+        raise RuntimeError("of the test")
+
+    monkeypatch.setattr(FargateLambdaCluster, step, fail)
+    with pytest.raises(RuntimeError, match="of the test"):
+        FargateLambdaCluster(**options)
+    assert stays(aws) == before
+
+
+def test_the_profile_makes_the_cluster_and_is_not_sent_to_it(monkeypatch, tmp_path):
+    """The tasks have a role, and nobody's ~/.aws."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    credentials = tmp_path / "credentials"
+    credentials.write_text("[mine]\naws_access_key_id = of-mine\naws_secret_access_key = x\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
+    seen = []
+
+    async def start(cluster):
+        found = await cluster.session.get_credentials()
+        seen.append((found.access_key, cluster._settings.profile, cluster._settings.deployment))
+
+    async def nothing(cluster):
+        pass
+
+    monkeypatch.setattr(ecs.ECSCluster, "_start", start)
+    monkeypatch.setattr(FargateLambdaCluster, "_register", nothing)
+    monkeypatch.setattr(FargateLambdaCluster, "_close", nothing)
+
+    async def make():
+        options = {"security_groups": ["sg-1"], "policies": [POLICY], "deployment": "muons"}
+        with dask.config.set({"dask-root-lambda.aws.profile": "mine"}):
+            cluster = FargateLambdaCluster(IMAGE, REGION, **options, asynchronous=True)
+        await cluster._start()
+
+    asyncio.run(make())
+    assert seen == [("of-mine", None, "muons")]
 
 
 @pytest.mark.parametrize(
