@@ -11,16 +11,20 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from botocore.exceptions import ClientError
 
-from dask_root_lambda import LambdaCluster, RDataFrame
+from dask_root_lambda import LambdaCluster, LambdaExecutor, RDataFrame, __version__, cli
 from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Settings
+from dask_root_lambda.deployment import doctor
 from dask_root_lambda.emulator import Emulator
 from dask_root_lambda.emulator.policies import is_allowed
+from dask_root_lambda.encoding import Call
 from dask_root_lambda.invoker import AwsInvoker
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.task import Body, Request
@@ -77,6 +81,21 @@ output "token_secret_arn" {{
   value = module.access.token_secret_arn
 }}
 """
+
+
+PARAMETERS = {
+    "function": NAME,
+    "qualifier": "live",
+    "bucket": BUCKET,
+    "store": f"s3://{BUCKET}/partial",
+    "log-group": f"/dask-root-lambda/{NAME}",
+    "image": f"{NAME}:1",
+    "memory-mb": "1769",
+    "tiers": json.dumps({"1769": NAME}),
+    "region": REGION,
+    "version": __version__,
+}
+"""Of the deployment, as infra/ leaves them."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +179,10 @@ def surround(access: Access) -> None:
             Publish=True,
         )
         client.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
-    ssm.put_parameter(Name=f"/dask-root-lambda/{NAME}/function", Value=NAME, Type="String")
+    for name, value in PARAMETERS.items():
+        ssm.put_parameter(Name=f"/dask-root-lambda/{NAME}/{name}", Value=value, Type="String")
     ssm.put_parameter(Name="/of-others/password", Value="x", Type="String")
+    access.root("logs").create_log_group(logGroupName=f"/dask-root-lambda/{NAME}")
     access.root("secretsmanager").put_secret_value(SecretId=access.secret, SecretString="token")
 
 
@@ -176,7 +197,7 @@ def clean(access: Access) -> None:
         for item in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
             s3.delete_object(Bucket=bucket, Key=item["Key"])
         s3.delete_bucket(Bucket=bucket)
-    for name in (f"/dask-root-lambda/{NAME}/function", "/of-others/password"):
+    for name in (*(f"/dask-root-lambda/{NAME}/{name}" for name in PARAMETERS), "/of-others/password"):
         ssm.delete_parameter(Name=name)
     for group in access.root("logs").describe_log_groups()["logGroups"]:
         if NAME in group["logGroupName"]:
@@ -316,6 +337,93 @@ def test_a_user_is_refused(access: Access, service: str, operation: str, paramet
 def test_a_user_finds_the_deployment_and_its_logs(access: Access) -> None:
     """Parameters by their path, quotas and logs can be read."""
     found = access.user("ssm").get_parameters_by_path(Path=f"/dask-root-lambda/{NAME}")["Parameters"]
-    assert [parameter["Value"] for parameter in found] == [NAME]
+    assert {parameter["Value"] for parameter in found} == set(PARAMETERS.values())
     assert access.user("lambda").get_account_settings()["AccountLimit"]["ConcurrentExecutions"] == 1000
     assert "events" in access.user("logs").filter_log_events(logGroupName=f"/dask-root-lambda/{NAME}")
+
+
+@pytest.fixture
+def configured(as_user: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """That user's environment: nothing but keys, region and endpoint."""
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", as_user["endpoint_url"])
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> dict[str, Any]:
+    """Run a command as that user; return its JSON."""
+    assert cli.main([*arguments, "--name", NAME, "--json"]) == status
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_commands_need_no_more_than_the_users_policy(
+    access: Access, events_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By name: an analysis and a task, doctor, status, and logs with what the task printed."""
+    with dask.config.set({"dask-root-lambda.aws.deployment": NAME}):
+        with LambdaCluster("lambda", concurrency=2, progress=False) as cluster, cluster.get_client():
+            assert RDataFrame("Events", events_file, npartitions=2).Count().GetValue() == EVENTS
+        with LambdaExecutor("lambda", concurrency=1) as executor:
+            executor.submit_call(Call("one-task", print, ["printed by the task"])).result(60)
+    with dask.config.set({"dask-root-lambda.concurrency": 100}):
+        checks = told(capsys, "doctor", "--files", events_file)["checks"]
+    assert {check["outcome"] for check in checks} == {"ok"}
+    assert told(capsys, "status")["spent"]["invocations"] >= 3
+    messages = [line["message"] for line in told(capsys, "logs", "--task", "one-task")["lines"]]
+    assert any("printed by the task" in message for message in messages)
+
+
+STATEMENTS = {
+    "FindTheDeployment": {"deployment": "failed", "concurrency": "ok"},
+    "Invoke": {"versions": "failed", "store": "ok"},
+    "PartialResults": {"store": "failed", "versions": "ok"},
+    "Quotas": {"concurrency": "unknown", "versions": "ok"},
+    "Look": {f"function {NAME}": "failed", "concurrency": "unknown"},
+}
+"""A part of the users' policy -> what the doctor says of some checks without it."""
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize("without", STATEMENTS)
+def test_the_doctor_names_the_permission_that_is_missing(
+    access: Access, monkeypatch: pytest.MonkeyPatch, without: str
+) -> None:
+    """Refused is not the same as wrong, and never ok."""
+    iam, (policy,) = access.root("iam"), access.user_policies
+    rest = {**policy, "Statement": [each for each in policy["Statement"] if each["Sid"] != without]}
+    assert len(rest["Statement"]) == len(policy["Statement"]) - 1
+    iam.create_user(UserName=without)
+    iam.put_user_policy(UserName=without, PolicyName="rest", PolicyDocument=json.dumps(rest))
+    key = iam.create_access_key(UserName=without)["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    try:
+        settings = Settings.resolve(execution="lambda", deployment=NAME, concurrency=100)
+        checks = {check.name: check for check in doctor.examine(settings)}
+    finally:
+        iam.delete_access_key(UserName=without, AccessKeyId=key["AccessKeyId"])
+        iam.delete_user_policy(UserName=without, PolicyName="rest")
+        iam.delete_user(UserName=without)
+    outcomes = {name: checks[name].outcome for name in STATEMENTS[without]}
+    assert outcomes == STATEMENTS[without]
+    for name, outcome in outcomes.items():
+        assert outcome == "ok" or "AccessDenied" in checks[name].said
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_doctor_finds_a_role_that_cannot_use_the_store(access: Access) -> None:
+    """The user can, and the function answers; what is large would be lost."""
+    iam, role = access.root("iam"), ROLE.rpartition("/")[2]
+    (document,) = access.role_policies
+    (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    less = {**document, "Statement": [each for each in document["Statement"] if each["Sid"] == "Logs"]}
+    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(less))
+    try:
+        settings = Settings.resolve(execution="lambda", deployment=NAME, concurrency=100)
+        failed = {check.name: check.said for check in doctor.examine(settings) if check.outcome != "ok"}
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+    assert list(failed) == ["store, from the function"]
+    assert "AccessDenied" in failed["store, from the function"]
