@@ -17,7 +17,7 @@ from dask_root_lambda.protocol.errors import (
 )
 
 _ROOT = "/dask-root-lambda"
-"""Parameters of a deployment are below this and its name."""
+"""Parameters of a deployment are below this and its name; its functions' log group has the same name."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,28}[a-z0-9]")
 """What ``infra/`` accepts."""
@@ -53,6 +53,12 @@ class Deployment:
     """Function of each memory size, MB of 2^20 bytes."""
     version: str = ""
     """Version of dask-root-lambda that deployed."""
+
+
+def deployment_of(log_group: str) -> str | None:
+    """Return the name of the deployment whose functions log there; None for what ``infra/`` did not make."""
+    name = log_group.removeprefix(f"{_ROOT}/")
+    return name if name != log_group and _NAME.fullmatch(name) else None
 
 
 def unqualified(function: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from dask_root_lambda import aws, billing, discovery, journal, state
+from dask_root_lambda import aws, billing, discovery
 from dask_root_lambda.billing import Billing, Prices
 from dask_root_lambda.call import stored_in
 from dask_root_lambda.cancellation import Cancellation
@@ -156,6 +156,8 @@ class FunctionInfo:
     store_url: str | None
     account: str = ""
     """AWS's number of the account that it is in."""
+    log_group: str = ""
+    """Where it logs; those of a deployment share one."""
 
     @classmethod
     def look_up(cls, session: aws.Session, settings: Settings) -> FunctionInfo:
@@ -189,6 +191,7 @@ class FunctionInfo:
             snapstart=found.get("SnapStart", {}).get("OptimizationStatus") == "On",
             store_url=settings.store or variables.get(STORE_VARIABLE),
             account=f"{found.get('FunctionArn', '')}::::".split(":")[4],
+            log_group=str(found.get("LoggingConfig", {}).get("LogGroup", "")),
         )
 
 
@@ -227,10 +230,9 @@ class AwsInvoker:
         self._client = session.invoking_client(
             connections=settings.limit(execution), read_timeout_s=info.timeout_s + _ANSWER_MARGIN_S
         )
-        self._journal: Journal | None = None
-        if deployment is not None:
-            place = state.directory(info.account, session.region, deployment.name, session.endpoint)
-            self._journal = Journal(place / journal.FILE)
+        # A further tier is named, not looked up; what it costs belongs to its deployment all the same.
+        name = deployment.name if deployment is not None else discovery.deployment_of(info.log_group)
+        self._journal = Journal.of(name, info.account, session) if name else None
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """See `Invoker.invoke`."""
@@ -250,7 +252,7 @@ class AwsInvoker:
         """Close idle connections; those in use close when their answer is there."""
         self._client.close()
         stores.unregister(self.store)
-        if self._journal is not None:
+        if self._journal:
             self._journal.flush()
 
     def _send(self, payload: bytes, cancellation: Cancellation) -> tuple[dict[str, Any], bytes]:
@@ -282,7 +284,7 @@ class AwsInvoker:
             error.task, error.attempt, error.request_id = request.task, request.attempt, request_id
         bill = billing.parse_report(log) or self._estimate(reply)
         usd = self.prices.usd(bill, self._info.storage_mb)
-        if self._journal is not None:
+        if self._journal:
             self._journal.add(Spent(1, bill.billed_s, bill.gb_seconds, usd))
         sent += sum(self._counted.sent(body.key) for body in request.bodies if body.key is not None)
         stored = reply.body if reply is not None and reply.body is not None and reply.body.key else None

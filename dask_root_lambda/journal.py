@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from dask_root_lambda import aws, state
+
 logger = logging.getLogger(__name__)
 
 FILE = "journal.jsonl"
@@ -62,6 +64,11 @@ class Journal:
         self._lock = threading.Lock()
         self._pending = Spent()
         self._written_s = clock()
+
+    @classmethod
+    def of(cls, deployment: str, account: str, session: aws.Session) -> Journal:
+        """Open the journal of a deployment; see `dask_root_lambda.state.directory`."""
+        return cls(state.directory(account, session.region, deployment, session.endpoint) / FILE)
 
     def add(self, spent: Spent) -> None:
         """Count an invocation, and write a line if the last one is a while ago."""

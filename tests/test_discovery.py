@@ -125,3 +125,18 @@ def test_a_function_without_its_qualifier(function):
     """Names and ARNs, with and without version or alias."""
     for qualifier in ("", ":live", ":7", ":$LATEST"):
         assert discovery.unqualified(function + qualifier) == function
+
+
+@pytest.mark.parametrize(
+    ("log_group", "name"),
+    [
+        ("/dask-root-lambda/muons", "muons"),
+        ("/aws/lambda/muons", None),
+        ("/dask-root-lambda/../etc", None),
+        ("muons", None),
+        ("", None),
+    ],
+)
+def test_the_deployment_of_a_function_that_is_named(log_group, name):
+    """Its functions, of whatever tier, share a log group; others have theirs elsewhere."""
+    assert discovery.deployment_of(log_group) == name

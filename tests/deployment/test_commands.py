@@ -9,11 +9,16 @@ import dask
 import pytest
 
 from dask_root_lambda import LambdaCluster, LambdaExecutor, RDataFrame, cli
+from dask_root_lambda.cancellation import Cancellation
+from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import logs
 from dask_root_lambda.encoding import Call
+from dask_root_lambda.invoker import AwsInvoker
+from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError
+from dask_root_lambda.protocol.task import Body, Request
 
-from ..deployed import make_deployment
+from ..deployed import make_deployment, make_function
 
 
 @pytest.fixture
@@ -43,6 +48,31 @@ def test_status_tells_what_is_deployed_and_what_runs_cost(command):
     # infra/README.md has the same figure.
     assert told["idle_usd_per_month"] == pytest.approx(6.83, abs=0.01)
     assert "1 invocations" in command("status", "--name", name)
+
+
+def test_status_has_the_runs_of_a_further_tier(command):
+    """It is used by the name of its function, and costs its deployment."""
+    name = make_deployment()
+    logging = {"LogFormat": "JSON", "LogGroup": f"/dask-root-lambda/{name}"}
+    make_function(f"{name}-3538", MemorySize=3538, LoggingConfig=logging)
+    boto3.client("ssm").put_parameter(
+        Name=f"/dask-root-lambda/{name}/tiers",
+        Value=json.dumps({"1769": name, "3538": f"{name}-3538"}),
+        Type="String",
+        Overwrite=True,
+    )
+    settings = Settings.resolve(
+        execution="lambda", function=f"{name}-3538:live", store=f"s3://{name}/partial", concurrency=1
+    )
+    invoker = AwsInvoker(settings)
+    try:
+        request = Request("call", "task", (Body.of(wire.dumps((abs, (-1,), {}))),))
+        assert invoker.invoke(request, Cancellation()).error is None
+    finally:
+        invoker.close()
+    spent = command("status", "--name", name, "--json")["spent"]
+    assert spent["invocations"] == 1
+    assert spent["gb_seconds"] == pytest.approx(spent["billed_s"] * 3538 / 1024)
 
 
 def test_status_of_nothing_says_how_to_deploy(command):
