@@ -28,8 +28,9 @@ from distributed.core import Status
 from distributed.metrics import context_meter
 from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.worker import Worker, _run_task_simple
+from distributed.worker_state_machine import TaskState
 
-from dask_root_lambda.call import Finish
+from dask_root_lambda.call import Finish, MapRange
 from dask_root_lambda.config import Settings
 from dask_root_lambda.encoding import Call
 from dask_root_lambda.executor import LambdaExecutor
@@ -216,6 +217,8 @@ class LambdaPlugin(WorkerPlugin):
         """Follow the worker's tasks: drop those nobody wants, and clean up after a run that succeeded."""
         if self._gateway is None:
             return
+        if finish == "executing":
+            _restore(self._worker.state.tasks[key])
         if start in ("executing", "long-running") and finish in ("released", "cancelled"):
             self._gateway.drop(key)
         elif finish == "memory":
@@ -264,6 +267,20 @@ class LambdaPlugin(WorkerPlugin):
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the executor: each worker opens its own."""
         return {"_settings": self._settings, "_executor": None, "_limit_merges": self._limit_merges}
+
+
+def _restore(state: TaskState) -> None:
+    """Make of a step of a run what it was, before the worker looks where it runs.
+
+    Where a result is an argument of ``dask.delayed``, Dask drops the annotations of its graph and wraps each
+    task into another: ranges would run here.
+    """
+    task = state.run_spec
+    inner = task.args[0] if type(task) is Task and len(task.args) == 1 and not task.kwargs else None
+    if type(inner) is Task and isinstance(inner.func, MapRange | Finish):
+        state.run_spec = task = Task(state.key, inner.func, *inner.args, **inner.kwargs)
+    if type(task) is Task and isinstance(task.func, MapRange):
+        state.annotations = {**(state.annotations or {}), "executor": EXECUTOR}
 
 
 def merge_pool(settings: Settings) -> ThreadPoolExecutor:
