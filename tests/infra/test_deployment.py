@@ -69,6 +69,20 @@ def test_the_repository_scans_and_never_overwrites(deployment: Deployment) -> No
     assert found["imageScanningConfiguration"] == {"scanOnPush": True}
 
 
+def test_images_of_clusters_do_not_push_out_those_of_functions(deployment: Deployment) -> None:
+    """They lie in the same repository, and ECR goes by the time of the push: few of them, more room for all.
+
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/LifecyclePolicies.html: what the tags of a rule
+    match is not for a later rule to expire, but the rule over all counts it.
+    """
+    found = deployment.client("ecr").get_lifecycle_policy(repositoryName=NAME)["lifecyclePolicyText"]
+    clusters, others = json.loads(found)["rules"]
+    assert clusters["selection"]["tagPatternList"] == ["*-cluster"]
+    assert others["selection"]["tagStatus"] == "any"
+    assert clusters["rulePriority"] < others["rulePriority"]
+    assert others["selection"]["countNumber"] - clusters["selection"]["countNumber"] >= 10
+
+
 def test_the_alarm_counts_every_tier(deployment: Deployment) -> None:
     """Durations of all functions, times memory and price."""
     (alarm,) = deployment.client("cloudwatch").describe_alarms()["MetricAlarms"]

@@ -18,12 +18,25 @@ resource "aws_ecr_lifecycle_policy" "images" {
   repository = aws_ecr_repository.images.name
 
   policy = jsonencode({
-    rules = [{
-      rulePriority = 1
-      description  = "Old images go"
-      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.kept_images }
-      action       = { type = "expire" }
-    }]
+    rules = [
+      {
+        rulePriority = 1
+        description  = "Old images of clusters go, before they take the room of the functions'"
+        selection = {
+          tagStatus      = "tagged"
+          tagPatternList = ["*-cluster"]
+          countType      = "imageCountMoreThan"
+          countNumber    = var.kept_cluster_images
+        }
+        action = { type = "expire" }
+      },
+      {
+        rulePriority = 2
+        description  = "Old images go"
+        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.kept_images }
+        action       = { type = "expire" }
+      },
+    ]
   })
 }
 

@@ -19,12 +19,23 @@ variable "function_arns" {
 }
 
 variable "kept_images" {
-  description = "Images that are kept, the newest."
+  description = "Images that are kept, the newest, those of clusters among them. By the time of their push, not of their use."
+  type        = number
+  default     = 20
+
+  validation {
+    condition     = var.kept_images >= 1 && floor(var.kept_images) == var.kept_images
+    error_message = "At least the image in use."
+  }
+}
+
+variable "kept_cluster_images" {
+  description = "Of those, images of clusters (tags that end in -cluster) at most."
   type        = number
   default     = 5
 
   validation {
-    condition     = var.kept_images >= 1 && floor(var.kept_images) == var.kept_images
+    condition     = var.kept_cluster_images >= 1 && floor(var.kept_cluster_images) == var.kept_cluster_images
     error_message = "At least the image in use."
   }
 }
