@@ -10,7 +10,7 @@ from typing import Any
 
 from dask_root_lambda.deployment import sources
 from dask_root_lambda.deployment.image import ARCHITECTURES, ImageSpec
-from dask_root_lambda.protocol.errors import ConfigurationError
+from dask_root_lambda.protocol.errors import ConfigurationError, DeploymentError
 
 _ELSEWHERE = {
     "name": "--name",
@@ -66,12 +66,24 @@ class Options:
 
     @classmethod
     def read(cls, text: str | None) -> Options:
-        """Read what `text` wrote; None is what nobody asked for anything."""
+        """Read what `text` wrote; None where nobody asked for anything.
+
+        Raises
+        ------
+        DeploymentError
+            It was another version of this package that wrote it.
+        """
         if text is None:
             return cls()
-        found = json.loads(text)
-        image = found["image"]
-        return cls(found["variables"], ImageOptions(**{**image, "packages": tuple(image["packages"])}))
+        try:
+            found = json.loads(text)
+            image = {**found["image"], "packages": tuple(found["image"]["packages"])}
+            return cls(found["variables"], ImageOptions(**image))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DeploymentError(
+                f"the options of this deployment cannot be read ({error!r}): another version of "
+                "dask-root-lambda wrote them, so deploy with that one or a newer one"
+            ) from None
 
     def text(self) -> str:
         """Write it, the same for the same."""

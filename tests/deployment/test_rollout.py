@@ -186,7 +186,7 @@ output "options" {
 
 
 @pytest.fixture
-def stub(user, provider, builds, monkeypatch, tmp_path):
+def stub(user, terraform_installed, builds, monkeypatch, tmp_path):
     """A root module that has the variables of infra/ and makes nothing, for what is decided before."""
     place = tmp_path / "infra"
     (place / "modules").mkdir(parents=True)
@@ -306,7 +306,7 @@ def test_destroying_asks_or_wants_a_yes(user, capsys):
     assert "add --yes" in capsys.readouterr().err
 
 
-def test_an_emulator_has_no_registry(user, capsys):
+def test_an_emulator_has_no_registry(user, terraform_installed, capsys):
     """Nothing is built for an endpoint that is not AWS's."""
     assert cli.main(["deploy", "--name", "muons"]) == 1
     assert "name one with --image URI" in capsys.readouterr().err
@@ -437,6 +437,8 @@ def test_an_image_is_named_or_built():
     for options in (built, named, Options()):
         assert Options.read(options.text()) == options
     assert Options.read(None) == Options()
+    with pytest.raises(DeploymentError, match="another version of dask-root-lambda wrote them"):
+        Options.read('{"image": {"packages": [], "colour": 1}, "variables": {}}')
 
 
 def test_names_are_checked_before_anything_else(user):

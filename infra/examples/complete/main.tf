@@ -5,6 +5,7 @@ module "muons" {
 
   name      = "muons"
   region    = "eu-central-1"
+  account   = "123456789012"
   image_tag = var.image_tag
 
   # A function per tier, for analyses that need more memory in a range.
