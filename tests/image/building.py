@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -32,6 +33,34 @@ class Built:
     base: str
     seconds: float
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of an image, as it is pushed."""
+
+    digest: str
+    size_bytes: int
+
+
+def layers(name: str) -> list[Layer]:
+    """Return the layers of an image, the lowest first; its history has their sizes, and steps without any."""
+    digests = _inspected(name, "{{json .RootFS.Layers}}")
+    argv = ["podman", "history", "--format", "json", name]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    sizes = [int(step["size"]) for step in reversed(json.loads(told.stdout))]
+    # What only sets a variable has no layer of its own, and is among the steps that add nothing.
+    while len(sizes) > len(digests) and 0 in sizes:
+        sizes.remove(0)
+    assert len(sizes) == len(digests), f"{len(sizes)} steps made {len(digests)} layers"
+    return [Layer(digest, size) for digest, size in zip(digests, sizes, strict=True)]
+
+
+def _inspected(name: str, what: str) -> list[str]:
+    argv = ["podman", "image", "inspect", "--format", what, name]
+    told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60)
+    found: list[str] = json.loads(told.stdout)
+    return found
 
 
 def find_base() -> str:
