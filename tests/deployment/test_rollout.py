@@ -319,7 +319,7 @@ def test_without_terraform_the_error_says_where_to_get_it(user, monkeypatch, tmp
     assert "developer.hashicorp.com/terraform/install" in capsys.readouterr().err
 
 
-def test_what_terraform_says_is_in_the_error(user, provider):
+def test_what_terraform_says_is_in_the_error(stub):
     """A variable that infra/ refuses: its own words, and no traceback."""
     settings = Settings.resolve(deployment="muons-refused")
     steps = Steps(lambda text: None, lambda line: None, lambda plan: True)

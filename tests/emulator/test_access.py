@@ -217,6 +217,18 @@ def test_a_user_may_do_what_its_policies_allow(cloud: Cloud) -> None:
     assert code_of(client.list_functions) == "AccessDeniedException"
 
 
+def test_policies_call_cloudwatch_by_its_name(cloud: Cloud) -> None:
+    """Requests to it are signed for ``monitoring``.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
+    """
+    client = make_user(cloud, {"Effect": "Allow", "Action": "cloudwatch:DescribeAlarms", "Resource": "*"})(
+        "cloudwatch"
+    )
+    assert client.describe_alarms()["ResponseMetadata"]["HTTPStatusCode"] == 200
+    assert code_of(lambda: client.delete_alarms(AlarmNames=["mine"])).startswith("AccessDenied")
+
+
 def test_objects_are_deleted_where_a_policy_allows_it(cloud: Cloud) -> None:
     """Several in one request: each of them has to be allowed."""
     bucket = cloud.unique("results")
