@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="address on this machine's loopback network that containers reach; repeatable")  # fmt: skip
     add("--private-tmp", action="store_true", help="give each environment a /tmp of its own")
     add("--virtual-clock", action="store_true", help="skip the waiting between retries, and when told to")
+    add("--settle", type=float, default=defaults.settle_s, metavar="S", dest="settle_s",
+        help="how long a function is pending, and an update in progress (default: %(default)s)")  # fmt: skip
     add("--iam", action="store_true", help="check signatures and IAM policies; prints the root user's key")
     add("--faults", type=Path, metavar="FILE", help="YAML or JSON: what goes wrong, and when")
     add("--seed", type=int, metavar="N", help="of what is left to chance: faults, weighted aliases")
@@ -109,6 +111,7 @@ def _read_options(args: argparse.Namespace) -> Options:
         iam=args.iam,
         faults=load_faults(args.faults) if args.faults else Faults(),
         seed=args.seed,
+        settle_s=args.settle_s,
         images=load_images(args.images) if args.images else (),
         reachable=tuple(args.reachable),
         image_runner=args.image_runner,

@@ -22,6 +22,7 @@ from dask_root_lambda.emulator.functions import (
 from dask_root_lambda.emulator.operations import Operation, Parameters, check_revision, is_empty, page
 from dask_root_lambda.emulator.packages import PackageStore
 from dask_root_lambda.emulator.registry import Function, Reference, Registry, parse_name
+from dask_root_lambda.emulator.settling import Settling, check_settled
 from dask_root_lambda.emulator.versions import VersionControl
 
 # What an archive's function is run with.
@@ -52,6 +53,8 @@ class FunctionControl:
         Their code.
     versions
         Publishes them.
+    settling
+        Lets changes be in progress.
     """
 
     def __init__(
@@ -61,7 +64,9 @@ class FunctionControl:
         concurrency: Concurrency,
         packages: PackageStore,
         versions: VersionControl,
+        settling: Settling,
     ) -> None:
+        self._settling = settling
         self._registry = registry
         self._fleet = fleet
         self._concurrency = concurrency
@@ -97,6 +102,7 @@ class FunctionControl:
         count = self._registry.publish_counts.get(name, 0)
         function = Function(latest, publish_count=count, tags=dict(parameters.get("Tags") or {}))
         self._registry.functions[name] = function
+        self._settling.begin(function, created=True)
         return self._published(function, parameters)
 
     def _get(self, parameters: Parameters) -> Parameters:
@@ -119,6 +125,7 @@ class FunctionControl:
         function = self._registry.get(self._reference(parameters))
         check_revision(parameters, function.latest.revision)
         _check_runtime(parameters)
+        check_settled(function.latest)
         self._replace(function, change(function.latest, parameters))
         return dict(function.latest.document)
 
@@ -126,6 +133,7 @@ class FunctionControl:
         _check_emulated(parameters)
         function = self._registry.get(self._reference(parameters))
         check_revision(parameters, function.latest.revision)
+        check_settled(function.latest)
         package = self._packages.read(parameters, function.latest.document["PackageType"])
         changed = change_code(function.latest, package, parameters.get("Architectures"))
         if parameters.get("DryRun"):
@@ -140,6 +148,7 @@ class FunctionControl:
     def _replace(self, function: Function, version: FunctionVersion) -> None:
         old, function.latest = function.latest, version
         self._fleet.retire(old.name, old.revision)
+        self._settling.begin(function)
 
     def _delete(self, parameters: Parameters) -> Parameters:
         reference = self._reference(parameters)

@@ -22,8 +22,10 @@ ECHOED = (
 # Those that are not shown while they are empty.
 OPTIONAL = ("DeadLetterConfig", "Environment", "KMSKeyArn")
 
+# What is told of a change that is in progress, or that failed.
+REASONS = ("StateReason", "StateReasonCode", "LastUpdateStatusReason", "LastUpdateStatusReasonCode")
 # What changes with every update, whatever it was.
-VOLATILE = ("RevisionId", "LastModified")
+VOLATILE = ("RevisionId", "LastModified", "State", "LastUpdateStatus", *REASONS)
 
 # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 MEMORY_MB = range(128, 10_240 + 1)
@@ -187,9 +189,17 @@ def number(latest: FunctionVersion, name: str, arn: str, description: str | None
     )
 
 
+def begin(version: FunctionVersion, *, created: bool) -> FunctionVersion:
+    """Show that a version is being made, or that a change of it is in progress."""
+    name, value = ("State", "Pending") if created else ("LastUpdateStatus", "InProgress")
+    reason = {f"{name}Reason": "The function is being created.", f"{name}ReasonCode": "Creating"}
+    return FunctionVersion({**version.document, name: value, **reason}, version.package)
+
+
 def settle(version: FunctionVersion, reason_code: str = "", reason: str = "") -> FunctionVersion:
     """Make a pending version active, or failed for a reason."""
-    document = {name: value for name, value in version.document.items() if not name.startswith("StateReason")}
+    document = {name: value for name, value in version.document.items() if name not in REASONS}
+    document["LastUpdateStatus"] = "Successful"
     document["State"] = "Failed" if reason_code else "Active"
     if reason_code:
         document.update({"StateReasonCode": reason_code, "StateReason": reason})
@@ -275,6 +285,8 @@ def _show(document: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _stamp(document: dict[str, Any], package: Package) -> FunctionVersion:
+    for name in REASONS:
+        document.pop(name, None)
     document["RevisionId"] = str(uuid.uuid4())
     document["LastModified"] = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
     document["State"] = "Active"

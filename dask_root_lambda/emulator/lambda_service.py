@@ -28,6 +28,7 @@ from dask_root_lambda.emulator.registry import Registry, parse_name
 from dask_root_lambda.emulator.routes import read_call
 from dask_root_lambda.emulator.runner import Runner
 from dask_root_lambda.emulator.settings import SettingsControl
+from dask_root_lambda.emulator.settling import Settling
 from dask_root_lambda.emulator.snapshots import Snapshots, reason_of_failure
 from dask_root_lambda.emulator.validation import check_parameters
 from dask_root_lambda.emulator.versions import VersionControl
@@ -68,8 +69,9 @@ class LambdaService:
         )
         self._invoker = Invoker(registry, runner, self._events, faults, options.stop_on_disconnect)
         platform.clock.is_quiet = self._is_quiet
+        settling = Settling(platform.clock, options.settle_s)
         versions = VersionControl(registry, self._take_snapshot)
-        control = FunctionControl(registry, self.fleet, self.concurrency, packages, versions)
+        control = FunctionControl(registry, self.fleet, self.concurrency, packages, versions, settling)
         self._operations: dict[str, Operation] = {
             **control.operations(),
             **versions.operations(),

@@ -107,6 +107,8 @@ class Options:
     that lie there finds them."""
     virtual_clock: bool = False
     """Skip the waiting between events: a retry follows at once, and ``Emulator.advance`` ends idle times."""
+    settle_s: float = 0.0
+    """How long a function is ``Pending`` after it was made, and an update ``InProgress``; on AWS, seconds."""
     seed: int | None = None
     """Of everything that is left to chance: weighted aliases, faults by probability."""
 
@@ -121,6 +123,8 @@ class Options:
         for name in ("idle_timeout_s", "init_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.settle_s < 0:
+            raise ValueError(f"settle_s must not be negative, not {self.settle_s}")
         if self.private_key is not None and self.certificate is None:
             raise ValueError("private_key needs a certificate: pass certificate=PATH as well")
 

@@ -17,7 +17,7 @@ from dask_root_lambda.emulator.errors import (
 )
 from dask_root_lambda.emulator.faults import LambdaFault
 from dask_root_lambda.emulator.fleet import Fleet
-from dask_root_lambda.emulator.functions import FunctionVersion
+from dask_root_lambda.emulator.functions import LATEST, FunctionVersion
 from dask_root_lambda.emulator.host import Outcome
 from dask_root_lambda.emulator.runtime_api import Event
 
@@ -86,7 +86,7 @@ async def suffer(fault: LambdaFault) -> None:
 
 
 def _refuse(version: FunctionVersion) -> None:
-    if version.state == "Pending":
+    if version.state == "Pending" and version.version != LATEST:
         raise SnapStartNotReadyError(
             "Lambda is initializing your function. It will be ready to invoke once your function state "
             "becomes ACTIVE."

@@ -15,6 +15,7 @@ from dask_root_lambda.emulator.errors import InvalidParameterError, ResourceConf
 from dask_root_lambda.emulator.functions import LATEST, FunctionVersion, number
 from dask_root_lambda.emulator.operations import Operation, Parameters, check_revision, page
 from dask_root_lambda.emulator.registry import Alias, Function, Reference, Registry, parse_name
+from dask_root_lambda.emulator.settling import check_settled
 
 
 class VersionControl:
@@ -61,6 +62,7 @@ class VersionControl:
         function = self._registry.get(parse_name(parameters["FunctionName"]))
         latest = function.latest
         check_revision(parameters, latest.revision)
+        check_settled(latest)
         expected = parameters.get("CodeSha256")
         if expected and expected != latest.document["CodeSha256"]:
             raise InvalidParameterError(

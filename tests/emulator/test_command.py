@@ -202,6 +202,7 @@ def test_directories_of_handlers_may_be_relative(command: Any, tmp_path: Path) -
     [
         (["--account-concurrency", "0"], "account_concurrency"),
         (["--idle-timeout", "-1"], "idle_timeout_s"),
+        (["--settle", "-1"], "settle_s"),
         (["--private-key", "key.pem"], "certificate"),
         (["--faults", "missing.yaml"], "missing.yaml"),
         (["--images", "missing.yaml"], "missing.yaml"),
