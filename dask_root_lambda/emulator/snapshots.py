@@ -151,7 +151,8 @@ class Snapshot:
         spec = platform.specify(self.version, self._name, self._address, self._stream.name, "snap-start")
         argv = (spec.argv[0], template.__file__, spec.argv[-1])
         descriptors = (self._pipe.writer(), self._open_control())
-        platform.processes.spawn(replace(spec, argv=argv), descriptors, self._started, self._exited)
+        exited = partial(self._exited, self._name)
+        platform.processes.spawn(replace(spec, argv=argv), descriptors, self._started, exited)
 
     def _open_control(self) -> int:
         """Open the socket to the process, and return the descriptor of its end."""
@@ -170,7 +171,10 @@ class Snapshot:
         self._over_limit = True
         self._platform.processes.kill(self._name)
 
-    def _exited(self, end: Exit) -> None:
+    def _exited(self, name: str, end: Exit) -> None:
+        if name != self._name:
+            # Another process has taken its place already.
+            return
         self._platform.memory.forget(self._pid)
         self._pipe.drain()
         self._lose()

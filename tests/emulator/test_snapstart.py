@@ -17,6 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dask_root_lambda.emulator import snapshots
+from dask_root_lambda.emulator.processes import Processes
 
 from .clouds import Cloud, alive, archive, wait_until
 
@@ -235,6 +236,38 @@ def test_a_lost_template_is_replaced(own_cloud: OwnCloud) -> None:
     wait_until(lambda: not alive(template) and not alive(first["pid"]))
     second = cloud.invoke(name, Qualifier="1").payload
     assert second["events"][0] != first["events"][0]
+
+
+def test_the_end_of_a_lost_template_may_be_told_late(
+    own_cloud: OwnCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The news that the old process ended does not end the one that has taken its place."""
+    notify, held = Processes._notify, []
+
+    def notify_late(processes: Processes, message: dict[str, Any]) -> None:
+        """Keep back that a template has ended until the next one has started."""
+        of_template = message.get("id", "").startswith("snapshot-")
+        if of_template and message["event"] == "exit":
+            held.append(message)
+            return
+        notify(processes, message)
+        while of_template and held:
+            notify(processes, held.pop())
+
+    monkeypatch.setattr(Processes, "_notify", notify_late)
+    cloud = own_cloud()
+    name = publish(cloud)
+    first = cloud.invoke(name, Qualifier="1").payload
+    template = int(first["events"][0].split()[1])
+    os.kill(template, 9)
+    os.kill(first["pid"], 9)
+    wait_until(lambda: not alive(template) and not alive(first["pid"]))
+    second = cloud.invoke(name, Qualifier="1").payload
+    assert second["events"][0] != first["events"][0]
+    found = cloud.clients("logs").filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
+    reports = [event["message"] for event in found if event["message"].startswith("INIT_REPORT")]
+    assert len(reports) == 2
+    assert not any("Status" in report for report in reports)
 
 
 def test_everything_ends_with_the_function(own_cloud: OwnCloud) -> None:
