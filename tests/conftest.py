@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dask
@@ -13,7 +13,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import ROOT
 
-from dask_root_lambda import LambdaCluster
+from dask_root_lambda import LambdaCluster, LambdaExecutor
+from dask_root_lambda.config import Settings
+
+from .invokers import ScriptedInvoker
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 EVENTS = 1000
@@ -86,3 +89,22 @@ def local() -> Iterator[LambdaCluster]:
     """A cluster whose ranges run in this process, in two threads, with a current client."""
     with LambdaCluster(execution="local", concurrency=2) as cluster, cluster.get_client():
         yield cluster
+
+
+@pytest.fixture
+def make_executor() -> Iterator[Callable[..., tuple[LambdaExecutor, ScriptedInvoker]]]:
+    """Makes executors over scripted invokers, and shuts them down."""
+    executors = []
+
+    def build(*, script=None, concurrency=4, **others):
+        invokers = {"lambda": ScriptedInvoker("lambda", script), **others}
+        executor = LambdaExecutor(
+            settings=Settings.resolve(execution="lambda", concurrency=concurrency, local_threads=2),
+            openers={name: lambda _, invoker=invoker: invoker for name, invoker in invokers.items()},
+        )
+        executors.append(executor)
+        return executor, invokers["lambda"]
+
+    yield build
+    for executor in executors:
+        executor.shutdown(wait=False)

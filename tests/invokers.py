@@ -9,11 +9,16 @@ from typing import Any
 
 from dask_root_lambda import billing
 from dask_root_lambda.billing import Billing
+from dask_root_lambda.call import MapRange, PackedMapper
+from dask_root_lambda.encoding import Call
 from dask_root_lambda.invoker import Invocation
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, MissingBlobError, RunCancelledError
 from dask_root_lambda.protocol.store import MemoryStore
 from dask_root_lambda.protocol.task import Body, Reply, Request, Usage
+
+MAPPER = PackedMapper("run", b"blob", "digest", n_ranges=3)
+"""Of three ranges, which scripted invokers answer."""
 
 Outcome = DaskRootLambdaError | Callable[[], Any] | None
 
@@ -94,3 +99,10 @@ class Gate:
 
     def open(self):
         self._opened.set()
+
+
+def ranges(executor, n_ranges=3, mapper=MAPPER):
+    """Submit ranges to an executor; return their futures."""
+    return [
+        executor.submit_call(Call(f"range-{index}", MapRange(index), [mapper])) for index in range(n_ranges)
+    ]

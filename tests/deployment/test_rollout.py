@@ -8,7 +8,6 @@ import re
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -17,9 +16,8 @@ from botocore.exceptions import ClientError
 
 from dask_root_lambda import LambdaExecutor, aws, cli
 from dask_root_lambda.config import Settings
-from dask_root_lambda.deployment import image, registry, rollout, sources, terraform
-from dask_root_lambda.deployment.image import Builder, ImageSpec
-from dask_root_lambda.deployment.options import ImageOptions, Options
+from dask_root_lambda.deployment import image, rollout, sources, terraform
+from dask_root_lambda.deployment.options import Options
 from dask_root_lambda.deployment.rollout import Steps, Wanted
 from dask_root_lambda.deployment.terraform import Change, Plan
 from dask_root_lambda.emulator import Emulator
@@ -328,68 +326,6 @@ def test_what_terraform_says_is_in_the_error(stub):
         rollout.deploy(aws.Session(settings), settings, wanted, steps)
 
 
-FAKE = """#!/bin/sh
-echo "$@" >> {log}
-case "$1" in login) cat > {log}.stdin ;; push) {push} ;; esac
-"""
-
-
-@pytest.fixture
-def fake(tmp_path):
-    """A builder that writes down how it is called, and what it reads at a login."""
-
-    def make(push=":"):
-        program, log = tmp_path / "podman", tmp_path / "log"
-        program.write_text(FAKE.format(log=log, push=push))
-        program.chmod(0o755)
-        return Builder(str(program)), log
-
-    return make
-
-
-@pytest.fixture
-def session(user):
-    return aws.Session(Settings.resolve())
-
-
-SPEC = ImageSpec("3.11", "ROOT==0.1a12", "6.40")
-REFERENCE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/muons:tag"
-
-
-def test_an_image_is_built_logged_in_for_pushed_and_logged_out(fake, session):
-    """ECR's password is read from standard input; it is on no command line."""
-    builder, log = fake()
-    registry.provide(session, builder, SPEC, REFERENCE, lambda line: None)
-    assert [line.split()[0] for line in log.read_text().splitlines()] == ["build", "login", "push", "logout"]
-    password = Path(f"{log}.stdin").read_text()
-    assert password == registry.password(session)
-    assert password not in log.read_text()
-
-
-def test_a_push_that_fails_is_told_and_logged_out(fake, session):
-    """With what the program wrote."""
-    builder, log = fake(push="echo denied by policy; exit 3")
-    with pytest.raises(DeploymentError, match="denied by policy"):
-        registry.provide(session, builder, SPEC, REFERENCE, lambda line: None)
-    assert log.read_text().splitlines()[-1].startswith("logout")
-
-
-def test_images_are_looked_up_in_the_repository(session):
-    """A repository that is not there has none."""
-    assert not registry.exists(session, "lookup")
-    assert not registry.has(session, "lookup", "tag")
-    client = boto3.client("ecr")
-    client.create_repository(repositoryName="lookup")
-    assert registry.exists(session, "lookup")
-    assert not registry.has(session, "lookup", "tag")
-    kind = "application/vnd.docker.distribution.manifest.v2+json"
-    manifest = json.dumps(
-        {"schemaVersion": 2, "mediaType": kind, "config": {"digest": "sha256:0"}, "layers": []}
-    )
-    client.put_image(repositoryName="lookup", imageManifest=manifest, imageTag="tag")
-    assert registry.has(session, "lookup", "tag")
-
-
 def test_a_plan_is_summed_up_in_a_line():
     """Counts by action, in the order of their weight."""
     plan = Plan((Change("a", "update"), Change("b", "create"), Change("c", "create")), outputs_change=True)
@@ -404,41 +340,6 @@ def test_variables_are_names_and_values(text, user, capsys):
         cli.main(["deploy", "--var", text])
     assert ended.value.code == 2
     assert "is not NAME=VALUE" in capsys.readouterr().err
-
-
-def test_a_base_image_with_root_gets_no_other():
-    """``--base-has-root``: pip installs none; that holds for this base, and not for another."""
-    had = Wanted(base="lcg", base_has_root=True, packages=("vector",)).over(Options())
-    assert had.spec().root == ""
-    assert Wanted(packages=("uproot",)).over(had).image == replace(had.image, packages=("uproot",))
-    assert Wanted(base="debian").over(had).spec().root.startswith("ROOT==")
-    assert Wanted(base_has_root=False).over(had).image.base == "lcg"
-
-
-def test_the_image_is_for_the_functions_processor():
-    """``--var architecture=arm64``, also from an earlier deploy; null takes it back."""
-    arm = Wanted({"architecture": "arm64"}).over(Options())
-    assert Wanted().over(arm).spec().platform == "linux/arm64"
-    assert image.tag(arm.spec()) != image.tag(Options().spec())
-    assert Wanted({"architecture": None}).over(arm) == Options()
-    with pytest.raises(ConfigurationError, match="x86_64 or arm64, not 'sparc'"):
-        Wanted({"architecture": "sparc"}).over(Options()).spec()
-
-
-def test_an_image_is_named_or_built():
-    """Both at once is a mistake; each takes the place of the other; what is written is what is read."""
-    with pytest.raises(ConfigurationError, match="leave out one or the other"):
-        Wanted(image=f"{IMAGE}:1", packages=("vector",)).over(Options())
-    built = Wanted({"memory_mb": 2048}, packages=("vector",)).over(Options())
-    named = Wanted(image=f"{IMAGE}:1").over(built)
-    assert named.image == ImageOptions(f"{IMAGE}:1")
-    assert named.spec() is None
-    assert Wanted(packages=()).over(named).image == ImageOptions()
-    for options in (built, named, Options()):
-        assert Options.read(options.text()) == options
-    assert Options.read(None) == Options()
-    with pytest.raises(DeploymentError, match="another version of dask-root-lambda wrote them"):
-        Options.read('{"image": {"packages": [], "colour": 1}, "variables": {}}')
 
 
 def test_names_are_checked_before_anything_else(user):

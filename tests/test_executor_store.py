@@ -1,0 +1,136 @@
+"""What an executor puts into the store: graphs, results and arguments, and what it deletes again."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from dask_root_lambda import RDataFrame, packing
+from dask_root_lambda.call import MapRange, PackedMapper
+from dask_root_lambda.encoding import INLINE_MAPPER_BYTES, Call
+from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import AccessError, MissingMapperError
+from dask_root_lambda.protocol.store import MemoryStore
+from lambda_runtime.handler import Environment
+from tests.invokers import Gate, ranges
+
+
+def test_a_small_mapper_travels_inline_and_a_large_one_once(make_executor):
+    """A large mapper is put into the store one time, under its hash; ranges then hold only its key."""
+    executor, invoker = make_executor()
+    [future.result(30) for future in ranges(executor)]
+    assert [request.bodies[0].inline for request in invoker.requests] == [b"blob"] * 3
+    large = PackedMapper("large", b"x" * 100_000, "abc", 3)
+    [future.result(30) for future in ranges(executor, mapper=large)]
+    assert {request.bodies[0].key for request in invoker.requests[3:]} == {"mappers/abc"}
+    assert list(invoker.store.keys()) == ["mappers/abc"]
+
+
+def test_a_mapper_that_expired_is_put_into_the_store_again(make_executor):
+    """Blobs in the store expire; a session that lasts longer does not notice."""
+    executor, invoker = make_executor()
+    large = PackedMapper("large", b"x" * 100_000, "abc", 3)
+    [future.result(30) for future in ranges(executor, mapper=large)]
+    invoker.store.delete(["mappers/abc"])
+    [future.result(30) for future in ranges(executor, 50, mapper=large)]
+    assert invoker.store.get("mappers/abc") == large.blob
+    assert executor.report().total.failures == 0
+
+
+def test_a_mapper_that_the_function_does_not_find_is_an_error(make_executor, monkeypatch):
+    """A function with another store than ours is told after one more try."""
+    executor, invoker = make_executor()
+    monkeypatch.setattr(invoker, "functions_store", MemoryStore())
+    large = PackedMapper("large", b"x" * 100_000, "abc", 3)
+    with pytest.raises(MissingMapperError, match=r"no mappers/abc in memory:.*is not the client's, memory:"):
+        ranges(executor, 1, mapper=large)[0].result(30)
+    assert [request.attempt for request in invoker.requests] == [1, 2]
+
+
+def test_an_environment_finds_a_mapper_that_expired(events_file):
+    """The same with the real handler: the environment that meets the gap is a new one."""
+    frame = RDataFrame("Events", events_file)
+    total = frame.Filter(f"x >= 0 /* {os.urandom(10_000).hex()} */").Sum("x")
+    mapper = packing.pack(frame._frame.head, 2).mapper
+    assert len(mapper.blob) > INLINE_MAPPER_BYTES
+    with LambdaExecutor("local") as executor:
+        invoker = executor._invokers["local"]
+        bodies = [future.result(60) for future in ranges(executor, 1, mapper)]
+        invoker.store.delete(invoker.store.keys("mappers/"))
+        invoker._environment = Environment(invoker.store)
+        bodies += [executor.submit_call(Call("range-1", MapRange(1), [mapper])).result(60)]
+    assert sum(wire.loads(body.inline).processed for body in bodies) == 1000
+    assert total is not None
+
+
+def test_what_a_failed_run_left_is_not_computed_again(make_executor):
+    """A partial result that lies in the store under the same identity is taken as it is."""
+    executor, invoker = make_executor()
+    invoker.store.put("partials/run/1", b"left over")
+    bodies = [future.result(30) for future in ranges(executor)]
+    assert bodies[1].key == "partials/run/1"
+    assert sorted(request.range_index for request in invoker.requests) == [0, 2]
+
+
+def test_what_a_run_left_is_deleted_when_it_succeeded(make_executor):
+    """Forgetting a run removes its partial results and nothing else; the next run starts afresh."""
+    executor, invoker = make_executor()
+    for key in ("partials/run/1", "partials/other/1"):
+        invoker.store.put(key, b"blob")
+    [future.result(30) for future in ranges(executor)]
+    executor.forget("run").join(30)
+    assert list(invoker.store.keys()) == ["partials/other/1"]
+    [future.result(30) for future in ranges(executor)]
+    assert len(invoker.requests) == 2 + 3
+
+
+def test_what_a_run_that_failed_here_left_is_found(make_executor):
+    """The next try in the same session takes what the first one left, too."""
+    executor, invoker = make_executor(script={"range-2": [AccessError("no")]})
+    futures = ranges(executor)
+    assert isinstance(futures[2].exception(30), AccessError)
+    [future.result(30) for future in futures[:2]]
+    invoker.store.put("partials/run/0", b"left over")
+    assert [future.result(30).key for future in ranges(executor)] == ["partials/run/0", None, None]
+
+
+def test_what_another_worker_deleted_is_computed_again(make_executor):
+    """A partial result that was there when the run was first looked at, and is not now, is no result."""
+    executor, invoker = make_executor()
+    invoker.store.put("partials/run/1", b"left over")
+    assert ranges(executor)[1].result(30).key == "partials/run/1"
+    invoker.store.delete(["partials/run/1"])
+    assert ranges(executor)[1].result(30).key is None
+
+
+def test_ranges_wait_until_the_same_run_before_is_forgotten(make_executor, monkeypatch):
+    """What a range writes is not deleted together with what its predecessor left."""
+    executor, invoker = make_executor()
+    gate = Gate()
+    delete = invoker.store.delete
+
+    def slow_delete(keys):
+        gate()
+        delete(keys)
+
+    monkeypatch.setattr(invoker.store, "delete", slow_delete)
+    forgetting = executor.forget("run")
+    gate.wait_for(1)
+    futures = ranges(executor)
+    other = PackedMapper("other", b"blob", "digest", n_ranges=3)
+    [future.result(30) for future in ranges(executor, 1, other)]
+    assert not any(future.done() for future in futures)
+    gate.open()
+    [future.result(30) for future in futures]
+    assert not forgetting.is_alive()
+
+
+def test_large_arguments_and_results_of_calls_go_through_the_store(make_executor):
+    """A call's arguments over the limit travel by key; afterwards nothing of them is left."""
+    executor, invoker = make_executor()
+    data = os.urandom(6_000_000)
+    assert executor.submit(len, data).result(30) == 6_000_000
+    assert invoker.requests[0].bodies[0].inline is None
+    assert list(invoker.store.keys("calls/")) == []
