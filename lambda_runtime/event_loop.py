@@ -52,7 +52,7 @@ class EventLoop:
     def run(self, loaded: LoadedMapper, index: int, on_stop: OnStop | None) -> tuple[bytes, int]:
         """Run a range; return the blob of its `PartialResult`, and how many entries were processed."""
         mapper = loaded.mapper
-        # Graphs of a dataset specification crash in threads: https://github.com/root-project/root/issues/20845
+        # Graphs of a dataset specification crash in threads: issue 20845 of root-project/root
         alone = _one_at_a_time if mapper.source == "spec" else nullcontext()
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
         with alone, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
