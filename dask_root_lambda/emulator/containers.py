@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,11 +89,24 @@ def clear(scratch: Path) -> None:
     _remove(_cgroup(scratch))
 
 
+def end_all(root: Path) -> None:
+    """End the processes of all containers of an emulator, also of one whose number nobody was told yet."""
+    for path in _cgroups(root):
+        with contextlib.suppress(OSError):
+            for pid in (path / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+
+
 def clear_all(root: Path) -> None:
     """Take away the cgroups of all containers of an emulator, whose processes have ended."""
-    for name in {path.name for pattern in ("", "*/") for path in CGROUPS.glob(f"{pattern}{root.name}/*/")}:
+    for name in {path.name for path in _cgroups(root)}:
         _remove(f"{root.name}/{name}")
     _remove(root.name)
+
+
+def _cgroups(root: Path) -> list[Path]:
+    """Return those of an emulator's containers, of every hierarchy."""
+    return [path for pattern in ("", "*/") for path in CGROUPS.glob(f"{pattern}{root.name}/*/")]
 
 
 def _cgroup(scratch: Path) -> str:

@@ -234,6 +234,7 @@ class Processes:
         logger.error("the warden of the execution environments is gone (%s); ending its environments", error)
         self._loop.remove_reader(self._control)
         self._loop.remove_writer(self._control)
+        containers.end_all(self.root)
         lost, self._watched = self._watched, {}
         for watched in lost.values():
             with contextlib.suppress(ProcessLookupError):

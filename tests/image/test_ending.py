@@ -19,6 +19,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from dask_root_lambda.emulator import containers
 from tests.emulator.clouds import ROLE, wait_until
 from tests.image import probes
 from tests.image.building import Built
@@ -120,6 +121,24 @@ def test_nothing_survives_a_kill_of_the_warden(started):
     started.program.kill()
     wait_until(lambda: not started.left(), 30)
     assert not [path for path in cgroups if path.exists()]
+
+
+def test_a_container_whose_number_was_not_told_is_ended():
+    """The warden was lost after the runtime had started it: its cgroup is known all the same."""
+    root = Path(f"lambda-emulator-{uuid.uuid4().hex[:8]}")
+    group = containers.CGROUPS / root / "environment"
+    if not (containers.CGROUPS / "cgroup.procs").exists():
+        group = containers.CGROUPS / "memory" / root / "environment"
+    group.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "100"]) as process:
+        try:
+            (group / "cgroup.procs").write_text(str(process.pid))
+            containers.end_all(root)
+            assert process.wait(20) == -signal.SIGKILL
+        finally:
+            process.kill()
+    containers.clear_all(root)
+    assert not group.parent.exists()
 
 
 def _warden(started: Started) -> int:
