@@ -182,6 +182,10 @@ class Processes:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def _send(self, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
+        if self._control.fileno() < 0:
+            # Closed: every process has ended, and who is told to end one had not heard of it yet.
+            _close(descriptors)
+            return
         self._outbox.append((packet, descriptors))
         self._flush()
 

@@ -275,6 +275,30 @@ def test_a_command_of_the_function_wins_over_its_image(own_cloud: OwnCloud, tmp_
     assert cloud.invoke("image").payload == "mine"
 
 
+def test_stopping_while_an_environment_starts_is_no_error(
+    own_cloud: OwnCloud, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its start is given up, and nobody who is gone is told to end it."""
+    begun = tmp_path / "begun"
+    code = f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(60)\n"
+    (tmp_path / "no_start.py").write_text(code)
+    cloud = own_cloud(python_path=(str(tmp_path),))
+    assert cloud.emulator is not None
+    name = cloud.deploy("echo")
+    cloud.lambda_.update_function_configuration(FunctionName=name, Handler="no_start.handler")
+
+    def invoke() -> None:
+        with pytest.raises((BotoCoreError, ClientError)):
+            cloud.invoke(name)
+
+    thread = threading.Thread(target=invoke)
+    thread.start()
+    wait_until(begun.exists)
+    cloud.emulator.stop()
+    thread.join(20)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_stopping_ends_what_runs(own_cloud: OwnCloud, tmp_path: Path) -> None:
     """stop() ends busy environments, frees the port and removes the files."""
     cloud = own_cloud()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 import uuid
@@ -110,21 +111,15 @@ def aws(monkeypatch, aws_endpoint, tmp_path):
         monkeypatch.setenv(name, value)
 
 
-def look():
-    """What a function finds, as XRootD would."""
-    import logging
-    import os
-    import stat
-    from pathlib import Path
-
-    logging.getLogger("of-the-user").debug("the log has everything")
-    path = Path(os.environ["BEARER_TOKEN_FILE"])
-    return path.read_text(), stat.S_IMODE(path.stat().st_mode), os.environ.get("BEARER_TOKEN")
-
-
 @pytest.mark.parametrize("snapstart", [False, True])
 def test_the_secret_is_in_the_environments_file_and_in_no_log(aws, snapstart):
     """Real environments, from a snapshot too, with everything logged that anybody logs."""
+
+    def look():  # here, because environments have no module of tests to look it up in
+        logging.getLogger("of-the-user").debug("the log has everything")
+        path = Path(os.environ[FILE_VARIABLE])
+        return path.read_text(), stat.S_IMODE(path.stat().st_mode), os.environ.get("BEARER_TOKEN")
+
     name = f"token-{uuid.uuid4().hex[:8]}"
     arn = boto3.client("secretsmanager").create_secret(Name=name, SecretString="too early")["ARN"]
     group = f"/aws/lambda/{name}"
