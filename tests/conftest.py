@@ -68,6 +68,20 @@ def aws_endpoint() -> Iterator[str]:
         yield emulator.endpoint
 
 
+@pytest.fixture
+def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, aws_endpoint: str) -> str:
+    """A user of an emulated account: what ``emulate`` exports, and a state directory; the endpoint."""
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": aws_endpoint,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    return aws_endpoint
+
+
 @pytest.fixture(autouse=True)
 def _configuration() -> Iterator[None]:
     """Leave Dask's configuration as it was; AWS, where it is asked for by mistake, fails at once."""

@@ -1,4 +1,4 @@
-"""A user of an emulated account, with a state directory of their own."""
+"""Terraform and its provider, for tests that need them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,6 @@ import pytest
 
 OFFLINE = Path(__file__).parents[3] / "shared" / "tools" / "terraform-offline"
 NEEDED = 'terraform {\n  required_providers {\n    aws = {\n      source = "hashicorp/aws"\n    }\n  }\n}\n'
-
-
-@pytest.fixture
-def user(monkeypatch, tmp_path, aws_endpoint):
-    """Environment variables as ``dask-root-lambda emulate`` exports them."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": aws_endpoint,
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }.items():
-        monkeypatch.setenv(name, value)
-    return aws_endpoint
 
 
 @pytest.fixture(scope="session")

@@ -225,10 +225,8 @@ def test_a_crash_is_told_as_ever(own_cloud: OwnCloud) -> None:
     assert "Restore Duration" in cloud.invoke(name, Qualifier="1").log
 
 
-def test_a_lost_template_is_replaced(own_cloud: OwnCloud) -> None:
-    """Snapshots do not get lost on AWS: one whose process was killed is taken again when it is needed."""
-    cloud = own_cloud()
-    name = publish(cloud)
+def lose_template(cloud: Cloud, name: str) -> None:
+    """Kill the process behind a snapshot and what it restored; the next invocation has another snapshot."""
     first = cloud.invoke(name, Qualifier="1").payload
     template = int(first["events"][0].split()[1])
     os.kill(template, 9)
@@ -236,6 +234,13 @@ def test_a_lost_template_is_replaced(own_cloud: OwnCloud) -> None:
     wait_until(lambda: not alive(template) and not alive(first["pid"]))
     second = cloud.invoke(name, Qualifier="1").payload
     assert second["events"][0] != first["events"][0]
+
+
+def test_a_lost_template_is_replaced(own_cloud: OwnCloud) -> None:
+    """Snapshots do not get lost on AWS: one whose process was killed is taken again when it is needed."""
+    cloud = own_cloud()
+    name = publish(cloud)
+    lose_template(cloud, name)
 
 
 def test_the_end_of_a_lost_template_may_be_told_late(
@@ -257,13 +262,7 @@ def test_the_end_of_a_lost_template_may_be_told_late(
     monkeypatch.setattr(Processes, "_notify", notify_late)
     cloud = own_cloud()
     name = publish(cloud)
-    first = cloud.invoke(name, Qualifier="1").payload
-    template = int(first["events"][0].split()[1])
-    os.kill(template, 9)
-    os.kill(first["pid"], 9)
-    wait_until(lambda: not alive(template) and not alive(first["pid"]))
-    second = cloud.invoke(name, Qualifier="1").payload
-    assert second["events"][0] != first["events"][0]
+    lose_template(cloud, name)
     found = cloud.clients("logs").filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
     reports = [event["message"] for event in found if event["message"].startswith("INIT_REPORT")]
     assert len(reports) == 2

@@ -99,20 +99,8 @@ def test_without_a_secret_nothing_is_asked_for(clock, monkeypatch):
     assert os.environ[FILE_VARIABLE] == "of somebody else"
 
 
-@pytest.fixture
-def aws(monkeypatch, aws_endpoint, tmp_path):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": aws_endpoint,
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }.items():
-        monkeypatch.setenv(name, value)
-
-
 @pytest.mark.parametrize("snapstart", [False, True])
-def test_the_secret_is_in_the_environments_file_and_in_no_log(aws, snapstart):
+def test_the_secret_is_in_the_environments_file_and_in_no_log(user, snapstart):
     """Real environments, from a snapshot too, with everything logged that anybody logs."""
 
     def look():  # here, because environments have no module of tests to look it up in
