@@ -14,7 +14,8 @@ from dataclasses import replace
 
 from dask_root_lambda import aws
 from dask_root_lambda.config import Settings
-from dask_root_lambda.invoker import STORE_VARIABLE, AwsInvoker
+from dask_root_lambda.function import STORE_VARIABLE
+from dask_root_lambda.invoker import AwsInvoker
 from dask_root_lambda.protocol.errors import ConfigurationError, InitError
 from dask_root_lambda.protocol.store import EMULATED_KEY
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -17,35 +16,20 @@ from dask_root_lambda.billing import Billing, Prices
 from dask_root_lambda.call import stored_in
 from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.function import STORE_VARIABLE, FunctionInfo, function_error
 from dask_root_lambda.journal import Journal, Spent
 from dask_root_lambda.protocol import store as stores
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     CorruptBlobError,
-    CrashError,
     DaskRootLambdaError,
-    DeploymentError,
-    ExecutionEnvironmentError,
-    FunctionTimeoutError,
-    InitError,
-    OutOfMemoryError,
     RunCancelledError,
-    TooLargeError,
 )
 from dask_root_lambda.protocol.store import MemoryStore, S3Store, Store
 from dask_root_lambda.protocol.task import Body, Reply, Request
 
 logger = logging.getLogger(__name__)
-
-STORE_VARIABLE = "DASK_ROOT_LAMBDA_STORE"
-"""The function's environment variable with the URL of its store."""
-
-_PLATFORM_RECORD = re.compile(r'\{"time": ?"[^"]*", ?"type": ?"platform\.')
-"""Start of a record of Lambda's own in a log in JSON.
-
-https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
-"""
 
 _OWN_STORE = MemoryStore()
 stores.register(_OWN_STORE)
@@ -141,60 +125,6 @@ class LocalInvoker:
         """Nothing is held."""
 
 
-@dataclass(frozen=True)
-class FunctionInfo:
-    """What AWS says of a function."""
-
-    name: str
-    qualifier: str | None
-    memory_mb: int
-    timeout_s: int
-    storage_mb: int
-    architecture: str
-    snapstart: bool
-    """Whether AWS keeps a snapshot of it."""
-    store_url: str | None
-    account: str = ""
-    """AWS's number of the account that it is in."""
-    log_group: str = ""
-    """Where it logs; those of a deployment share one."""
-
-    @classmethod
-    def look_up(cls, session: aws.Session, settings: Settings) -> FunctionInfo:
-        """Ask AWS for the function's configuration.
-
-        Raises
-        ------
-        FunctionNotFoundError, AccessError, UnreachableError
-            With what to do.
-        DeploymentError
-            AWS could not make it.
-        """
-        assert settings.function is not None, "discovery comes first"
-        name, qualifier = settings.function, settings.qualifier
-        which = {"FunctionName": name, **({"Qualifier": qualifier} if qualifier else {})}
-        with aws.translated(f"the function {name!r} cannot be used"):
-            found = session.client("lambda").get_function_configuration(**which)
-        if found.get("State") == "Failed":
-            reason = found.get("StateReason", "AWS gives no reason")
-            raise DeploymentError(
-                f"the function {name!r} is Failed: {reason}; deploy again with 'dask-root-lambda deploy'"
-            )
-        variables = found.get("Environment", {}).get("Variables", {})
-        return cls(
-            name=name,
-            qualifier=qualifier,
-            memory_mb=int(found["MemorySize"]),
-            timeout_s=int(found["Timeout"]),
-            storage_mb=int(found.get("EphemeralStorage", {}).get("Size", 512)),
-            architecture=str(found.get("Architectures", ["x86_64"])[0]),
-            snapstart=found.get("SnapStart", {}).get("OptimizationStatus") == "On",
-            store_url=settings.store or variables.get(STORE_VARIABLE),
-            account=f"{found.get('FunctionArn', '')}::::".split(":")[4],
-            log_group=str(found.get("LoggingConfig", {}).get("LogGroup", "")),
-        )
-
-
 class AwsInvoker:
     """Invokes a function of AWS Lambda, or of anything that speaks its API.
 
@@ -246,7 +176,7 @@ class AwsInvoker:
             error.task, error.attempt = request.task, request.attempt
             raise
         seconds = time.monotonic() - began_s
-        return replace(self._read(request, len(payload), answer, text), in_flight_s=seconds)
+        return self._read(request, len(payload), answer, text, seconds)
 
     def close(self) -> None:
         """Close idle connections; those in use close when their answer is there."""
@@ -265,14 +195,16 @@ class AwsInvoker:
             text: bytes = answer["Payload"].read()
         return answer, text
 
-    def _read(self, request: Request, sent: int, answer: dict[str, Any], text: bytes) -> Invocation:
+    def _read(
+        self, request: Request, sent: int, answer: dict[str, Any], text: bytes, seconds: float
+    ) -> Invocation:
         request_id = answer.get("ResponseMetadata", {}).get("RequestId")
         log = base64.b64decode(answer.get("LogResult", "")).decode(errors="replace")
         reply: Reply | None = None
         error: DaskRootLambdaError | None
         try:
             if "FunctionError" in answer:
-                error = _function_error(self._info, json.loads(text), log)
+                error = function_error(self._info, json.loads(text), log)
             else:
                 reply = _checked(Reply.from_json(json.loads(text)), self.store)
                 error = _failure(reply, request, request_id)
@@ -289,7 +221,7 @@ class AwsInvoker:
         sent += sum(self._counted.sent(body.key) for body in request.bodies if body.key is not None)
         stored = reply.body if reply is not None and reply.body is not None and reply.body.key else None
         received = len(text) + (stored.size if stored is not None else 0)
-        return Invocation(reply, error, bill, usd, sent, received, request_id)
+        return Invocation(reply, error, bill, usd, sent, received, request_id, seconds)
 
     def _estimate(self, reply: Reply | None) -> Billing:
         """Reckon the bill from what the function saw, where the REPORT line was cut off."""
@@ -348,42 +280,6 @@ def _failure(reply: Reply, request: Request, request_id: str | None) -> DaskRoot
     if reply.failure is None:
         return None
     return reply.failure.to_error(request.task, request.attempt, request_id)
-
-
-def _function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> DaskRootLambdaError:
-    """Make an error of what Lambda says when a function did not answer.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
-    """
-    kind, message = str(document.get("errorType", "")), str(document.get("errorMessage", ""))
-    said = f"{message}\n{_written(log)[-2000:]}".rstrip()
-    if kind == "Sandbox.Timedout" or "Task timed out after" in message:
-        return FunctionTimeoutError(
-            f"the task took longer than the function's {info.timeout_s} s: use more partitions, or raise the "
-            f"time limit (900 s at most). {said}"
-        )
-    if kind == "Runtime.OutOfMemory" or "signal: killed" in message:
-        return OutOfMemoryError(
-            f"the task needed more than the function's {info.memory_mb} MB: use more partitions, or give it "
-            f"more memory (10,240 MB at most). {said}"
-        )
-    if kind == "Function.ResponseSizeTooLarge":
-        return TooLargeError(f"the result is over Lambda's limit: give the function a store. {said}")
-    if kind == "Runtime.ExitError":
-        return CrashError(
-            f"the process ended while it ran the task; user code that crashes does this. {said}"
-        )
-    if kind.startswith(("Runtime.", "Sandbox.", "Extension.")):
-        return InitError(f"the function did not start ({kind}): rebuild and deploy its image. {said}")
-    return ExecutionEnvironmentError(f"the function failed with {kind}: see its logs. {said}")
-
-
-def _written(log: str) -> str:
-    """Drop what Lambda itself wrote into a log, as text or as JSON; keep what the function did."""
-    own = ("START ", "END ", "REPORT ")
-    return "\n".join(
-        line for line in log.splitlines() if not line.startswith(own) and not _PLATFORM_RECORD.match(line)
-    )
 
 
 def _open_store(session: aws.Session, info: FunctionInfo, emulator: str | None) -> Store:

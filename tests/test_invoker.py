@@ -18,6 +18,7 @@ from dask_root_lambda import aws
 from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Settings
 from dask_root_lambda.emulated import EmulatedInvoker, EmulatorProcess
+from dask_root_lambda.function import FunctionInfo, function_error
 from dask_root_lambda.invoker import AwsInvoker, LocalInvoker
 from dask_root_lambda.protocol import store as stores
 from dask_root_lambda.protocol import wire
@@ -356,9 +357,7 @@ JSON_LOG = (
 @pytest.mark.parametrize("log", [TEXT_LOG, JSON_LOG], ids=["text", "json"])
 def test_function_errors(error_type, message, kind, log):
     """Errors are told apart by type; of a log, text or JSON, what the user's code wrote is shown."""
-    from dask_root_lambda.invoker import FunctionInfo, _function_error
-
     info = FunctionInfo("f", None, 1769, 3, 512, "x86_64", snapstart=False, store_url=None)
-    error = _function_error(info, {"errorType": error_type, "errorMessage": message}, log)
+    error = function_error(info, {"errorType": error_type, "errorMessage": message}, log)
     assert type(error) is kind
     assert str(error).endswith(f"{message}\nwhat the user's code printed")
