@@ -6,6 +6,7 @@ Keys in the store: ``mappers/SHA256`` for graphs, ``partials/RUN/...`` for the p
 
 from __future__ import annotations
 
+import itertools
 import threading
 import uuid
 from collections import Counter
@@ -57,6 +58,9 @@ class Encoder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        # A random number for each call would let go of the interpreter's lock each time: the kernel makes it.
+        self._numbers = itertools.count()
+        self._prefix = f"calls/{uuid.uuid4().hex}-"
         self._published: dict[tuple[str, str], Body] = {}
         self._left_over: dict[tuple[str, str], frozenset[str]] = {}
         self._leaving: Counter[str] = Counter()
@@ -79,7 +83,7 @@ class Encoder:
             at_hand = [_at_hand(body, invoker.store) for body in call.args[0]]
             parts = _fitted(at_hand, invoker.store, prefix)
             return Request("merge", call.task, parts, attempt, result_key=f"{prefix}{uuid.uuid4().hex}")
-        prefix = f"calls/{uuid.uuid4().hex}/"
+        prefix = f"{self._prefix}{next(self._numbers)}/"
         blob = wire.dumps((call.function, tuple(call.args), dict(call.kwargs or {})))
         bodies = _fitted([Body.of(blob)], invoker.store, prefix)
         return Request("call", call.task, bodies, attempt, result_key=f"{prefix}result")

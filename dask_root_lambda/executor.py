@@ -112,6 +112,7 @@ class LambdaExecutor(Executor):
         self._in_flight: Counter[Execution] = Counter()
         self._threads = self._idle = 0
         self._numbers = itertools.count(1)
+        self._name, self._calls = uuid.uuid4().hex[:8], itertools.count()
         self._short_of_threads = False
         self._closing = False
         self._lock = threading.RLock()
@@ -144,7 +145,7 @@ class LambdaExecutor(Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)``; see `concurrent.futures.Executor.submit`. Never blocks."""
         name = getattr(fn, "__name__", type(fn).__name__)
-        return self.submit_call(Call(f"{name}-{uuid.uuid4().hex[:8]}", fn, args, kwargs))
+        return self.submit_call(Call(f"{name}-{self._name}-{next(self._calls)}", fn, args, kwargs))
 
     def submit_call(self, call: Call, observe: Callable[[Invocation], None] = lambda _: None) -> Future[Any]:
         """Schedule a call.

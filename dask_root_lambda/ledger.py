@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 from dask_root_lambda.billing import Prices
 from dask_root_lambda.invoker import Invocation, Invoker
@@ -19,18 +21,27 @@ CALLS = "calls"
 class Account:
     """A run's report so far. Not thread-safe: the ledger holds its lock."""
 
-    report: RunReport
+    run: str
     ranges_done: int = 0
     in_flight: int = 0
     since_s: float = 0.0
     failed: bool = False
     standing_usd_per_s: float = 0.0
     """What the function costs while something is in flight, besides the invocations."""
+    _sums: dict[str, float] = field(default_factory=lambda: defaultdict(int))
+    """By the names that they have in the report, which is made only where somebody asks for it."""
+    _peak_memory_mb: float = 0.0
+    _executions: tuple[str, ...] = ()
+
+    @property
+    def ranges(self) -> int:
+        """Ranges of the run."""
+        return int(self._sums["ranges"])
 
     @property
     def over(self) -> bool:
         """Whether nothing more belongs to it: the same graph on the same data begins a new one."""
-        complete = 0 < self.report.ranges <= self.ranges_done
+        complete = 0 < self.ranges <= self.ranges_done
         return complete or (self.failed and self.in_flight == 0)
 
     def begin(self, now_s: float, invoker: Invoker) -> None:
@@ -39,8 +50,8 @@ class Account:
             self.since_s = now_s
         self.in_flight += 1
         self.standing_usd_per_s = invoker.standing_usd_per_s
-        if invoker.execution not in self.report.executions:
-            self.report = replace(self.report, executions=(*self.report.executions, invoker.execution))
+        if invoker.execution not in self._executions:
+            self._executions = (*self._executions, invoker.execution)
 
     def end(self, now_s: float) -> None:
         """Count a task that ended."""
@@ -51,9 +62,8 @@ class Account:
 
     def count(self, **increments: float) -> None:
         """Add to fields of the report."""
-        self.report = replace(
-            self.report, **{name: getattr(self.report, name) + value for name, value in increments.items()}
-        )
+        for name, value in increments.items():
+            self._sums[name] += value
 
     def add(self, invocation: Invocation) -> None:
         """Count an invocation."""
@@ -71,14 +81,13 @@ class Account:
             bytes_up=invocation.bytes_up,
             bytes_down=invocation.bytes_down,
         )
-        if bill.peak_memory_mb > self.report.peak_memory_mb:
-            self.report = replace(self.report, peak_memory_mb=bill.peak_memory_mb)
+        self._peak_memory_mb = max(self._peak_memory_mb, bill.peak_memory_mb)
 
     def snapshot(self, now_s: float) -> RunReport:
         """Return the report, with the time in flight up to now."""
-        if self.in_flight == 0:
-            return self.report
-        return replace(self.report, wall_s=self.report.wall_s + now_s - self.since_s)
+        sums: dict[str, Any] = dict(self._sums)
+        sums["wall_s"] = sums.get("wall_s", 0.0) + (now_s - self.since_s if self.in_flight else 0.0)
+        return RunReport(self.run, executions=self._executions, peak_memory_mb=self._peak_memory_mb, **sums)
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ class Ledger:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._total = Account(RunReport("total"))
+        self._total = Account("total")
         self._accounts: list[Account] = []
         self._current: dict[str, Account] = {}
         self._prices: list[Prices] = []
@@ -180,9 +189,9 @@ class Ledger:
         account = self._current.get(run)
         # Merges, and plain calls, come after the ranges that they belong to.
         if account is None or (n_ranges and account.over):
-            account = self._current[run] = Account(RunReport(run))
+            account = self._current[run] = Account(run)
             self._accounts.append(account)
-        if n_ranges and account.report.ranges == 0:
+        if n_ranges and account.ranges == 0:
             for each in (account, self._total):
                 each.count(ranges=n_ranges)
         return account

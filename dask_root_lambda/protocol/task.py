@@ -335,5 +335,9 @@ class Reply:
 
 
 def _known(record: type[Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    names = {item.name for item in fields(record)}
+    names = _NAMES[record]
     return {name: value for name, value in data.items() if name in names}
+
+
+_NAMES = {record: frozenset(item.name for item in fields(record)) for record in (Failure, Usage)}
+"""The fields of the records inside a reply."""

@@ -1,8 +1,8 @@
 """The wire format: blobs, and the JSON envelope around them.
 
 A blob is a header and a payload: four bytes of magic with the format's version, the SHA-256 of the
-payload, and the payload, an object pickled and compressed by zlib. The hash is compared before anything
-is unpickled, so a truncated or exchanged blob is an error and never an object.
+payload, and the payload, an object pickled and, unless it is short, compressed by zlib. The hash is compared
+before anything is unpickled, so a truncated or exchanged blob is an error and never an object.
 
 This is the only module that pickles.
 """
@@ -20,7 +20,7 @@ import cloudpickle
 
 from dask_root_lambda.protocol.errors import CorruptBlobError, ProtocolError
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 """Version of the envelope and of the records inside; both sides must have the same."""
 
 _MAGIC = b"DRL" + bytes([WIRE_VERSION])
@@ -30,10 +30,16 @@ HEADER_BYTES = len(_MAGIC) + _DIGEST_BYTES
 _COMPRESSION_LEVEL = 1
 """zlib's fastest: a histogram of 30,000 bins shrinks from 241 KB to 13 KB, level 6 saves 2 KB more."""
 
+_SHORT_BYTES = 1_024
+"""Up to this size a pickle stays as it is: zlib lets go of the interpreter's lock, and with other threads
+waiting for that, to get it back costs more than the bytes that are saved."""
+
 
 def dumps(value: Any) -> bytes:
     """Pickle ``value``, functions by value where they cannot be imported, into a blob."""
-    payload = zlib.compress(cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL), _COMPRESSION_LEVEL)
+    payload: bytes = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    if len(payload) > _SHORT_BYTES:
+        payload = zlib.compress(payload, _COMPRESSION_LEVEL)
     return _MAGIC + hashlib.sha256(payload).digest() + payload
 
 
@@ -46,7 +52,10 @@ def loads(blob: bytes) -> Any:
         The bytes are no blob, of another version, or not those that were written.
     """
     verify(blob)
-    return pickle.loads(zlib.decompress(memoryview(blob)[HEADER_BYTES:]))  # noqa: S301  (verified above)
+    payload = memoryview(blob)[HEADER_BYTES:]
+    if payload[0] != pickle.PROTO[0]:
+        payload = memoryview(zlib.decompress(payload))
+    return pickle.loads(payload)  # noqa: S301  (verified above)
 
 
 def verify(blob: bytes) -> None:

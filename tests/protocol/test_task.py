@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dask_root_lambda.protocol import errors
+from dask_root_lambda.protocol import errors, wire
 from dask_root_lambda.protocol.errors import ProtocolError, VersionMismatchError
 from dask_root_lambda.protocol.task import Body, Failure, Reply, Request, Usage, Versions, requested_versions
 
@@ -69,7 +69,10 @@ def test_other_answers_are_refused(answer):
     [
         (Versions(python="3.9", root="6.40"), "Python is 3.11 on the client and 3.9"),
         (Versions(python="3.11", root="6.30"), "ROOT is 6.40 on the client and 6.30"),
-        (Versions(python="3.11", root="6.40", wire=99), "the wire format is 1 on the client and 99"),
+        (
+            Versions(python="3.11", root="6.40", wire=99),
+            f"the wire format is {wire.WIRE_VERSION} on",
+        ),
     ],
 )
 def test_versions_that_differ_name_both_sides_and_the_fix(there, named):

@@ -25,6 +25,14 @@ def test_values_come_back(value):
     assert wire.loads(wire.dumps(value)) == value
 
 
+@pytest.mark.parametrize(("size", "compressed"), [(100, False), (100_000, True)])
+def test_what_is_long_is_compressed(size, compressed):
+    """Zeros take a hundredth of their place; what is short is not worth it."""
+    blob = wire.dumps(bytes(size))
+    assert (len(blob) < size) is compressed
+    assert wire.loads(blob) == bytes(size)
+
+
 def test_functions_travel_by_value():
     """A lambda, which cannot be imported elsewhere, works on the other side."""
     factor = 3

@@ -123,7 +123,9 @@ def test_a_corrupt_body_is_refused():
     assert ask(Request("call", "task", (Body.of(b"garbage"),))).failure.error == "CorruptBlobError"
 
 
-@pytest.mark.parametrize("event", [{}, {"op": "map", "wire": 1, "python": task.PYTHON_VERSION}])
+@pytest.mark.parametrize(
+    "event", [{}, {"op": "map", "wire": wire.WIRE_VERSION, "python": task.PYTHON_VERSION}]
+)
 def test_an_event_of_somebody_else_is_answered(event):
     """An event that is no request gets an error, not a crash of the function."""
     failure = Reply.from_json(handler.handler(event)).failure
