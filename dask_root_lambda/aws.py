@@ -68,6 +68,9 @@ _SOCKET_OPTIONS = [
 ]
 
 
+_USER_AGENT = f"Boto3/{boto3.__version__} dask-root-lambda"
+"""What invocations are sent by, as AWS's logs tell; boto3 adds botocore's version."""
+
 _waiting = threading.local()
 """The `Cancellation` of the request that this thread sends."""
 
@@ -232,6 +235,8 @@ class Session:
             retries={"mode": "standard", "total_max_attempts": 1},
             max_pool_connections=connections,
             parameter_validation=False,
+            # The SDK would put its own together again for each request, twice.
+            user_agent=_USER_AGENT,
         )
         client = self._boto3.client("lambda", endpoint_url=self._settings.endpoint_url, config=config)
         http = _AbortableSession(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import resource
 import socket
 import threading
@@ -18,6 +19,7 @@ from dask_root_lambda import LambdaCluster, RDataFrame, invoker
 from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Settings
 from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.function import STORE_VARIABLE
 from dask_root_lambda.invoker import AwsInvoker
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
@@ -50,9 +52,10 @@ class Stub(http.server.ThreadingHTTPServer):
             "FunctionName": "f",
             "MemorySize": 1769,
             "Timeout": 3,
-            "Environment": {"Variables": {invoker.STORE_VARIABLE: store_url}} if store_url else {},
+            "Environment": {"Variables": {STORE_VARIABLE: store_url}} if store_url else {},
         }
         self.invocations = 0
+        self.user_agent = None
         self.released = threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -70,6 +73,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         self.server.invocations += 1
+        self.server.user_agent = self.headers["User-Agent"]
         behaviour = self.server.behaviours.pop(0) if self.server.behaviours else "answer"
         if behaviour == "hang":
             self.server.released.wait(60)
@@ -134,6 +138,12 @@ def test_a_failed_invocation_is_never_sent_again_by_the_sdk(stub, behaviour, kin
     with pytest.raises(kind):
         AwsInvoker(settings(stub)).invoke(REQUEST, Cancellation())
     assert stub.invocations == 1
+
+
+def test_invocations_say_what_sent_them(stub):
+    """AWS's logs tell the client and its SDK."""
+    AwsInvoker(settings(stub)).invoke(REQUEST, Cancellation())
+    assert re.fullmatch(r"Boto3/[\d.]+ dask-root-lambda Botocore/[\d.]+", stub.user_agent)
 
 
 def test_the_executor_retries_what_the_sdk_does_not(stub):
@@ -211,7 +221,7 @@ def test_a_function_without_a_store_says_what_to_set():
     """A function whose environment names no store cannot be used."""
     server = Stub(None)
     try:
-        with pytest.raises(ConfigurationError, match=invoker.STORE_VARIABLE):
+        with pytest.raises(ConfigurationError, match=STORE_VARIABLE):
             AwsInvoker(settings(server))
     finally:
         server.shutdown()
