@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import dask
 from distributed import Client, Scheduler, Worker
 from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
@@ -164,7 +165,18 @@ def _scheduler(dashboard_address: str | None) -> dict[str, Any]:
         "dashboard": dashboard_address is not None,
         "dashboard_address": dashboard_address,
     }
-    return {"cls": Scheduler, "options": options}
+    return {"cls": _generous_scheduler, "options": options}
+
+
+def _generous_scheduler(**options: Any) -> Scheduler:
+    """Make a scheduler that gives its worker, the only one there is, all that is ready.
+
+    By default it holds ranges back, to choose a worker when it has seen what the first ones did; here each
+    would wait for a round trip, and 14% of the invocations per second were lost. What runs first is a matter
+    of priorities in either case: https://distributed.dask.org/en/stable/scheduling-policies.html#queuing
+    """
+    with dask.config.set({"distributed.scheduler.worker-saturation": "inf"}):
+        return Scheduler(**options)
 
 
 def _gateway(settings: Settings, executor: LambdaExecutor) -> dict[str, Any]:

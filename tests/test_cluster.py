@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -39,6 +40,28 @@ def slow_frame(npartitions=20, entries=2000, sleep_ms=20):
     """Ranges that take a while, and say that they have begun by a file."""
     frame = RDataFrame(entries, npartitions=npartitions)
     return frame.Define("slow", f"gSystem->Sleep({sleep_ms}); return 1.0;")
+
+
+_RELEASED = threading.Event()
+
+
+def _wait_for_release(number):
+    return _RELEASED.wait(DEADLINE_S) and number
+
+
+def test_the_gateway_is_given_all_that_is_ready():
+    """Ranges wait at their only worker, not at the scheduler: a slot is never empty for a round trip."""
+    cluster = LambdaCluster(execution="local", concurrency=1, dashboard_address=None)
+    with cluster, cluster.get_client() as client:
+        with dask.annotate(executor="lambda"):
+            tasks = [dask.delayed(_wait_for_release, pure=False)(number) for number in range(50)]
+        futures = client.compute(tasks)
+        (worker,) = cluster.scheduler.workers.values()
+        try:
+            wait_until(lambda: len(worker.processing) == 50, "a task was held back")
+        finally:
+            _RELEASED.set()
+        assert client.gather(futures) == list(range(50))
 
 
 class TestTheSwitch:
