@@ -23,7 +23,7 @@ from ROOT._distrdf import HeadNode, Ranges
 from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Snapshot
 
-from dask_root_lambda import inputs
+from dask_root_lambda import __version__, inputs
 from dask_root_lambda.call import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
@@ -111,7 +111,7 @@ def pack(head: Any, n_ranges: int) -> Packed:
     )
     blob = wire.dumps(mapper)
     packed = PackedMapper(
-        run=_token(graph, dataset.identity, ROOT_VERSION),
+        run=_token(graph, dataset.identity, ROOT_VERSION, wire.WIRE_VERSION, __version__),
         blob=blob,
         digest=wire.digest(blob),
         n_ranges=_n_ranges(dataset, n_ranges),

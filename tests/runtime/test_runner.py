@@ -166,6 +166,18 @@ def test_a_file_replaced_under_its_old_name(runner, tmp_path):
     assert values(runner, after, [run(runner, after, 0)]) == [2 * 499500.0]
 
 
+@pytest.mark.parametrize(("where", "name"), [(wire, "WIRE_VERSION"), (packing, "__version__")])
+def test_what_another_version_left_is_not_taken(events_file, monkeypatch, where, name):
+    """A run is told apart by the versions too: a partial result may be in a form that this one cannot read."""
+    frame = RDataFrame("Events", events_file)
+    total = frame.Sum("x")
+    before = packed(frame, 1)
+    assert packed(frame, 1).mapper.run == before.mapper.run
+    monkeypatch.setattr(where, name, "another")
+    assert packed(frame, 1).mapper.run != before.mapper.run
+    assert total is not None
+
+
 def test_threads_run_ranges_at_once(runner, events_file):
     """Many ranges of several new graphs in many threads are all right: compiling takes turns."""
     frames = [RDataFrame("Events", events_file) for _ in range(4)]
