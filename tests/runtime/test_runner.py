@@ -168,7 +168,7 @@ def test_a_file_replaced_under_its_old_name(runner, tmp_path):
 
 @pytest.mark.parametrize(("where", "name"), [(wire, "WIRE_VERSION"), (packing, "__version__")])
 def test_what_another_version_left_is_not_taken(events_file, monkeypatch, where, name):
-    """A run is told apart by the versions too: a partial result may be in a form that this one cannot read."""
+    """A run is told apart by the versions too: this one may be unable to read the other's results."""
     frame = RDataFrame("Events", events_file)
     total = frame.Sum("x")
     before = packed(frame, 1)
