@@ -69,6 +69,14 @@ def sleep(event, context):
     return "awake"
 
 
+def wait(event, context):
+    """Tell that it runs, and go on when it is told to."""
+    Path(event["touch"]).write_text(str(os.getpid()))
+    while not Path(event["until"]).exists():
+        time.sleep(0.02)
+    return "awake"
+
+
 def meet(event, context):
     """Return when enough others are here as well."""
     here = Path(event["directory"])

@@ -154,5 +154,5 @@ def test_invocations_run_side_by_side(cloud: Cloud) -> None:
     """
     name = cloud.deploy("sleep", Timeout=20)
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: cloud.invoke(name, {"seconds": 0.5}), range(3)))
+        answers = list(pool.map(lambda _: cloud.invoke(name, {"seconds": 2}), range(3)))
     assert all("Init Duration" in answer.log for answer in answers)

@@ -25,24 +25,52 @@ pytestmark = pytest.mark.timeout(60)
 OwnCloud = Callable[..., Cloud]
 
 
+class Waiting:
+    """An event that is being handled until it is told to go on."""
+
+    def __init__(self, cloud: Cloud, name: str, file: Path) -> None:
+        self._file, self._until = file, file.with_name(f"{file.name}-goes-on")
+        self.document = {"touch": str(file), "until": str(self._until)}
+        self._answers: list[Any] = []
+        self._thread = threading.Thread(target=self._invoke, args=(cloud, name), daemon=True)
+
+    def start(self) -> None:
+        """Send it, and wait until it is being handled."""
+        self._thread.start()
+        assert self.pid
+
+    @property
+    def pid(self) -> int:
+        """The environment that handles it, once it does."""
+        wait_until(lambda: self._file.exists() and bool(self._file.read_text()))
+        return int(self._file.read_text())
+
+    def release(self) -> None:
+        """Have it go on."""
+        self._until.touch()
+
+    def finish(self) -> Any:
+        """Have it go on, and return its answer."""
+        self.release()
+        self._thread.join(20)
+        return self._answers[0].payload
+
+    def _invoke(self, cloud: Cloud, name: str) -> None:
+        self._answers.append(cloud.invoke(name, self.document))
+
+
 def test_the_last_one_used_is_the_first_one_used_again(own_cloud: OwnCloud, tmp_path: Path) -> None:
     """Of two idle environments, the one that finished last takes the next event."""
     cloud = own_cloud()
-    name = cloud.deploy("sleep", Timeout=20)
-    pids = []
-    threads = []
-    for number, seconds in enumerate((0.8, 0.4)):
-        file = tmp_path / str(number)
-        threads.append(
-            threading.Thread(target=cloud.invoke, args=(name, {"seconds": seconds, "touch": str(file)}))
-        )
-        threads[-1].start()
-        wait_until(lambda file=file: file.exists() and bool(file.read_text()))  # type: ignore[misc]
-        pids.append(file.read_text())
-    for thread in threads:
-        thread.join(20)
-    cloud.invoke(name, {"seconds": 0, "touch": str(tmp_path / "third")})
-    assert (tmp_path / "third").read_text() == pids[0]
+    name = cloud.deploy("wait", Timeout=20)
+    first, second, third = (Waiting(cloud, name, tmp_path / str(number)) for number in range(3))
+    first.start()
+    second.start()
+    assert second.pid != first.pid
+    assert [second.finish(), first.finish()] == ["awake", "awake"]
+    third.start()
+    third.finish()
+    assert third.pid == first.pid
 
 
 def test_an_idle_environment_ends(own_cloud: OwnCloud) -> None:
@@ -70,18 +98,13 @@ def test_a_change_ends_idle_environments(own_cloud: OwnCloud, change: str) -> No
 def test_an_update_lets_a_running_event_finish(own_cloud: OwnCloud, tmp_path: Path) -> None:
     """An environment that is busy while its function changes finishes its event, then ends."""
     cloud = own_cloud()
-    name = cloud.deploy("sleep", Timeout=20)
-    file = tmp_path / "running"
-    answers: list[Any] = []
-    thread = threading.Thread(
-        target=lambda: answers.append(cloud.invoke(name, {"seconds": 0.5, "touch": str(file)}))
-    )
-    thread.start()
-    wait_until(lambda: file.exists() and bool(file.read_text()))
+    name = cloud.deploy("wait", Timeout=20)
+    event = Waiting(cloud, name, tmp_path / "running")
+    event.start()
+    pid = event.pid
     cloud.lambda_.update_function_configuration(FunctionName=name, Timeout=5)
-    thread.join(20)
-    assert answers[0].payload == "awake"
-    wait_until(lambda: not alive(int(file.read_text())))
+    assert event.finish() == "awake"
+    wait_until(lambda: not alive(pid))
 
 
 def test_an_environment_killed_while_idle_is_not_used(own_cloud: OwnCloud) -> None:
@@ -140,36 +163,34 @@ def test_memory_of_children_counts(own_cloud: OwnCloud) -> None:
 def test_a_client_that_goes_away(own_cloud: OwnCloud, tmp_path: Path, stop: bool) -> None:
     """With stop_on_disconnect, what runs for a client ends with its connection; as on AWS, not without."""
     cloud = own_cloud(stop_on_disconnect=stop)
-    name = cloud.deploy("sleep", Timeout=20)
-    file = tmp_path / "running"
-    payload = json.dumps({"seconds": 1, "touch": str(file)}).encode()
+    name = cloud.deploy("wait", Timeout=20)
+    event = Waiting(cloud, name, tmp_path / "running")
+    payload = json.dumps(event.document).encode()
     host, port = cloud.emulator.endpoint.removeprefix("http://").split(":")  # type: ignore[union-attr]
     with socket.create_connection((host, int(port)), 5) as connection:
         head = f"POST /2015-03-31/functions/{name}/invocations HTTP/1.1\r\nHost: x\r\n"
         connection.sendall(f"{head}Content-Length: {len(payload)}\r\n\r\n".encode() + payload)
-        wait_until(lambda: file.exists() and bool(file.read_text()))
-    pid = int(file.read_text())
+        pid = event.pid
     if stop:
-        wait_until(lambda: not alive(pid), 0.8)
+        wait_until(lambda: not alive(pid))
     else:
-        cloud.invoke(name, {"seconds": 1.2, "touch": str(tmp_path / "second")})
+        event.release()
+        wait_until(lambda: cloud.emulator.state()["running"] == 0)  # type: ignore[union-attr]
         assert alive(pid)
 
 
 def test_the_account_has_a_limit(own_cloud: OwnCloud, tmp_path: Path) -> None:
     """More than the account's concurrency gives 429 ConcurrentInvocationLimitExceeded and Retry-After."""
     cloud = own_cloud(account_concurrency=1)
-    name = cloud.deploy("sleep", Timeout=20)
-    file = tmp_path / "running"
-    thread = threading.Thread(target=cloud.invoke, args=(name, {"seconds": 0.5, "touch": str(file)}))
-    thread.start()
-    wait_until(file.exists)
+    name = cloud.deploy("wait", Timeout=20)
+    event = Waiting(cloud, name, tmp_path / "running")
+    event.start()
     with pytest.raises(ClientError) as error:
-        cloud.invoke(name, {"seconds": 0})
-    thread.join(20)
+        cloud.invoke(name, event.document)
+    event.finish()
     assert error.value.response["Reason"] == "ConcurrentInvocationLimitExceeded"
     assert int(error.value.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"]) >= 1
-    assert cloud.invoke(name, {"seconds": 0}).payload == "awake"
+    assert cloud.invoke(name, event.document).payload == "awake"
 
 
 def test_web_pages_are_refused(own_cloud: OwnCloud) -> None:

@@ -50,8 +50,10 @@ def after():
     time.sleep(float(os.environ.get("WAKE_S", "0")))
 
 def handler(event, context):
-    if event and event.get("sleep"):
-        time.sleep(event["sleep"])
+    if event and event.get("meet"):
+        Path(event["meet"], str(os.getpid())).touch()
+        while len(os.listdir(event["meet"])) < event["count"]:
+            time.sleep(0.02)
     if event and event.get("exit"):
         os._exit(event["exit"])
     print("handled")
@@ -85,12 +87,18 @@ def settings(cloud: Cloud, name: str) -> dict[str, Any]:
     return dict(cloud.lambda_.get_function_configuration(FunctionName=name, Qualifier="1"))
 
 
-def test_initialisation_happens_once(own_cloud: OwnCloud) -> None:
+def side_by_side(cloud: Cloud, name: str, directory: Path, count: int) -> list[Any]:
+    """Answers of environments that run at the same time."""
+    event = {"meet": str(directory), "count": count}
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda _: cloud.invoke(name, event, Qualifier="1"), range(count)))
+
+
+def test_initialisation_happens_once(own_cloud: OwnCloud, tmp_path: Path) -> None:
     """Import and before-snapshot hooks run once for all environments, after-restore hooks in each."""
     cloud = own_cloud()
     name = publish(cloud)
-    with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: cloud.invoke(name, {"sleep": 0.4}, Qualifier="1"), range(3)))
+    answers = side_by_side(cloud, name, tmp_path, 3)
     pids = {answer.payload["pid"] for answer in answers}
     assert len(pids) == 3
     for answer in answers:
@@ -101,15 +109,14 @@ def test_initialisation_happens_once(own_cloud: OwnCloud) -> None:
         assert imported.split()[1] not in map(str, pids)
 
 
-def test_the_state_of_initialisation_is_shared(own_cloud: OwnCloud) -> None:
+def test_the_state_of_initialisation_is_shared(own_cloud: OwnCloud, tmp_path: Path) -> None:
     """What was random before the snapshot is the same in every environment, and so is /tmp.
 
     https://docs.aws.amazon.com/lambda/latest/dg/snapstart-uniqueness.html
     """
     cloud = own_cloud()
     name = publish(cloud)
-    with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda _: cloud.invoke(name, {"sleep": 0.4}, Qualifier="1"), range(2)))
+    answers = side_by_side(cloud, name, tmp_path, 2)
     assert len({answer.payload["random"] for answer in answers}) == 1
     assert [answer.payload["kept"] for answer in answers] == ["kept", "kept"]
 
