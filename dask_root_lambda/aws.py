@@ -76,15 +76,32 @@ _waiting = threading.local()
 
 
 class _Abortable:
-    """A connection whose request can be ended from another thread."""
+    """A connection whose request can be ended from another thread, and is sent in one piece.
+
+    botocore means to send head and body together, and urllib3 2 takes them apart: a packet more, and a
+    system call more for which the interpreter's lock is let go.
+    """
 
     sock: socket.socket | None
+    _pieces: list[bytes] | None = None
+    """Of the request that is being put together."""
 
-    def request(self, *args: Any, **kwargs: Any) -> Any:
+    def request(self, *args: Any, **kwargs: Any) -> None:
         cancellation: Cancellation | None = getattr(_waiting, "cancellation", None)
         if cancellation is not None:
             cancellation.on_cancel(self._shut_down)
-        return super().request(*args, **kwargs)  # type: ignore[misc]
+        self._pieces = []
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            pieces, self._pieces = self._pieces, None
+        self.send(b"".join(pieces))
+
+    def send(self, data: bytes) -> None:
+        if self._pieces is None:
+            super().send(data)  # type: ignore[misc]
+        else:
+            self._pieces.append(data)
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]

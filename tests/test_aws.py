@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from botocore.awsrequest import AWSHTTPConnection
 
 from benchmarks.stub import serving
 from dask_root_lambda import LambdaCluster, RDataFrame, invoker
@@ -144,6 +145,19 @@ def test_invocations_say_what_sent_them(stub):
     """AWS's logs tell the client and its SDK."""
     AwsInvoker(settings(stub)).invoke(REQUEST, Cancellation())
     assert re.fullmatch(r"Boto3/[\d.]+ dask-root-lambda Botocore/[\d.]+", stub.user_agent)
+
+
+def test_a_request_is_sent_in_one_piece(stub, monkeypatch):
+    """Head and body are one write, on a new connection and on one that is kept."""
+    sent = []
+    send = AWSHTTPConnection.send
+    monkeypatch.setattr(AWSHTTPConnection, "send", lambda self, data: sent.append(data) or send(self, data))
+    invoker = AwsInvoker(settings(stub))
+    sent.clear()
+    for _ in range(2):
+        assert invoker.invoke(REQUEST, Cancellation()).error is None
+    assert len(sent) == 2
+    assert all(each.startswith(b"POST ") and each.endswith(b"}") for each in sent)
 
 
 def test_the_executor_retries_what_the_sdk_does_not(stub):
