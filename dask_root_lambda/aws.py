@@ -5,28 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
 import botocore.session
 from botocore import exceptions as boto
-from botocore.awsrequest import (
-    AWSHTTPConnection,
-    AWSHTTPConnectionPool,
-    AWSHTTPSConnection,
-    AWSHTTPSConnectionPool,
-)
 from botocore.config import Config
-from botocore.httpsession import URLLib3Session, get_cert_path
 from botocore.utils import get_environ_proxies
 
-from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Settings
+from dask_root_lambda.connection import AbortableSession
 from dask_root_lambda.protocol.errors import (
     AccessError,
     ConfigurationError,
@@ -43,11 +34,6 @@ from dask_root_lambda.protocol.errors import (
 
 logger = logging.getLogger(__name__)
 
-_KEEPALIVE_IDLE_S = 60
-"""NAT gateways forget a silent connection after 350 s; Linux would probe first after 7,200 s.
-https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html"""
-_KEEPALIVE_INTERVAL_S = 30
-
 _CONTROL_READ_TIMEOUT_S = 10
 _STORAGE_READ_TIMEOUT_S = 30
 _CONTROL_ATTEMPTS = 3
@@ -57,97 +43,8 @@ _CONTROL_CONNECTIONS = 32
 _OTHER_FILES = 512
 """Files that a process with Dask and ROOT in it has open, besides connections to functions."""
 
-_SOCKET_OPTIONS = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    *(
-        (socket.IPPROTO_TCP, getattr(socket, name), value)
-        for name, value in (("TCP_KEEPIDLE", _KEEPALIVE_IDLE_S), ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S))
-        if hasattr(socket, name)
-    ),
-]
-
-
 _USER_AGENT = f"Boto3/{boto3.__version__} dask-root-lambda"
 """What invocations are sent by, as AWS's logs tell; boto3 adds botocore's version."""
-
-_waiting = threading.local()
-"""The `Cancellation` of the request that this thread sends."""
-
-
-class _Abortable:
-    """A connection whose request can be ended from another thread, and is sent in one piece.
-
-    botocore means to send head and body together, and urllib3 2 takes them apart: a packet more, and a
-    system call more for which the interpreter's lock is let go.
-    """
-
-    sock: socket.socket | None
-    _pieces: list[bytes] | None = None
-    """Of the request that is being put together."""
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        cancellation: Cancellation | None = getattr(_waiting, "cancellation", None)
-        if cancellation is not None:
-            cancellation.on_cancel(self._shut_down)
-        self._pieces = []
-        try:
-            super().request(*args, **kwargs)  # type: ignore[misc]
-        finally:
-            pieces, self._pieces = self._pieces, None
-        self.send(b"".join(pieces))
-
-    def send(self, data: bytes) -> None:
-        if self._pieces is None:
-            super().send(data)  # type: ignore[misc]
-        else:
-            self._pieces.append(data)
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        cancellation: Cancellation | None = getattr(_waiting, "cancellation", None)
-        if cancellation is not None and cancellation.cancelled:
-            self._shut_down()
-
-    def _shut_down(self) -> None:
-        if self.sock is not None:
-            # Of the plain socket: an SSLSocket's own would take its TLS state from under the reader.
-            with suppress(OSError):
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-
-
-class _HTTPConnection(_Abortable, AWSHTTPConnection):  # type: ignore[misc]
-    pass
-
-
-class _HTTPSConnection(_Abortable, AWSHTTPSConnection):  # type: ignore[misc]
-    def connect(self) -> None:
-        # The pool's context has them; urllib3 would read and parse the bundle for every connection.
-        self.ca_certs = None
-        super().connect()
-
-
-class _HTTPPool(AWSHTTPConnectionPool):  # type: ignore[misc]
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(AWSHTTPSConnectionPool):  # type: ignore[misc]
-    ConnectionCls = _HTTPSConnection
-
-
-class _AbortableSession(URLLib3Session):  # type: ignore[misc]
-    """botocore's HTTP session with connections that keep alive through NAT and can be aborted."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(socket_options=_SOCKET_OPTIONS, **options)
-        self._pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-        self._manager.pool_classes_by_scheme = self._pool_classes_by_scheme
-
-    def _get_ssl_context(self) -> Any:
-        context = super()._get_ssl_context()
-        if self._verify:
-            context.load_verify_locations(get_cert_path(self._verify))
-        return context
 
 
 @dataclass(frozen=True)
@@ -256,7 +153,7 @@ class Session:
             user_agent=_USER_AGENT,
         )
         client = self._boto3.client("lambda", endpoint_url=self._settings.endpoint_url, config=config)
-        http = _AbortableSession(
+        http = AbortableSession(
             verify=self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE", True),
             proxies=get_environ_proxies(client.meta.endpoint_url),
             timeout=timeout,
@@ -282,17 +179,6 @@ def _allow_connections(connections: int) -> None:
             connections,
             wanted,
         )
-
-
-@contextmanager
-def abortable(cancellation: Cancellation) -> Iterator[None]:
-    """Let ``cancellation`` end the request that this thread sends in the block."""
-    _waiting.cancellation = cancellation
-    try:
-        yield
-    finally:
-        _waiting.cancellation = None
-        cancellation.on_cancel(None)
 
 
 _BY_CODE: dict[str, tuple[type[DaskRootLambdaError], str]] = {

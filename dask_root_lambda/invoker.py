@@ -16,6 +16,7 @@ from dask_root_lambda.billing import Billing, Prices
 from dask_root_lambda.call import stored_in
 from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.connection import abortable
 from dask_root_lambda.function import STORE_VARIABLE, FunctionInfo, function_error
 from dask_root_lambda.journal import Journal, Spent
 from dask_root_lambda.protocol import store as stores
@@ -187,7 +188,7 @@ class AwsInvoker:
 
     def _send(self, payload: bytes, cancellation: Cancellation) -> tuple[dict[str, Any], bytes]:
         options = {"Qualifier": self._info.qualifier} if self._info.qualifier else {}
-        with aws.abortable(cancellation), aws.translated(f"invoking {self._info.name!r} failed"):
+        with abortable(cancellation), aws.translated(f"invoking {self._info.name!r} failed"):
             answer = self._client.invoke(
                 FunctionName=self._info.name, Payload=payload, LogType="Tail", **options
             )
