@@ -148,6 +148,9 @@ class LambdaCluster(SpecCluster):
     async def _close(self) -> None:
         # What runs still is not wanted any more: the worker would wait for it, and complain.
         self._executor.cancel_all()
+        for worker in self.workers.values():
+            # One on its way when the scheduler goes would be an error in the log, with a traceback.
+            worker.periodic_callbacks["heartbeat"].stop()
         await super()._close()
 
     def report(self) -> Report:

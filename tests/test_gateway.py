@@ -9,10 +9,10 @@ import time
 import dask
 import pytest
 from dask.task_spec import Task
-from distributed import Client, LocalCluster, wait
+from distributed import Client, LocalCluster, Worker, wait
 from distributed.spans import span
 
-from dask_root_lambda import LambdaPlugin, RDataFrame
+from dask_root_lambda import LambdaCluster, LambdaPlugin, RDataFrame
 from dask_root_lambda.call import Finish
 from dask_root_lambda.config import Settings
 from dask_root_lambda.executor import LambdaExecutor
@@ -324,3 +324,18 @@ def test_a_worker_that_closes_deletes_them_first(scripted):
     wait(future, 30)
     client.cluster.close(timeout=30)
     assert list(invoker.store.keys()) == ["partials/failed/0"]
+
+
+def test_a_cluster_that_closes_sends_no_heartbeats(monkeypatch):
+    """One that is on its way when the scheduler goes would be an error in the log, with a traceback."""
+    beating = []
+    close = Worker.close
+
+    async def watched(self, *args, **kwargs):
+        beating.append(self.periodic_callbacks["heartbeat"].is_running())
+        return await close(self, *args, **kwargs)
+
+    monkeypatch.setattr(Worker, "close", watched)
+    LambdaCluster(execution="local", dashboard_address=None).close()
+    assert beating
+    assert not any(beating)
