@@ -71,7 +71,7 @@ def test_other_answers_are_refused(answer):
         (Versions(python="3.11", root="6.30"), "ROOT is 6.40 on the client and 6.30"),
         (
             Versions(python="3.11", root="6.40", wire=99),
-            f"the wire format is {wire.WIRE_VERSION} on",
+            f"the wire format is {wire.WIRE_VERSION} on the client and 99",
         ),
     ],
 )
