@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import ROOT
-from ROOT._distrdf.Backends import Utils
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import IncompleteResultError
 from dask_root_lambda.protocol.task import PartialResult
-from lambda_runtime import cutflow
+from lambda_runtime import merging
 from lambda_runtime.diagnostics import user_code
 from lambda_runtime.event_loop import EventLoop, OnStop
 from lambda_runtime.mappers import Mappers
@@ -122,12 +120,7 @@ def _merge_into(merged: PartialResult, other: PartialResult) -> PartialResult:
     if merged.values is None or other.values is None:
         values = other.values if merged.values is None else merged.values
     else:
-        values = [_merged(*pair) for pair in zip(merged.values, other.values, strict=True)]
+        values = [merging.merged(*pair) for pair in zip(merged.values, other.values, strict=True)]
     return PartialResult(
         values, merged.processed + other.processed, merged.entries_by_file | other.entries_by_file
     )
-
-
-def _merged(value: Any, increment: Any) -> Any:
-    Utils.merge_values(value, increment)
-    return cutflow.renewed(value) if cutflow.is_report(value) else value

@@ -1,4 +1,7 @@
-"""Every action of DistRDF, over five ranges, gives what local RDataFrame gives over the whole."""
+"""Every action of DistRDF, over five ranges, gives what local RDataFrame gives over the whole.
+
+However the entries that a cut keeps fall on the ranges: in all, in some, in one, in none.
+"""
 
 from __future__ import annotations
 
@@ -61,27 +64,80 @@ UNTESTED_HERE = {"AsNumpy", "Profile3D", "Snapshot", "VariationsFor"}
 """Profile3D has no local counterpart; the others have tests of their own."""
 
 
-def prepared(frame):
-    return frame.Define("w", "1. + (x % 2)")
+CUTS = {
+    "everything": "x >= 0",
+    "the first range only": "x < 10",
+    "the last range only": "x >= 990",
+    "all but the first range": "x >= 210",
+    "one entry": "x == 500",
+    "an entry at each end": "x == 1 || x == 999",
+    "nothing": "x < 0",
+}
+
+
+def prepared(frame, cut):
+    return frame.Define("w", "1. + (x % 2)").Filter(cut)
 
 
 @pytest.fixture(scope="module")
 def computed(events_file):
-    """All actions, booked on one frame and computed together."""
-    frame = prepared(RDataFrame("Events", events_file, npartitions=RANGES))
-    results = [book(frame) for book, _ in ACTIONS.values()]
-    return dict(zip(ACTIONS, dask.compute(*results, scheduler="synchronous"), strict=True))
+    """All actions after each cut, booked on one frame and computed together."""
+    frame = RDataFrame("Events", events_file, npartitions=RANGES)
+    results = {
+        (cut, name): book(prepared(frame, CUTS[cut])) for cut in CUTS for name, (book, _) in ACTIONS.items()
+    }
+    values = dask.compute(*results.values(), scheduler="synchronous")
+    return dict(zip(results, values, strict=True))
 
 
-@pytest.mark.parametrize("name", ACTIONS)
-def test_actions_equal_local_ones(computed, events_file, name):
-    """The merged result of the ranges is the result over the whole, bin by bin."""
-    book, plain = ACTIONS[name]
-    local = book(prepared(ROOT.RDataFrame("Events", events_file)))
-    expected, found = (np.array(plain(value), dtype=object) for value in (local.GetValue(), computed[name]))
+@pytest.fixture(scope="module")
+def expected(events_file):
+    """The same by local RDataFrame."""
+    frame = ROOT.RDataFrame("Events", events_file)
+    return {
+        (cut, name): book(prepared(frame, CUTS[cut])) for cut in CUTS for name, (book, _) in ACTIONS.items()
+    }
+
+
+def check(expected, found):
+    """Compare the plain values of two results, number by number."""
+    expected, found = (np.array(value, dtype=object) for value in (expected, found))
     assert expected.shape == found.shape
     for one, other in zip(expected.flat, found.flat, strict=True):
         assert other == (one if isinstance(one, str) else pytest.approx(one, rel=1e-12))
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+@pytest.mark.parametrize("cut", CUTS)
+def test_actions_equal_local_ones(computed, expected, cut, name):
+    """The merged result of the ranges is the result over the whole, bin by bin."""
+    _, plain = ACTIONS[name]
+    check(plain(expected[cut, name].GetValue()), plain(computed[cut, name]))
+
+
+VARIED = ("Sum", "Mean", "StdDev", "Min", "Max")
+"""Actions whose result is a number."""
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_variations_equal_local_ones(events_file, cut):
+    """So are variations, of which some may keep entries in ranges where the nominal cut keeps none."""
+
+    def booked(frame):
+        varied = frame.Define("v", "double(x)").Vary("v", "ROOT::RVecD{v - 990., v + 5., -1.}", 3)
+        selected = varied.Filter(CUTS[cut].replace("x", "v"))
+        return [getattr(selected, name)("v") for name in VARIED]
+
+    local = [
+        ROOT.RDF.Experimental.VariationsFor(result)
+        for result in booked(ROOT.RDataFrame("Events", events_file))
+    ]
+    frame = RDataFrame("Events", events_file, npartitions=RANGES)
+    results = [ROOT.RDF.Distributed.VariationsFor(result) for result in booked(frame)]
+    for one, other in zip(local, dask.compute(*results, scheduler="synchronous"), strict=True):
+        names = [str(name) for name in one.GetKeys()]
+        assert other.GetKeys() == names == ["nominal", "v:0", "v:1", "v:2"]
+        check([one[name] for name in names], [other[name] for name in names])
 
 
 def test_every_action_is_tested():

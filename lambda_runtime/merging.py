@@ -1,0 +1,111 @@
+"""Merging two partial results of one action, where ROOT 6.40 goes wrong.
+
+Cut-flow reports: ROOT keeps the counts twice in the mergeable form, adds the other's counts to the ones it
+began with, and leaves those as they were: of three reports merged in turn, the second is lost.
+
+``Mean`` and ``StdDev``: ROOT divides by the number of values that both sides have seen, 0 by 0 where a cut
+keeps nothing in either; and a range that has seen nothing has no mean for the other side to differ from.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import Any
+
+import ROOT
+from ROOT._distrdf.Backends import Utils
+
+_CODE = r"""
+#include <ROOT/RDF/RCutFlowReport.hxx>
+#include <ROOT/RDF/RMergeableValue.hxx>
+#include <TClass.h>
+#include <memory>
+#include <vector>
+
+namespace dask_root_lambda {
+
+using namespace ROOT::Detail::RDF;
+using Number = RMergeableValue<double>;
+using Report = RMergeableValue<ROOT::RDF::RCutFlowReport>;
+using Variations = RMergeableVariations<double>;
+
+template <typename Moment>
+bool HasSeenNothing(const RMergeableValueBase &value)
+{
+   const auto *moment = dynamic_cast<const Moment *>(&value);
+   if (!moment)
+      return false;
+   // The number of values has no getter. The dictionary, by which the class is written, knows where it is.
+   static const auto offset = TClass::GetClass<Moment>()->GetDataMemberOffset("fCounts");
+   return *reinterpret_cast<const ULong64_t *>(reinterpret_cast<const char *>(moment) + offset) == 0;
+}
+
+bool IsEmpty(const RMergeableValueBase &value)
+{
+   return HasSeenNothing<RMergeableMean>(value) || HasSeenNothing<RMergeableStdDev>(value);
+}
+
+struct Opened : RMergeableVariationsBase {
+   static auto &Values(RMergeableVariationsBase &variations) { return variations.*(&Opened::fValues); }
+};
+
+void MergeVariations(Variations &merged, Variations &increment)
+{
+   auto &values = Opened::Values(merged);
+   auto &increments = Opened::Values(increment);
+   for (std::size_t i = 0; i < values.size(); ++i) {
+      if (IsEmpty(*increments[i]))
+         continue;
+      if (IsEmpty(*values[i]))
+         std::swap(values[i], increments[i]);
+      else
+         MergeValues(static_cast<Number &>(*values[i]), static_cast<const Number &>(*increments[i]));
+   }
+}
+
+RMergeableReport *Renewed(const Report &merged)
+{
+   const auto &report = merged.GetValue();
+   return new RMergeableReport(report, {report.begin(), report.end()});
+}
+
+} // namespace dask_root_lambda
+"""
+
+_declaring = threading.Lock()
+
+
+def merged(value: Any, increment: Any) -> Any:
+    """Merge two mergeable objects of one action.
+
+    Parameters
+    ----------
+    value, increment
+        Both were unpickled for this: the result is one of them, changed, or a new object.
+    """
+    if isinstance(value, _type("RMergeableVariations<double>")):
+        _declared().MergeVariations(value, increment)
+        return value
+    if isinstance(value, _type("RMergeableValue<double>")):
+        if _declared().IsEmpty(increment):
+            return value
+        if _declared().IsEmpty(value):
+            return increment
+    Utils.merge_values(value, increment)
+    if isinstance(value, _type("RMergeableValue<ROOT::RDF::RCutFlowReport>")):
+        return _declared().Renewed(value)
+    return value
+
+
+@functools.cache
+def _type(name: str) -> Any:
+    return getattr(ROOT.Detail.RDF, name)
+
+
+def _declared() -> Any:
+    with _declaring:
+        if not hasattr(ROOT, "dask_root_lambda") or not hasattr(ROOT.dask_root_lambda, "Renewed"):
+            ROOT.gInterpreter.Declare(_CODE)
+            ROOT.dask_root_lambda.Renewed.__creates__ = True
+    return ROOT.dask_root_lambda
