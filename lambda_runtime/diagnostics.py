@@ -6,8 +6,8 @@ the user of a function never sees them. `record` keeps those of the calling thre
 
 from __future__ import annotations
 
+import functools
 import logging
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +21,15 @@ from dask_root_lambda.protocol.errors import (
     DaskRootLambdaError,
     UserCodeError,
 )
+from lambda_runtime import jupyter
+from lambda_runtime.declaring import declared
+
+# Before the first of our code is compiled, which is the recorder below.
+jupyter.load_completion_library()
 
 _RECORDER = r"""
 #include <TError.h>
+#include <TInterpreter.h>
 #include <map>
 #include <mutex>
 #include <string>
@@ -50,7 +56,15 @@ void Record(int level, Bool_t abort, const char *location, const char *message)
    gNext(level, abort, location, message);
 }
 
-void Install() { gNext = SetErrorHandler(Record); }
+void Install()
+{
+   static const bool installed = [] {
+      gInterpreter->ReportDiagnosticsToErrorHandler();
+      gNext = SetErrorHandler(Record);
+      return true;
+   }();
+   (void)installed;
+}
 
 void Begin()
 {
@@ -69,7 +83,6 @@ std::string End()
 """
 
 
-_installation = threading.Lock()
 logger = logging.getLogger(__name__)
 
 
@@ -126,14 +139,17 @@ def user_code(what: str) -> Iterator[None]:
         ) from None
 
 
+@functools.cache
 def check_compiler() -> None:
-    """Compile a line that needs C++'s own headers.
+    """Compile a line that needs C++'s own headers; once in a process, if it works.
 
     Raises
     ------
     ConfigurationError
-        They are not there: Cling has none of its own, and asks the machine's compiler where they are.
+        They are not there: Cling has none of its own, and asks the machine's compiler where they are. Or the
+        interpreter is broken, see `lambda_runtime.jupyter`.
     """
+    jupyter.check_completion()
     with record():
         compiles = ROOT.gInterpreter.Declare("#include <new>\n#include <cstdlib>")
     if not compiles:
@@ -148,13 +164,11 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
+@functools.cache
 def _recorder() -> Any:
-    with _installation:
-        if not hasattr(ROOT, "dask_root_lambda"):
-            ROOT.gInterpreter.Declare(_RECORDER)
-            ROOT.gInterpreter.ReportDiagnosticsToErrorHandler()
-            ROOT.dask_root_lambda.Install()
-    return ROOT.dask_root_lambda
+    recorder = declared(_RECORDER)
+    recorder.Install()
+    return recorder
 
 
 def _without_repetitions(text: str) -> str:

@@ -10,11 +10,12 @@ keeps nothing in either; and a range that has seen nothing has no mean for the o
 from __future__ import annotations
 
 import functools
-import threading
 from typing import Any
 
 import ROOT
 from ROOT._distrdf.Backends import Utils
+
+from lambda_runtime.declaring import declared
 
 _CODE = r"""
 #include <ROOT/RDF/RCutFlowReport.hxx>
@@ -73,8 +74,6 @@ RMergeableReport *Renewed(const Report &merged)
 } // namespace dask_root_lambda
 """
 
-_declaring = threading.Lock()
-
 
 def merged(value: Any, increment: Any) -> Any:
     """Merge two mergeable objects of one action.
@@ -103,9 +102,8 @@ def _type(name: str) -> Any:
     return getattr(ROOT.Detail.RDF, name)
 
 
+@functools.cache
 def _declared() -> Any:
-    with _declaring:
-        if not hasattr(ROOT, "dask_root_lambda") or not hasattr(ROOT.dask_root_lambda, "Renewed"):
-            ROOT.gInterpreter.Declare(_CODE)
-            ROOT.dask_root_lambda.Renewed.__creates__ = True
-    return ROOT.dask_root_lambda
+    namespace = declared(_CODE)
+    namespace.Renewed.__creates__ = True
+    return namespace

@@ -6,10 +6,11 @@ begins with a filter that passes every entry until its switch is thrown.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import ROOT
+
+from lambda_runtime.declaring import declared
 
 _CODE = r"""
 #include <ROOT/RDF/InterfaceUtils.hxx>
@@ -44,17 +45,15 @@ public:
 } // namespace dask_root_lambda
 """
 
-_declaring = threading.Lock()
-
 
 def new_switch() -> Any:
     """Make a switch; its ``Throw()`` ends the event loops behind it, at their next entry."""
-    return _declared().Switch()
+    return declared(_CODE).Switch()
 
 
 def behind(switch: Any, frame: Any) -> Any:
     """Return a node of ``frame`` whose entries pass through ``switch``."""
-    return _declared().BehindSwitch(ROOT.RDF.AsRNode(frame), switch)
+    return declared(_CODE).BehindSwitch(ROOT.RDF.AsRNode(frame), switch)
 
 
 def compile_graph(frame: Any) -> None:
@@ -64,11 +63,4 @@ def compile_graph(frame: Any) -> None:
     all of it: two threads that start new graphs at once find their code taken, not yet compiled, and fail
     with ``unordered_map::at``. (``RunGraphs`` compiles all graphs before it starts threads, too.)
     """
-    _declared().Compiler(ROOT.RDF.AsRNode(frame)).Compile()
-
-
-def _declared() -> Any:
-    with _declaring:
-        if not hasattr(ROOT, "dask_root_lambda") or not hasattr(ROOT.dask_root_lambda, "Switch"):
-            ROOT.gInterpreter.Declare(_CODE)
-    return ROOT.dask_root_lambda
+    declared(_CODE).Compiler(ROOT.RDF.AsRNode(frame)).Compile()

@@ -54,9 +54,15 @@ def test_notebooks_are_stored_without_outputs_and_paths_of_a_machine(path):
     assert not re.search(r"/(home|root|work|Users)/", path.read_text())
 
 
-def test_the_dimuon_notebook_gives_the_demos_counts(tmp_path, monkeypatch):
-    """Counts, report, picture and bar are shown; the switch to local execution changes no bin."""
+@pytest.mark.parametrize("cached", [False, True], ids=["new data", "cached data"])
+def test_the_dimuon_notebook_gives_the_demos_counts(tmp_path, monkeypatch, cached):
+    """Counts, report, picture and bar are shown; the switch to local execution changes no bin.
+
+    Where its data set is cached, nothing of ROOT runs before the package is used.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if cached:
+        generator.dataset(200_000)
     notebook = executed(FOLDER / "01_dimuon.ipynb", str(tmp_path))
     flow, fit, equal = (eval(text) for text in shown(notebook, "text/plain") if text.startswith("{"))
     assert list(flow.values())[:3] == [200_000, 110_153, 82_699]
