@@ -115,6 +115,8 @@ def _stoppable(graph: CompiledGraph, on_stop: OnStop | None) -> Iterator[None]:
     if on_stop is None:
         yield
         return
+    # One who stopped the run before may have thrown it just as that ended.
+    graph.switch.Reset()
     on_stop(graph.switch.Throw)
     try:
         yield

@@ -26,6 +26,7 @@ class Switch {
 
 public:
    void Throw() { fThrown->store(true); }
+   void Reset() { fThrown->store(false); }
    bool operator()() const
    {
       if (fThrown->load(std::memory_order_relaxed))

@@ -20,8 +20,9 @@ from lambda_runtime.runner import Runner
 from tests.conftest import ROOT, write_events
 
 
-def packed(frame, n_ranges):
-    return packing.pack(frame._frame.head, n_ranges)
+def packed(results, n_ranges):
+    """Pack results of one frame as for a run."""
+    return packing.pack(results[0].bookings.head, [result.node for result in results], n_ranges)
 
 
 def run(runner, packed, index):
@@ -46,8 +47,7 @@ def test_ranges_add_up_to_the_whole(runner, events_file):
     """Merging all ranges gives what local RDataFrame gives."""
     frame = RDataFrame("Events", events_file)
     results = [frame.Count(), frame.Sum("x"), frame.Max("x")]
-    whole = packed(frame, 4)
-    assert len(results) == len(whole.actions)
+    whole = packed(results, 4)
     assert values(runner, whole, [run(runner, whole, index) for index in range(4)]) == [1000, 499500.0, 999.0]
 
 
@@ -55,8 +55,7 @@ def test_a_merge_done_twice(runner, events_file):
     """Merging the same partial results again gives the same result: the inputs stay as they are."""
     frame = RDataFrame("Events", events_file)
     results = [frame.Histo1D(("h", "", 10, 0, 1000), "x"), frame.Count()]
-    whole = packed(frame, 2)
-    assert results
+    whole = packed(results, 2)
     blobs = [run(runner, whole, index) for index in range(2)]
     kept = list(blobs)
     first, second = (values(runner, whole, blobs) for _ in range(2))
@@ -70,8 +69,7 @@ def test_a_range_run_twice_counts_once(runner, events_file):
     """A range may be run again; either of its partial results is the same, and one of them is merged."""
     frame = RDataFrame("Events", events_file)
     count = frame.Count()
-    whole = packed(frame, 2)
-    assert count is not None
+    whole = packed([count], 2)
     first, again, rest = (run(runner, whole, index) for index in (0, 0, 1))
     assert values(runner, whole, [first, rest]) == values(runner, whole, [again, rest]) == [1000]
 
@@ -80,8 +78,7 @@ def test_a_range_that_is_counted_twice_is_an_error(runner, events_file):
     """If a range were merged twice, the check of processed entries would not let it pass."""
     frame = RDataFrame("Events", events_file)
     count = frame.Count()
-    whole = packed(frame, 2)
-    assert count is not None
+    whole = packed([count], 2)
     blobs = [run(runner, whole, index) for index in (0, 0, 1)]
     with pytest.raises(IncompleteResultError, match="1,500 entries were processed of 1,000"):
         values(runner, whole, blobs)
@@ -92,8 +89,7 @@ def test_a_range_that_is_missing_is_an_error(runner, tmp_path):
     files = [write_events(tmp_path / f"{index}.root", entries=100) for index in range(2)]
     frame = RDataFrame("Events", files)
     count = frame.Count()
-    whole = packed(frame, 2)
-    assert count is not None
+    whole = packed([count], 2)
     with pytest.raises(IncompleteResultError, match="1 of 2 files were not opened"):
         values(runner, whole, [run(runner, whole, 0)])
 
@@ -111,8 +107,7 @@ def test_a_compiled_graph_is_used_again(runner, events_file, monkeypatch):
     )
     frame = RDataFrame("Events", events_file)
     total = frame.Define("y", "x * 17").Sum("y")
-    whole = packed(frame, 5)
-    assert total is not None
+    whole = packed([total], 5)
     blobs = [run(runner, whole, index) for index in range(5)]
     assert values(runner, whole, blobs) == [499500.0 * 17]
     assert len(compiled) == 1
@@ -125,8 +120,7 @@ def test_a_graph_reused_on_columns_of_other_types(runner, tmp_path):
         file = write_events(tmp_path / f"{kind}.root", value=value)
         frame = RDataFrame("Events", file)
         total = frame.Define("twice", "x + x").Sum("twice")
-        whole = packed(frame, 2)
-        assert total is not None
+        whole = packed([total], 2)
         sums[kind] = values(runner, whole, [run(runner, whole, index) for index in range(2)])
     assert sums == {"int": [2 * 499500.0], "double": [2 * (499500.0 + 500.0)]}
 
@@ -138,8 +132,7 @@ def test_a_compiled_graph_serves_other_files_of_the_same_columns(runner, tmp_pat
         file = write_events(tmp_path / f"{index}.root", value=f"int(rdfentry_) + {index}")
         frame = RDataFrame("Events", file)
         total = frame.Define("thrice", "3 * x").Sum("thrice")
-        whole = packed(frame, 1)
-        assert total is not None
+        whole = packed([total], 1)
         keys.append(wire.loads(whole.mapper.blob).compiled_key)
         sums += values(runner, whole, [run(runner, whole, 0)])
     assert keys[0] == keys[1]
@@ -151,17 +144,15 @@ def test_a_file_replaced_under_its_old_name(runner, tmp_path):
     path = tmp_path / "events.root"
     frame = RDataFrame("Events", write_events(path))
     total = frame.Sum("x")
-    before = packed(frame, 1)
+    before = packed([total], 1)
     write_events(path, value="2 * int(rdfentry_)")
     with pytest.raises(InputError, match="is not the file it was"):
         run(Runner(shared=True), before, 0)
     with pytest.raises(InputError, match="was replaced since the RDataFrame was made"):
-        packed(frame, 1)
+        packed([total], 1)
     again = RDataFrame("Events", str(path))
     new_total = again.Sum("x")
-    after = packed(again, 1)
-    assert total is not None
-    assert new_total is not None
+    after = packed([new_total], 1)
     assert after.mapper.run != before.mapper.run
     assert values(runner, after, [run(runner, after, 0)]) == [2 * 499500.0]
 
@@ -171,20 +162,18 @@ def test_what_another_version_left_is_not_taken(events_file, monkeypatch, where,
     """A run is told apart by the versions too: this one may be unable to read the other's results."""
     frame = RDataFrame("Events", events_file)
     total = frame.Sum("x")
-    before = packed(frame, 1)
-    assert packed(frame, 1).mapper.run == before.mapper.run
+    before = packed([total], 1)
+    assert packed([total], 1).mapper.run == before.mapper.run
     monkeypatch.setattr(where, name, "another")
-    assert packed(frame, 1).mapper.run != before.mapper.run
-    assert total is not None
+    assert packed([total], 1).mapper.run != before.mapper.run
 
 
 def test_threads_run_ranges_at_once(runner, events_file):
     """Many ranges of several new graphs in many threads are all right: compiling takes turns."""
     frames = [RDataFrame("Events", events_file) for _ in range(4)]
     totals = [frame.Define("y", f"x * {index + 100}").Sum("y") for index, frame in enumerate(frames)]
-    wholes = [packed(frame, 5) for frame in frames]
+    wholes = [packed([total], 5) for total in totals]
     jobs = [(whole, index) for index in range(5) for whole in wholes]
-    assert totals
     with ThreadPoolExecutor(4) as pool:
         blobs = dict(zip(jobs, pool.map(lambda job: run(runner, *job), jobs), strict=True))
     for index, whole in enumerate(wholes):
@@ -196,8 +185,7 @@ def test_an_event_loop_can_be_ended(runner):
     """A range that would take minutes ends at its next entry when told to, and the graph is not kept."""
     frame = RDataFrame(100_000)
     total = frame.Define("slow", "gSystem->Sleep(10); return 1.0;").Sum("slow")
-    whole = packed(frame, 1)
-    assert total is not None
+    whole = packed([total], 1)
     begun = threading.Event()
     ends = []
 
@@ -213,12 +201,25 @@ def test_an_event_loop_can_be_ended(runner):
         assert isinstance(future.exception(30), UserCodeError)
 
 
+def test_an_end_that_comes_too_late_ends_nothing(runner, events_file):
+    """A range that was told to end just as it was done leaves a graph that the next range can use."""
+    whole = packed([RDataFrame("Events", events_file).Define("late", "x * 31").Sum("late")], 2)
+    ends = []
+
+    def blob(index):
+        on_stop = lambda end: ends.append(end) if end is not None else None  # noqa: E731
+        return runner.map(whole.mapper.digest, lambda: whole.mapper.blob, index, on_stop)[0]
+
+    first = blob(0)
+    ends[0]()
+    assert values(runner, whole, [first, blob(1)]) == [499500.0 * 31]
+
+
 def test_user_code_that_throws_is_told_with_what_it_said(runner, events_file):
     """A C++ exception comes back with its type and what()."""
     frame = RDataFrame("Events", events_file)
     total = frame.Define("y", 'if (x > 500) throw std::runtime_error("too much"); return x;').Sum("y")
-    whole = packed(frame, 1)
-    assert total is not None
+    whole = packed([total], 1)
     with pytest.raises(UserCodeError, match="too much") as caught:
         run(runner, whole, 0)
     assert caught.value.type_name == "runtime_error"
