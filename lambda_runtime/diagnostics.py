@@ -30,27 +30,41 @@ jupyter.load_completion_library()
 _RECORDER = r"""
 #include <TError.h>
 #include <TInterpreter.h>
-#include <map>
+#include <TString.h>
 #include <mutex>
-#include <string>
-#include <thread>
+#include <pthread.h>
 
 namespace dask_root_lambda {
 
-constexpr std::size_t kMaxText = 16384;
+// A list by hand: each process compiles this first, and a map of strings would cost a tenth of a second.
+struct Recording {
+   pthread_t fThread;
+   TString fText;
+   Recording *fNext;
+};
+
+constexpr int kMaxText = 16384;
 std::mutex gMutex;
-std::map<std::thread::id, std::string> gRecords;
+Recording *gFirst = nullptr;
 ErrorHandlerFunc_t gNext = nullptr;
+
+Recording **Find()
+{
+   auto link = &gFirst;
+   while (*link && !pthread_equal((*link)->fThread, pthread_self()))
+      link = &(*link)->fNext;
+   return link;
+}
 
 void Record(int level, Bool_t abort, const char *location, const char *message)
 {
    if (level >= kError) {
       std::lock_guard<std::mutex> lock(gMutex);
-      auto record = gRecords.find(std::this_thread::get_id());
-      if (record != gRecords.end()) {
-         if (record->second.size() < kMaxText)
-            record->second += std::string(location ? location : "") + ": " + message + "\n";
-         if (!abort) return;
+      if (auto recording = *Find()) {
+         if (recording->fText.Length() < kMaxText)
+            recording->fText.Append(location ? location : "").Append(": ").Append(message).Append("\n");
+         if (!abort)
+            return;
       }
    }
    gNext(level, abort, location, message);
@@ -69,14 +83,21 @@ void Install()
 void Begin()
 {
    std::lock_guard<std::mutex> lock(gMutex);
-   gRecords[std::this_thread::get_id()];
+   if (!*Find())
+      gFirst = new Recording{pthread_self(), "", gFirst};
 }
 
-std::string End()
+TString End()
 {
    std::lock_guard<std::mutex> lock(gMutex);
-   auto record = gRecords.extract(std::this_thread::get_id());
-   return record.empty() ? std::string() : record.mapped();
+   auto link = Find();
+   auto recording = *link;
+   if (!recording)
+      return "";
+   *link = recording->fNext;
+   TString text = recording->fText;
+   delete recording;
+   return text;
 }
 
 } // namespace dask_root_lambda
