@@ -15,7 +15,13 @@ def wanted(setting: bool | None) -> bool:
     """Decide whether to show a bar: as asked, else where somebody looks."""
     if setting is not None:
         return setting
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return sys.stderr.isatty() or _in_a_kernel()
+
+
+def _in_a_kernel() -> bool:
+    """Tell whether this process is a notebook's: whoever has the package installed may have imported it."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def show(ledger: Ledger) -> None:
