@@ -46,10 +46,7 @@ def book(frame: Any) -> tuple[Any, Any]:
 def packed(files: list[str], n_ranges: int) -> PackedMapper:
     """Pack the dimuon graph over ``files`` as for a run."""
     frame = RDataFrame(TREE, files, npartitions=n_ranges)
-    booked = book(frame)
-    mapper = packing.pack(frame._frame.head, n_ranges).mapper
-    assert len(booked) == 2  # dropped before, they would not be part of the graph
-    return mapper
+    return packing.pack(frame._headnode, [result.node for result in book(frame)], n_ranges).mapper
 
 
 def values(histogram: Any) -> list[float]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ROOT
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import Task
+from dask.typing import Key
 from distributed import Client, wait
 from ROOT._distrdf.Backends import Utils
 
 from benchmarks import memory
 from dask_root_lambda import LambdaCluster, graph
 from dask_root_lambda.call import Finish, Merge, PackedMapper, fetch
-from dask_root_lambda.graph import Placement, RunGraph
+from dask_root_lambda.graph import RunGraph
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.task import Body, PartialResult
 
@@ -51,12 +53,23 @@ class _Read:
 def _graph(directory: Path, n_ranges: int, fan_in: int) -> RunGraph:
     """Return the graph of a run, with files in the place of ranges."""
     mapper, finish = PackedMapper(_RUN, b"", "", n_ranges), Finish(_RUN, n_ranges, None)
-    built = graph.build(mapper, finish, 1, fan_in=fan_in, placement=Placement())
-    name = f"range-{_RUN}"
-    ranges = built.graph.layers[name]
-    read = {key: Task(key, _Read(directory / str(key[1])), *ranges[key].args) for key in ranges}
-    layers = {**built.graph.layers, name: MaterializedLayer(read)}
-    return RunGraph(HighLevelGraph(layers, built.graph.dependencies), built.merged, built.results)
+    built = graph.build(mapper, finish, fan_in=fan_in)
+    read = {
+        key: Task(key, _Read(directory / str(key[1])), *task.args) for key, task in _ranges(built).items()
+    }
+    return _replaced(built, read)
+
+
+def _ranges(built: RunGraph) -> dict[Key, Task]:
+    return {
+        key: task for key, task in built.graph.items() if isinstance(key, tuple) and key[0] == f"range-{_RUN}"
+    }
+
+
+def _replaced(built: RunGraph, tasks: Mapping[Key, Any]) -> RunGraph:
+    """Return a graph with other tasks in the place of some."""
+    layer = MaterializedLayer({**built.graph, **tasks})
+    return replace(built, graph=HighLevelGraph({"run": layer}, {"run": set()}))
 
 
 def _by_tree(client: Client, built: RunGraph) -> PartialResult:
@@ -66,12 +79,10 @@ def _by_tree(client: Client, built: RunGraph) -> PartialResult:
 
 def _hold(client: Client, built: RunGraph) -> RunGraph:
     """Read the partial results into the cluster's memory; return the graph that merges them."""
-    name = f"range-{_RUN}"
-    ranges = built.graph.layers[name]
-    futures = dict(zip(ranges, client.get(built.graph, list(ranges), sync=False), strict=True))
+    ranges = list(_ranges(built))
+    futures = dict(zip(ranges, client.get(built.graph, ranges, sync=False), strict=True))
     wait(list(futures.values()))
-    layers = {**built.graph.layers, name: MaterializedLayer(futures)}
-    return RunGraph(HighLevelGraph(layers, built.graph.dependencies), built.merged, built.results)
+    return _replaced(built, futures)
 
 
 def _by_root(directory: Path, n_ranges: int) -> PartialResult:

@@ -73,10 +73,7 @@ def _known(directory: Path) -> PackedMapper:
     path = str(directory / "warm-up.root")
     snapshot.write_events(path)
     frame = RDataFrame(datasets.TREE, path, npartitions=1)
-    booked = snapshot.book(frame)
-    mapper = packing.pack(frame._frame.head, 1).mapper
-    assert booked  # dropped before, they would not be part of the graph
-    return mapper
+    return packing.pack(frame._headnode, [result.node for result in snapshot.book(frame)], 1).mapper
 
 
 def _in_a_new_environment(executor: LambdaExecutor, mapper: PackedMapper, environments: int) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from dask_root_lambda import arrivals
 from dask_root_lambda.protocol import store
 from dask_root_lambda.protocol.errors import InputError, ProtocolError
 from dask_root_lambda.protocol.task import Body
@@ -30,29 +31,37 @@ class PackedMapper:
     n_ranges: int
     root: str = ""
     """ROOT's minor version on the client."""
-    local_files: tuple[str, ...] = ()
-    """Files on this machine that it reads or writes; a function in AWS cannot reach them."""
+    local_inputs: tuple[str, ...] = ()
+    """Files of this machine that it reads."""
+    local_outputs: tuple[str, ...] = ()
+    """Files of this machine that it writes."""
 
     def __sizeof__(self) -> int:
         """Bytes that Dask should count for it."""
-        return object.__sizeof__(self) + len(self.blob) + sum(map(len, self.local_files))
+        local = sum(map(len, (*self.local_inputs, *self.local_outputs)))
+        return object.__sizeof__(self) + len(self.blob) + local
 
     def check_reach(self) -> None:
         """Raise `InputError` if a function in AWS cannot reach all files."""
-        if not self.local_files:
-            return
-        named, more = self.local_files[:_FILES_NAMED], len(self.local_files) - _FILES_NAMED
-        raise InputError(
-            f"a function in AWS cannot reach files of this machine: {', '.join(named)}"
-            f"{f' and {more} more' if more > 0 else ''}. Use root:// URLs, or execution='local' or 'emulated'"
-        )
+        for verb, files in (("read", self.local_inputs), ("write", self.local_outputs)):
+            if files:
+                named, more = ", ".join(files[:_FILES_NAMED]), len(files) - _FILES_NAMED
+                raise InputError(
+                    f"a function in AWS cannot {verb} files of this machine: {named}"
+                    f"{f' and {more} more' if more > 0 else ''}. Use root:// URLs, or execution='local' or "
+                    "'emulated'"
+                )
 
     def __repr__(self) -> str:
         return f"<PackedMapper {self.run}: {self.n_ranges} ranges, {len(self.blob):,} bytes>"
 
 
+class Step:
+    """A function of the graph of a run; a worker with the executor knows by it where to run what."""
+
+
 @dataclass(frozen=True)
-class MapRange:
+class MapRange(Step):
     """Run one range of a dataset: `PackedMapper` -> partial result."""
 
     index: int
@@ -62,26 +71,30 @@ class MapRange:
         """Run it in this process."""
         from lambda_runtime.handler import environment
 
-        blob, _ = environment().runner.map(mapper.digest, lambda: mapper.blob, self.index)
+        with arrivals.failures_told(mapper.run):
+            blob, _ = environment().runner.map(mapper.digest, lambda: mapper.blob, self.index)
         return Body.of(blob)
 
 
 @dataclass(frozen=True)
-class Merge:
+class Merge(Step):
     """Merge partial results, in order, into a new one."""
 
     run: str
     """The run they belong to."""
+    on_lambda: bool = False
+    """Whether a worker that has the executor merges there."""
 
     def __call__(self, parts: Sequence[Body]) -> Body:
         """Merge in this process; parts that lie in a store are fetched, one at a time."""
         from lambda_runtime.handler import environment
 
-        return Body.of(environment().runner.merge(map(fetch, parts)))
+        with arrivals.failures_told(self.run):
+            return Body.of(environment().runner.merge(map(fetch, parts)))
 
 
 @dataclass(frozen=True)
-class Finish:
+class Finish(Step):
     """Check the merged result against its dataset; split it into one blob per action."""
 
     run: str
@@ -95,19 +108,10 @@ class Finish:
         """See `lambda_runtime.runner.Runner.finish`."""
         from lambda_runtime.handler import environment
 
-        return environment().runner.finish(fetch(merged), n_files=self.n_files, entries=self.entries)
-
-
-@dataclass(frozen=True)
-class Select:
-    """Pick the blob of one action."""
-
-    index: int
-    """The action's place in booking order."""
-
-    def __call__(self, blobs: Sequence[bytes]) -> bytes:
-        """Pick it."""
-        return blobs[self.index]
+        with arrivals.failures_told(self.run):
+            blobs = environment().runner.finish(fetch(merged), n_files=self.n_files, entries=self.entries)
+        arrivals.arrived(self.run, blobs)
+        return blobs
 
 
 def fetch(body: Body) -> bytes:

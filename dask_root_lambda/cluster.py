@@ -10,7 +10,7 @@ from distributed import Client, Scheduler, Worker
 from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
 
-from dask_root_lambda import distrdf
+from dask_root_lambda import door
 from dask_root_lambda import progress as bars
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.executor import LambdaExecutor
@@ -114,7 +114,7 @@ class LambdaCluster(SpecCluster):
             progress=progress,
         )
         # ROOT's hook, and its thread safety before there are threads.
-        distrdf.install_hook()
+        door.install()
         self._dashboard_host = (dashboard_address or _LOOPBACK).rpartition(":")[0] or "127.0.0.1"
         self._executor = LambdaExecutor(settings=settings)
         try:
@@ -138,6 +138,10 @@ class LambdaCluster(SpecCluster):
     @execution.setter
     def execution(self, name: str) -> None:
         self._executor.execution = name
+        if not self.asynchronous:
+            # Whoever makes a graph next is to know how many ranges run at once now.
+            for worker in self.workers.values():
+                self.sync(worker.heartbeat)
 
     @property
     def dashboard_link(self) -> str:

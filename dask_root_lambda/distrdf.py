@@ -1,25 +1,22 @@
-"""ROOT's DistRDF, as we use it: its graphs are booked here, and its Dask backend is replaced by ours.
+"""ROOT's DistRDF, as we use it: its graphs are booked here, and lowered to Dask's.
 
-The graph of either door is DistRDF's own: a head node made of the constructor's arguments, and a node per
-booked operation.
+A graph is a head node made of the constructor's arguments, and a node per booked operation.
 """
 
 from __future__ import annotations
 
 import difflib
-import functools
 import importlib.util
 import operator
 import types
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dask.config
 import ROOT
 from distributed import Client
-from ROOT._distrdf import DataFrame, HeadNode, Proxy
-from ROOT._distrdf.Backends import Utils
+from ROOT._distrdf import HeadNode, Proxy
 from ROOT._distrdf.Backends.Base import BaseBackend
 from ROOT._distrdf.Operation import (
     SUPPORTED_OPERATIONS,
@@ -30,10 +27,10 @@ from ROOT._distrdf.Operation import (
     create_op,
 )
 
-from dask_root_lambda import gateway, inputs, packing
+from dask_root_lambda import destination, inputs, packing
 from dask_root_lambda import graph as graphs
 from dask_root_lambda.config import Settings
-from dask_root_lambda.graph import Placement, RunGraph
+from dask_root_lambda.graph import RunGraph
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from lambda_runtime import diagnostics
@@ -127,13 +124,24 @@ def _apply(frame: Any, operation: Operation) -> Any:
 
 
 def _check_callables(name: str, arguments: Sequence[Any]) -> None:
-    if any(isinstance(item, types.FunctionType) for item in arguments) and not importlib.util.find_spec(
-        "numba"
-    ):
+    for function in arguments:
+        if isinstance(function, types.FunctionType):
+            _check_callable(name, function)
+
+
+def _check_callable(name: str, function: types.FunctionType) -> None:
+    if not importlib.util.find_spec("numba"):
         raise ConfigurationError(
             f"{name} was given a Python function, which numba compiles: install it with "
             "pip install 'dask-root-lambda[numba]', or write the function as a C++ expression in a string"
         )
+    try:
+        wire.dumps(function)
+    except Exception as error:  # whatever the user's objects raise when they are pickled
+        raise GraphError(
+            f"{name}: the function {function.__name__} cannot be sent to where it runs: "
+            f"{type(error).__name__}: {error}. Make what it needs inside it"
+        ) from error
 
 
 def _check_columns(parent: Any, operation: Operation) -> None:
@@ -160,16 +168,9 @@ def _names(arguments: Sequence[Any]) -> Iterator[str]:
 
 
 def _prepare_snapshot(operation: Operation) -> None:
-    """Make a local path absolute, as environments have another working directory; refuse it on AWS."""
-    path = rootfile.local_path(str(operation.args[1])) if isinstance(operation, Snapshot) else None
-    if path is None:
-        return
-    if gateway.target().on_aws:
-        raise GraphError(
-            f"Snapshot to {path}: a function in AWS cannot write to this machine. Give a root:// URL, or use "
-            "execution='local' or 'emulated'"
-        )
-    operation.args[1] = inputs.absolute(str(operation.args[1]))
+    """Make a local path absolute, as environments have another working directory."""
+    if isinstance(operation, Snapshot) and rootfile.local_path(str(operation.args[1])) is not None:
+        operation.args[1] = inputs.absolute(str(operation.args[1]))
 
 
 def _written(name: str, args: Sequence[Any]) -> str:
@@ -192,52 +193,69 @@ def is_instant(node: Any) -> bool:
 
 @dataclass(frozen=True)
 class Lowered:
-    """A head node's booked actions as a Dask graph."""
+    """Booked actions as a Dask graph."""
 
+    run: str
+    """Identity of the run."""
     graph: RunGraph
     actions: tuple[Any, ...]
     """DistRDF's nodes, in the order of the graph's results."""
 
 
-def state(head: Any) -> tuple[Any, ...]:
-    """Return what a lowering depends on: booked actions, content of files, the user's code, where it runs."""
-    settings = Settings.resolve()
-    pending = tuple(sorted(head._generate_graph_dict()))
-    client = gateway.current_client()
-    where = client and client.id, settings.fan_in, settings.merge_on
-    return pending, inputs.identities(head), packing.registered(head.backend), where
+def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
+    """Return what a lowering depends on besides what is booked: the user's code, and where it is made for.
 
-
-def lower(head: Any) -> Lowered:
-    """Lower a head node, with every action booked on it and not computed yet, to a Dask graph.
-
-    The number of ranges is what the user asked for, else what the current client's cluster runs at once.
+    Raises
+    ------
+    InputError
+        A file of the frame cannot be read any more, or was replaced.
     """
-    settings, target = Settings.resolve(), gateway.target()
-    for node in head._generate_graph_dict().values():  # those that were booked through ROOT's door
-        _prepare_snapshot(node.operation)
-    n_ranges = head.npartitions or packing.suggested_ranges(head, target.slots)
-    packed = packing.pack(head, n_ranges)
-    if target.on_aws:
-        packed.mapper.check_reach()
-    merges = gateway.EXECUTOR if settings.merge_on == "lambda" else None
-    placement = Placement(gateway.EXECUTOR, merges, gateway.offers)
+    inputs.look(head)
+    client = client or destination.current_client()
+    # Looked up for every result of a computation: as they stand, they tell whether they changed.
+    settings = [dask.config.get(f"dask-root-lambda.{name}") for name in ("fan-in", "merge-on")]
+    return packing.registered(head.backend), client and client.id, *settings
+
+
+def lower(head: Any, actions: Sequence[Any], client: Client | None) -> Lowered:
+    """Lower actions that are booked on a head node to a Dask graph.
+
+    The number of ranges is what the user asked for, else what the client's cluster runs at once.
+
+    Parameters
+    ----------
+    head
+        DistRDF's head node.
+    actions
+        DistRDF's nodes.
+    client
+        The client of the frame; None is Dask's current one.
+    """
+    settings = Settings.resolve()
+    n_ranges = head.npartitions
+    if n_ranges is None:
+        slots = destination.slots(client or destination.current_client())
+        n_ranges = packing.suggested_ranges(head, slots)
+    packed = packing.pack(head, actions, n_ranges)
     run = graphs.build(
-        packed.mapper, packed.finish, len(packed.actions), fan_in=settings.fan_in, placement=placement
+        packed.mapper,
+        packed.finish,
+        fan_in=settings.fan_in,
+        merge_on_lambda=settings.merge_on == "lambda",
     )
-    return Lowered(run, packed.actions)
+    return Lowered(packed.mapper.run, run, packed.actions)
 
 
 class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types
     """What a head node asks of its backend; `BaseBackend` keeps the code and files that users register."""
 
-    def make_dataframe(self, *args: Any, npartitions: int | None = None, **_: Any) -> Any:
-        """Make an RDataFrame; DistRDF calls this for what a Snapshot wrote."""
-        return DataFrame.RDataFrame(head_node(self, npartitions, args))
+    def make_dataframe(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: frames make a head node of their own; see `dask_root_lambda.frame`."""
+        raise GraphError("this backend makes no frames")
 
     def optimize_npartitions(self) -> int:
         """Return the number of slots; DistRDF asks for it."""
-        return gateway.target().slots
+        return destination.slots(destination.current_client())
 
     def distribute_unique_paths(self, paths: Any) -> None:
         """Do nothing: the user's files travel with the graph."""
@@ -247,53 +265,3 @@ class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types
         raise GraphError("a graph of this backend runs as a whole, see dask_root_lambda.distrdf.lower")
 
     ProcessAndMergeLive = ProcessAndMerge
-
-
-class ClientBackend(Backend):
-    """DistRDF's view of us, behind ``ROOT.RDataFrame(..., executor=client)``.
-
-    Parameters
-    ----------
-    client
-        A client of a cluster whose workers have the executor.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self.client = client
-
-    def make_dataframe(self, *args: Any, npartitions: int | None = None, **_: Any) -> Any:
-        """Make DistRDF's RDataFrame; DistRDF calls this."""
-        frame = super().make_dataframe(*args, npartitions=npartitions)
-        # DistRDF runs a graph through this method of its head node, and nothing else.
-        frame._headnode.execute_graph = functools.partial(self._execute, weakref.ref(frame._headnode))
-        return frame
-
-    def _execute(self, reference: weakref.ref[Any]) -> None:
-        head = reference()
-        if head is None:
-            return
-        if head.drawables_dict is not None:
-            raise GraphError("LiveVisualize is not possible on Lambda: remove the call")
-        with self.client.as_current():
-            lowered = lower(head)
-            blobs = self.client.get(lowered.graph.graph, list(lowered.graph.results))
-        for node, blob in zip(lowered.actions, blobs, strict=True):
-            Utils.set_value_on_node(wire.loads(blob), node, self)
-
-
-def install_hook() -> None:
-    """Let ``ROOT.RDataFrame(..., executor=client)`` use us where ``client`` has the executor.
-
-    One assignment: all doors of ROOT to Dask (``ROOT.RDataFrame``, ``FromSpec``,
-    ``ROOT.RDF.Distributed.Dask.RDataFrame``) make an instance of this class. For other clients that is
-    what they get, unchanged.
-    """
-    from ROOT._distrdf.Backends.Dask.Backend import DaskBackend
-
-    DaskBackend.__new__ = _new_backend
-
-
-def _new_backend(stock: type[Any], daskclient: Client | None = None) -> Any:
-    if daskclient is not None and gateway.has_lambda(daskclient):
-        return ClientBackend(daskclient)
-    return object.__new__(stock)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
-import operator
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ROOT
-from dask.base import DaskMethodsMixin, compute
-from dask.task_spec import Task
+from dask.base import DaskMethodsMixin
+from dask.task_spec import DataNode
 from dask.threaded import get as threaded_get
 from dask.typing import Key
+from distributed import Client
 from ROOT._distrdf.PythonMergeables import SnapshotResult
 
 from dask_root_lambda import distrdf
-from dask_root_lambda.call import Select
-from dask_root_lambda.distrdf import Lowered
+from dask_root_lambda.bookings import Bookings, Lowering
+from dask_root_lambda.call import Step
 from dask_root_lambda.protocol import wire
 
 
@@ -29,10 +31,16 @@ class Node:
     unless asked to be lazy, as in ROOT. Names and types of columns are those of the first file.
     """
 
-    def __init__(self, frame: _Frame, node: Any) -> None:
-        self._frame = frame
+    def __init__(self, bookings: Bookings, node: Any) -> None:
+        self._bookings = bookings
         self._node = node
-        weakref.finalize(self, _release, node)
+
+    def __del__(self) -> None:
+        # DistRDF leaves out by this flag what the user does not hold any more. A frame that could not be made
+        # has no node.
+        node = vars(self).get("_node")
+        if node is not None:
+            node.has_user_references = False
 
     def __getattr__(self, name: str) -> Any:
         if name in distrdf.OPERATIONS:
@@ -49,9 +57,15 @@ class Node:
     def _book(self, name: str, *args: Any, **kwargs: Any) -> Any:
         node = distrdf.book(self._node, name, args, kwargs)
         if distrdf.is_transformation(node):
-            return Node(self._frame, node)
-        result = Result(self._frame, node)
-        return result.GetValue() if distrdf.is_instant(node) else result
+            return Node(self._bookings, node)
+        result = Result(self._bookings, node)
+        if not distrdf.is_instant(node):
+            return result
+        try:
+            return result.GetValue()
+        finally:
+            # The user never holds it, though the traceback of an error may.
+            self._bookings.drop(result)
 
 
 class RDataFrame(Node):
@@ -84,9 +98,32 @@ class RDataFrame(Node):
     """
 
     def __init__(self, *args: Any, npartitions: int | None = None) -> None:
-        self._arguments = args, npartitions
-        frame = _Frame(distrdf.head_node(distrdf.Backend(), npartitions, args))
-        super().__init__(frame, frame.head)
+        self._begin(None, args, npartitions)
+
+    @classmethod
+    def on(cls, client: Client, args: Sequence[Any], npartitions: int | None) -> RDataFrame:
+        """Make an RDataFrame whose results, when touched, are computed by a client's cluster.
+
+        Parameters
+        ----------
+        client
+            The client.
+        args, npartitions
+            As for the constructor.
+        """
+        frame = cls.__new__(cls)
+        frame._begin(client, args, npartitions)
+        return frame
+
+    def _begin(self, client: Client | None, args: Sequence[Any], npartitions: int | None) -> None:
+        self._arguments = tuple(args), npartitions
+        head = distrdf.head_node(distrdf.Backend(), npartitions, args)
+        Node.__init__(self, Bookings(head, client), head)
+
+    @property
+    def _headnode(self) -> Any:
+        """DistRDF's head node, where ROOT and scripts for its own backends look for it."""
+        return self._node
 
     @classmethod
     def from_spec(cls, path: str, npartitions: int | None = None) -> RDataFrame:
@@ -107,38 +144,15 @@ class RDataFrame(Node):
         return functools.partial(RDataFrame, npartitions=npartitions), args
 
 
-class _Frame:
-    """A head node, the results booked on it, and the last lowering of them."""
-
-    def __init__(self, head: Any) -> None:
-        self.head = head
-        self._results: weakref.WeakSet[Result] = weakref.WeakSet()
-        self._lowered: tuple[Any, Lowered] | None = None
-
-    def add(self, result: Result) -> None:
-        """Remember a result that is booked."""
-        self._results.add(result)
-
-    def lower(self) -> Lowered:
-        """Lower every action that is booked and not computed yet; the same graph for each of them."""
-        state = distrdf.state(self.head)
-        if self._lowered is None or self._lowered[0] != state:
-            self._lowered = state, distrdf.lower(self.head)
-        return self._lowered[1]
-
-    def run(self) -> None:
-        """Compute every result that is booked and not computed yet, in one pass, and keep the values."""
-        pending = [result for result in self._results if not result.computed]
-        for result, blob in zip(pending, compute(*map(_Blob, pending)), strict=True):
-            result.keep(blob)
-
-
 _UHI = ("axes", "counts", "kind", "values", "variances")
 """What plotting libraries ask of a histogram: https://uhi.readthedocs.io/en/latest/plotting.html"""
 
 
 class _Collection(DaskMethodsMixin):
-    """A result as a Dask collection of one key, which touches like the value it stands for."""
+    """A result as a Dask collection, which touches like the value it stands for.
+
+    Its key is that of all results of its run. The step that makes the value knows which of them it is.
+    """
 
     __dask_scheduler__ = staticmethod(threaded_get)
     __dask_optimize__ = None
@@ -148,14 +162,21 @@ class _Collection(DaskMethodsMixin):
         """The graph."""
         return self.__dask_graph__()
 
-    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[()]]:
-        return _value, ()
+    def _where(self) -> tuple[Key, int]:
+        """Return the key, and the place among the results under it."""
+        raise NotImplementedError
 
-    def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Key]]:
-        return _persisted, (self.__dask_keys__()[0],)
+    def __dask_keys__(self) -> list[Key]:
+        return [self._where()[0]]
+
+    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[()]]:
+        return Value(self._where()[1]), ()
+
+    def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Key, int]]:
+        return _persisted, self._where()
 
     def __dask_tokenize__(self) -> Any:
-        return self.__dask_keys__()
+        return self._where()
 
     def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
         """Return the value, computing it if it has not been."""
@@ -176,88 +197,83 @@ class Result(_Collection):
 
     It is a Dask collection: ``dask.compute``, ``persist`` and ``client.compute`` take it, together with
     any others. Touched as ROOT users do (``h.GetMean()``, ``h.Draw()``, ``n.GetValue()``) it is computed,
-    once, with everything booked on the same frame and not computed yet.
+    once, with everything booked on the same frame and not computed yet. What Dask has computed in this
+    process is here as well.
     """
 
-    def __init__(self, frame: _Frame, node: Any) -> None:
-        self._frame = frame
-        self._node = node
-        self._graph: Lowered | None = None
+    def __init__(self, bookings: Bookings, node: Any) -> None:
+        self.bookings = bookings
+        self.node = node
+        self._given: Lowering | None = None
         self._blob: bytes | None = None
-        frame.add(self)
-        weakref.finalize(self, _release, node)
+        self._value: Any = None
+        self._variations: weakref.ref[Result] | None = None
+        bookings.add(self)
+
+    def __del__(self) -> None:
+        self.bookings.release(self.node)
 
     @property
     def computed(self) -> bool:
         """Whether the value is here."""
         return self._blob is not None
 
+    @property
+    def proxied_node(self) -> Any:
+        """DistRDF's node, where ROOT looks for it."""
+        return self.node
+
     def keep(self, blob: bytes) -> None:
-        """Take the value that was computed, also as what Dask gets of it from now on."""
-        self._node.value = _value([blob])
+        """Take the value that was computed, as a blob; `Bookings` calls this."""
         self._blob = blob
 
     def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
         """Return the value, computing it, and whatever else is booked on the frame, if it has not been."""
-        if not self.computed:
-            self._frame.run()
-        return self._node.value
+        if self._blob is None:
+            self.bookings.run(self)
+        assert self._blob is not None
+        if self._value is None:
+            self._value = _made(self._blob, self.bookings.client)
+        return self._value
 
     def create_variations(self) -> Result:
         """Book the systematic variations of this result.
 
-        ``ROOT.RDF.Distributed.VariationsFor`` calls this.
+        ``ROOT.RDF.Distributed.VariationsFor`` calls this. As long as they are held, they are booked once:
+        ROOT counts nominal results twice where it clones an action with two maps of its variations.
         """
-        return Result(self._frame, distrdf.book(self._node, "VariationsFor", (), {}))
+        known = self._variations() if self._variations is not None else None
+        if known is None:
+            known = Result(self.bookings, distrdf.book(self.node, "VariationsFor", (), {}))
+            self._variations = weakref.ref(known)
+        return known
 
     def __dask_graph__(self) -> Any:
+        self._given = None
         if self._blob is not None:
-            self._graph = None
-            (key,) = self.__dask_keys__()
-            return {key: Task(key, Select(0), (self._blob,))}
-        self._graph = self._frame.lower()
-        return self._graph.graph.graph
+            key, _ = self._where()
+            return {key: DataNode(key, (self._blob,))}
+        self._given = self.bookings.lower(self)
+        return self._given.graph.graph
 
-    def __dask_keys__(self) -> list[Key]:
-        # Of the graph that was given out last: dask asks for the keys right after it.
-        if self._graph is None and self._blob is not None:
-            return [(f"value-{wire.digest(self._blob)[:32]}", 0)]
-        lowered = self._graph or self._frame.lower()
-        index = next(index for index, node in enumerate(lowered.actions) if node is self._node)
-        return [lowered.graph.results[index]]
+    def _where(self) -> tuple[Key, int]:
+        # In the graph that was given out last: Dask asks for the keys right after it.
+        if self._given is None and self._blob is not None:
+            return f"value-{wire.digest(self._blob)[:32]}", 0
+        lowering = self._given or self.bookings.lower(self)
+        return lowering.graph.finished, lowering.places[self.node.node_id]
 
     def __repr__(self) -> str:
-        return f"<Result of {self._node.operation.name}{', computed' if self.computed else ''}>"
-
-
-class _Blob(DaskMethodsMixin):
-    """A result's blob as a Dask collection.
-
-    Dask makes values in a task, which may be elsewhere and then pickles them; this one is kept here.
-    """
-
-    __dask_scheduler__ = staticmethod(threaded_get)
-    __dask_optimize__ = None
-
-    def __init__(self, result: Result) -> None:
-        self._result = result
-
-    def __dask_graph__(self) -> Any:
-        return self._result.__dask_graph__()
-
-    def __dask_keys__(self) -> list[Key]:
-        return self._result.__dask_keys__()
-
-    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[()]]:
-        return operator.itemgetter(0), ()
+        return f"<Result of {self.node.operation.name}{', computed' if self.computed else ''}>"
 
 
 class PersistedResult(_Collection):
     """A result whose computation has been started by ``dask.persist``."""
 
-    def __init__(self, graph: Mapping[Key, Any], key: Key) -> None:
+    def __init__(self, graph: Mapping[Key, Any], key: Key, place: int) -> None:
         self._graph = graph
         self._key = key
+        self._place = place
 
     def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
         """Wait for the value and return it."""
@@ -270,8 +286,8 @@ class PersistedResult(_Collection):
     def __dask_graph__(self) -> Any:
         return self._graph
 
-    def __dask_keys__(self) -> list[Key]:
-        return [self._key]
+    def _where(self) -> tuple[Key, int]:
+        return self._key, self._place
 
 
 class Variations(Mapping[str, Any]):
@@ -302,24 +318,36 @@ class Variations(Mapping[str, Any]):
         return len(self.GetKeys())
 
 
-def _value(blobs: Sequence[bytes]) -> Any:
-    """Make the value of a result out of its blob."""
-    mergeable = wire.loads(blobs[0])
-    if isinstance(mergeable, SnapshotResult):
-        return RDataFrame(mergeable.treename, mergeable.filenames)
-    if isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase):
-        return Variations(mergeable)
-    return mergeable.GetValue()
+_making = threading.Lock()
+"""Held to make values. ROOT makes a Python class of a C++ class when that is first used. Two threads that use
+it first at once get two classes, and objects of one of them are no instances of ``ROOT.TH1D``."""
+
+
+@dataclass(frozen=True)
+class Value(Step):
+    """Make the value of a result out of the results of its run."""
+
+    place: int
+    """Its place among them."""
+
+    def __call__(self, keys: Sequence[Sequence[bytes]]) -> Any:
+        """Make it; Dask gives a list with what each key of the collection stands for, here one."""
+        (blobs,) = keys
+        return _made(blobs[self.place], None)
+
+
+def _made(blob: bytes, client: Client | None) -> Any:
+    with _making:
+        mergeable = wire.loads(blob)
+        if isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase):
+            return Variations(mergeable)
+        if not isinstance(mergeable, SnapshotResult):
+            return mergeable.GetValue()
+    arguments = mergeable.treename, mergeable.filenames
+    return RDataFrame(*arguments) if client is None else RDataFrame.on(client, arguments, None)
 
 
 def _persisted(
-    graph: Mapping[Key, Any], key: Key, *, rename: Mapping[str, str] | None = None
+    graph: Mapping[Key, Any], key: Key, place: int, *, rename: Mapping[str, str] | None = None
 ) -> PersistedResult:
-    renamed = rename or {}
-    name, *rest = key if isinstance(key, tuple) else (key,)
-    return PersistedResult(graph, (renamed.get(str(name), str(name)), *rest))
-
-
-def _release(node: Any) -> None:
-    """Tell DistRDF that the user has dropped a node, so that it is no longer run."""
-    node.has_user_references = False
+    return PersistedResult(graph, (rename or {}).get(str(key), key), place)

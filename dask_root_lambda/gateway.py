@@ -9,28 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import os
-import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
-import dask
 from dask.task_spec import Task
 from dask.typing import Key
-from distributed import Client, Reschedule, WorkerPlugin
+from distributed import Reschedule, WorkerPlugin
 from distributed.core import Status
 from distributed.metrics import context_meter
 from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.worker import Worker, _run_task_simple
 from distributed.worker_state_machine import TaskState
 
-from dask_root_lambda.call import Finish, MapRange
+from dask_root_lambda import arrivals
+from dask_root_lambda.call import Finish, MapRange, Merge, Step
 from dask_root_lambda.config import Settings
 from dask_root_lambda.encoding import Call
 from dask_root_lambda.executor import LambdaExecutor
@@ -85,7 +80,8 @@ class GatewayExecutor(Executor):
         args, kwargs = Task(task.key, _arguments, *task.args, **task.kwargs)(data)
         context = contextvars.copy_context()
         observe = functools.partial(_observe, context)
-        future = self.executor.submit_call(Call(_name(task.key), task.func, args, kwargs), observe)
+        call = Call(_name(task.key), task.func, args, kwargs)
+        future = self.executor.submit_call(call, observe)
         outcome: Future[Any] = Future()
         outcome.set_running_or_notify_cancel()
         self._futures[task.key] = future
@@ -96,6 +92,8 @@ class GatewayExecutor(Executor):
                 del self._futures[task.key]
             dropped = done in self._dropped
             self._dropped.discard(done)
+            if call.run is not None and not dropped and (error := done.exception()) is not None:
+                arrivals.failed(call.run, error)
             # The same key may have been asked for again meanwhile: then it is run again, and not failed.
             func = _reschedule if dropped else done.result
             message = _run_task_simple(Task(task.key, func), {}, delay_s)
@@ -193,7 +191,6 @@ class LambdaPlugin(WorkerPlugin):
             self._default = worker.executors[_DEFAULT]
             worker.executors[_DEFAULT] = merge_pool(self._settings)
         worker.metrics[EXECUTOR] = self._metrics
-        _here[worker.address] = self
         if worker.status == Status.running:
             await worker.heartbeat()
 
@@ -202,7 +199,6 @@ class LambdaPlugin(WorkerPlugin):
         if self._gateway is None:
             return
         worker.metrics.pop(EXECUTOR, None)
-        _here.pop(worker.address, None)
         worker.executors.pop(EXECUTOR, None)
         if self._limit_merges:
             worker.executors[_DEFAULT].shutdown(wait=False)
@@ -218,7 +214,7 @@ class LambdaPlugin(WorkerPlugin):
         if self._gateway is None:
             return
         if finish == "executing":
-            _restore(self._worker.state.tasks[key])
+            _place(self._worker.state.tasks[key])
         if start in ("executing", "long-running") and finish in ("released", "cancelled"):
             self._gateway.drop(key)
         elif finish == "memory":
@@ -239,22 +235,12 @@ class LambdaPlugin(WorkerPlugin):
             thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def _metrics(self, _: Worker) -> dict[str, Any]:
-        """Report to the scheduler, with each heartbeat."""
-        return self.report()
-
-    @property
-    def scheduler_address(self) -> str:
-        """Address of the scheduler of the worker that this plugin is on."""
-        return str(self._worker.scheduler.address)
-
-    def report(self) -> dict[str, Any]:
-        """Return the executor's figures of now."""
+        """Report the executor's figures to the scheduler, with each heartbeat."""
         assert self._gateway is not None
         executor = self._gateway.executor
         total = executor.ledger.total()
         return {
             "execution": executor.execution,
-            "remote": executor.settings.is_remote(executor.execution),
             "concurrency": executor.concurrency,
             "in_flight": executor.ledger.in_flight,
             "invocations": total.invocations,
@@ -269,117 +255,28 @@ class LambdaPlugin(WorkerPlugin):
         return {"_settings": self._settings, "_executor": None, "_limit_merges": self._limit_merges}
 
 
-def _restore(state: TaskState) -> None:
-    """Make of a step of a run what it was, before the worker looks where it runs.
+def _place(state: TaskState) -> None:
+    """Decide where a step of a run runs, before the worker looks.
 
-    Where a result is an argument of ``dask.delayed``, Dask drops the annotations of its graph and wraps each
-    task into another: ranges would run here.
+    Ranges, and merges where asked, go to the executor, and the other steps do not, whatever the user's
+    annotations say: a function does not know them. Dask gives no hook of its own for this. An annotation in
+    the graph would do only for some of its ways: ``dask.delayed`` drops those of its arguments, and a worker
+    without the executor fails a task that asks for it.
+
+    Where a result is an argument of ``dask.delayed``, each step is wrapped into another task, and unwrapped
+    here.
     """
     task = state.run_spec
     inner = task.args[0] if type(task) is Task and len(task.args) == 1 and not task.kwargs else None
-    if type(inner) is Task and isinstance(inner.func, MapRange | Finish):
+    if type(inner) is Task and isinstance(inner.func, Step):
         state.run_spec = task = Task(state.key, inner.func, *inner.args, **inner.kwargs)
-    if type(task) is Task and isinstance(task.func, MapRange):
+    step = task.func if type(task) is Task else None
+    if isinstance(step, MapRange) or (isinstance(step, Merge) and step.on_lambda):
         state.annotations = {**(state.annotations or {}), "executor": EXECUTOR}
+    elif isinstance(step, Step):
+        state.annotations = {**(state.annotations or {}), "executor": _DEFAULT}
 
 
 def merge_pool(settings: Settings) -> ThreadPoolExecutor:
     """Make the pool in which a gateway merges: by default, distributed's has a thread for every slot."""
     return ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a graph that is made now is going to run."""
-
-    slots: int
-    """Tasks that run there at once."""
-    on_aws: bool = False
-    """Whether ranges that start now run in AWS, without this machine's files."""
-
-
-_DASKS_OWN = (dask.base.compute.__code__, dask.base.persist.__code__)
-
-
-def current_client() -> Client | None:
-    """Return the client that a graph is made for, if there is one.
-
-    It is the one whose method asks for the graph, or that was given to Dask as ``scheduler``; else Dask's
-    current one. Dask itself does not tell a collection who computes it: the callers are looked through.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code in _DASKS_OWN and frame.f_locals["scheduler"] is not None:
-            return _client_of(frame.f_locals["scheduler"])
-        if frame.f_code.co_varnames[:1] == ("self",):
-            caller = frame.f_locals.get("self")
-            if isinstance(caller, Client):
-                return caller
-        frame = frame.f_back
-    return _dasks_client()
-
-
-def _client_of(scheduler: Any) -> Client | None:
-    """Return the client behind what was given to Dask as ``scheduler``; None of those that need none."""
-    if isinstance(scheduler, str):
-        return _dasks_client() if scheduler.lower().endswith("distributed") else None
-    client = getattr(scheduler, "__self__", scheduler)
-    return client if isinstance(client, Client) else None
-
-
-def _dasks_client() -> Client | None:
-    try:
-        client: Client = Client.current()
-    except ValueError:
-        return None
-    return client
-
-
-def target() -> Target:
-    """Return what the cluster offers that a graph is made for; without one, this machine."""
-    client = current_client()
-    if client is None:
-        return Target(os.cpu_count() or 1)
-    if has_lambda(client):
-        reports = _reports(client)
-        slots = sum(int(each["concurrency"]) for each in reports) or 1
-        return Target(slots, any(each["remote"] for each in reports))
-    return Target(sum(client.ncores().values()) or 1)
-
-
-_here: weakref.WeakValueDictionary[str, LambdaPlugin] = weakref.WeakValueDictionary()
-"""The plugins of workers in this process, by address: what they say is of now, not of the last heartbeat."""
-
-_known: weakref.WeakSet[Client] = weakref.WeakSet()
-"""Clients whose workers have been seen to have the executor."""
-
-
-def has_lambda(client: Client) -> bool:
-    """Tell whether the workers of a client's cluster have the executor."""
-    if client not in _known and _reports(client):
-        _known.add(client)
-    return client in _known
-
-
-def offers(executor: str) -> bool:
-    """Tell whether the workers of the client that sends a graph have an executor.
-
-    Nobody is asked: a client that sends holds a lock which its event loop takes as well.
-    """
-    client = current_client()
-    if client is None or executor != EXECUTOR:
-        return False
-    if client in _known:
-        return True
-    scheduler = getattr(client.scheduler, "address", None)
-    return any(plugin.scheduler_address == scheduler for plugin in list(_here.values()))
-
-
-def _reports(client: Client) -> list[Mapping[str, Any]]:
-    """Return what the workers of a cluster say of their executors; those of other processes, said last."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
-    reports = []
-    for address, worker in workers.items():
-        plugin = _here.get(address)
-        reports.append(plugin.report() if plugin is not None else (worker.get("metrics") or {}).get(EXECUTOR))
-    return [each for each in reports if each]

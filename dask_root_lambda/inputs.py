@@ -20,7 +20,7 @@ from lambda_runtime import diagnostics, files
 _PROBES = 16
 """Files whose identity is read at once."""
 _QUIET, _QUIET_S = 10, 5.0
-"""After files were looked at they are not again for so many times as long, and so many seconds at most."""
+"""A look at files is good for so many times as long as it took, and for so many seconds at most."""
 
 
 def absolute(name: str) -> str:
@@ -83,11 +83,17 @@ def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
 
 
 def identities(head: Any) -> tuple[FileIdentity, ...]:
-    """Read what identifies the content of a head node's files, those of friends last.
+    """Return what identifies the content of a head node's files, those of friends last; see `look`."""
+    look(head)
+    return tuple(head.identities[url] for url in _urls(head))
 
-    Of remote files, once: whether they are still the same is checked where they are read. Of those of this
-    machine, again each time, but in a burst of calls, as `dask.compute` of many results makes, only as often
-    as takes a small part of the time.
+
+def look(head: Any) -> None:
+    """Look whether a head node's files are what they were when it was made.
+
+    Remote files are looked at once: whether they are still the same is checked where they are read. Those of
+    this machine are looked at each time; but in a burst of calls, as `dask.compute` of many results makes,
+    only as often as takes a small part of the time.
 
     Raises
     ------
@@ -95,15 +101,16 @@ def identities(head: Any) -> tuple[FileIdentity, ...]:
         A file cannot be read, or was replaced since the head node was made: the types of its columns may
         have changed.
     """
-    if isinstance(head, HeadNode.EmptySourceHeadNode):
-        return ()
-    urls = [*head.inputfiles, *friends(head)]
-    began = time.monotonic()
-    if began >= getattr(head, "look_again", began):
-        _look(urls, head.identities)
-        took = time.monotonic() - began
-        head.look_again = began + took + min(_QUIET * took, _QUIET_S)
-    return tuple(head.identities[url] for url in urls)
+    began_s = time.monotonic()
+    if began_s < getattr(head, "look_again_s", began_s):
+        return
+    _look(_urls(head), head.identities)
+    took_s = time.monotonic() - began_s
+    head.look_again_s = began_s + took_s + min(_QUIET * took_s, _QUIET_S)
+
+
+def _urls(head: Any) -> list[str]:
+    return [] if isinstance(head, HeadNode.EmptySourceHeadNode) else [*head.inputfiles, *friends(head)]
 
 
 def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:

@@ -11,7 +11,7 @@ import copy
 import os
 import types
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import ROOT
 from dask.tokenize import TokenizationError, tokenize
 from ROOT._distrdf import HeadNode, Ranges
 from ROOT._distrdf.Node import Node
-from ROOT._distrdf.Operation import Snapshot
+from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
 from dask_root_lambda import __version__, inputs
 from dask_root_lambda.call import Finish, PackedMapper
@@ -69,13 +69,15 @@ class _Dataset:
     """Content of the files, of friends too, and how they are divided."""
 
 
-def pack(head: Any, n_ranges: int) -> Packed:
-    """Pack a head node, with every action that is booked on it and not computed yet.
+def pack(head: Any, actions: Sequence[Any], n_ranges: int) -> Packed:
+    """Pack actions that are booked on a head node.
 
     Parameters
     ----------
     head
         DistRDF's head node.
+    actions
+        DistRDF's nodes of the actions.
     n_ranges
         Ranges to divide its dataset into.
 
@@ -86,7 +88,8 @@ def pack(head: Any, n_ranges: int) -> Packed:
     GraphError
         Something in the graph cannot be pickled, or the user's code does not compile.
     """
-    nodes = _nodes(head)
+    booked = _above(head, actions)
+    nodes = _nodes(booked)
     dataset = _dataset(head, n_ranges)
     attachments = tuple(_attachments(head.backend))
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
@@ -116,11 +119,11 @@ def pack(head: Any, n_ranges: int) -> Packed:
         digest=wire.digest(blob),
         n_ranges=_n_ranges(dataset, n_ranges),
         root=ROOT_VERSION,
-        local_files=_local_files(dataset, nodes),
+        local_inputs=_local(file.url for file in (*dataset.files, *dataset.friends)),
+        local_outputs=_local(_outputs(nodes)),
     )
-    return Packed(
-        packed, Finish(packed.run, len(dataset.files), dataset.entries), tuple(head._get_action_nodes())
-    )
+    finish = Finish(packed.run, len(dataset.files), dataset.entries)
+    return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))
 
 
 def _checked_code(registered: dict[str, str]) -> Iterator[str]:
@@ -147,7 +150,7 @@ def _checked_code(registered: dict[str, str]) -> Iterator[str]:
 
 def registered(backend: Any) -> tuple[Any, ...]:
     """Return what tells whether the user has registered other code, files or initialization since."""
-    paths = sorted({*backend.pcms, *backend.shared_libraries, *backend.headers, *backend.files})
+    paths = sorted(backend.pcms | backend.shared_libraries | backend.headers | backend.files)
     stats = [(path, os.stat(path)) for path in paths if os.path.exists(path)]  # noqa: PTH110, PTH116  (strings)
     contents = tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
     return tuple(backend.strings_to_declare.items()), backend.initialization, contents
@@ -166,15 +169,34 @@ def suggested_ranges(head: Any, slots: int) -> int:
     return max(1, min(slots, (len(boundaries) - 1) * len(head.inputfiles)))
 
 
-def _nodes(head: Any) -> dict[int, Node]:
-    """Return the graph's nodes without what differs from run to run, numbered from 0, the head's number.
+def _above(head: Any, actions: Iterable[Any]) -> list[Any]:
+    """Return actions and what is above them in the graph, in booking order, the head node first.
+
+    An action may be above another one: the nominal one, of its variations.
+    """
+    # What the user has dropped leaves DistRDF's own list, which grows otherwise.
+    head._prune_graph()
+    found = {head.node_id: head}
+    for action in actions:
+        node = action
+        while node.node_id not in found:
+            found[node.node_id] = node
+            node = node.parent
+    return [found[number] for number in sorted(found)]
+
+
+def _is_action(node: Any) -> bool:
+    return isinstance(node.operation, Action | InstantAction)
+
+
+def _nodes(booked: Sequence[Any]) -> dict[int, Node]:
+    """Return a graph's nodes without what differs from run to run, numbered from 0, the head's number.
 
     Python functions are replaced by copies that are named by their content: ROOT compiles a function once
     per name and process, so of two functions with one name it would run the first for both.
     """
-    booked = head._generate_graph_dict()
-    numbers = {number: position for position, number in enumerate(booked)}
-    return {numbers[number]: _node(node, numbers.get(node.parent_id)) for number, node in booked.items()}
+    numbers = {node.node_id: position for position, node in enumerate(booked)}
+    return {numbers[node.node_id]: _node(node, numbers.get(node.parent_id)) for node in booked}
 
 
 def _node(node: Any, parent: int | None) -> Node:
@@ -269,11 +291,13 @@ def _attachments(backend: Any) -> Iterator[Attachment]:
             yield Attachment(os.path.basename(path), kind, Path(path).read_bytes())  # noqa: PTH119  (a string)
 
 
-def _local_files(dataset: _Dataset, nodes: Mapping[int, Any]) -> tuple[str, ...]:
-    """Files on this machine: what is read, and what Snapshot writes."""
-    written = [str(node.operation.args[1]) for node in nodes.values() if isinstance(node.operation, Snapshot)]
-    read = [file.url for file in (*dataset.files, *dataset.friends)]
-    return tuple(url for url in (*written, *read) if rootfile.local_path(url) is not None)
+def _local(urls: Iterable[str]) -> tuple[str, ...]:
+    return tuple(url for url in urls if rootfile.local_path(url) is not None)
+
+
+def _outputs(nodes: Mapping[int, Any]) -> Iterator[str]:
+    """Yield where a graph's Snapshots write."""
+    return (str(node.operation.args[1]) for node in nodes.values() if isinstance(node.operation, Snapshot))
 
 
 def _pickled(program: Program) -> bytes:

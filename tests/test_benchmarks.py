@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cold, datasets, dimuon, fleet, merge, payload, rate, snapstart
+from benchmarks import booking, cold, datasets, dimuon, fleet, merge, payload, rate, snapstart
 from benchmarks.figures import Figure, read, run, table, write
 
 PROJECT = Path(__file__).parents[1]
@@ -33,6 +33,14 @@ def test_dimuon_compares_with_root() -> None:
     ratio, ours, theirs = dimuon.measure(events=2_000, n_ranges=2, repetitions=1)
     assert ratio.at_most == 0.90
     assert ratio.value == pytest.approx(ours.value / theirs.value)
+
+
+def test_booking_compares_with_root() -> None:
+    """Scripts that book the same are timed, ours until its first invocation."""
+    ratio, ours, theirs = booking.measure(cases=((2, 3),), repetitions=1)
+    assert ratio.at_most == 1.5
+    assert ratio.value == pytest.approx(ours.value / theirs.value)
+    assert ratio.what.startswith("2 frames of 3 histograms")
 
 
 def test_cold_times_one_new_environment() -> None:

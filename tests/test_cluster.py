@@ -164,7 +164,7 @@ class TestMistakes:
         """Under lambda, files of this machine are an error before anything is invoked."""
         invoker = local._executor._invokers["local"]
         monkeypatch.setattr(invoker, "remote", True, raising=False)
-        with pytest.raises(InputError, match="cannot reach files of this machine"):
+        with pytest.raises(InputError, match="cannot read files of this machine"):
             RDataFrame("Events", events_file, npartitions=2).Count().compute()
         assert local.report().total.invocations == 0
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from distributed import Client, LocalCluster
 
-from dask_root_lambda import RDataFrame, distrdf
+from dask_root_lambda import RDataFrame, door
 from dask_root_lambda.protocol.errors import GraphError
 from tests.conftest import ROOT, write_events
 
@@ -104,8 +104,8 @@ class TestTheHook:
         """The hook does not touch clients of other clusters, also when it is installed twice."""
         from ROOT._distrdf.Backends.Dask.Backend import DaskBackend
 
-        distrdf.install_hook()
-        distrdf.install_hook()
+        door.install()
+        door.install()
         with (
             LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
             Client(cluster) as other,

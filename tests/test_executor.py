@@ -245,9 +245,9 @@ def test_an_unknown_execution_changes_nothing(make_executor):
 def test_local_files_never_go_to_another_machine(make_executor):
     """A range of files on this machine fails before anything is invoked, naming a file and the way out."""
     executor, invoker = make_executor()
-    mapper = PackedMapper("run", b"blob", "digest", 3, local_files=("/data/a.root", "/data/b.root"))
+    mapper = PackedMapper("run", b"blob", "digest", 3, local_inputs=("/data/a.root", "/data/b.root"))
     with pytest.raises(
-        InputError, match=r"cannot reach files of this machine: /data/a.root.*execution='local'"
+        InputError, match=r"cannot read files of this machine: /data/a.root.*execution='local'"
     ):
         ranges(executor, 1, mapper)[0].result(30)
     assert invoker.requests == []

@@ -53,7 +53,7 @@ def test_an_environment_finds_a_mapper_that_expired(events_file):
     """The same with the real handler: the environment that meets the gap is a new one."""
     frame = RDataFrame("Events", events_file)
     total = frame.Filter(f"x >= 0 /* {os.urandom(10_000).hex()} */").Sum("x")
-    mapper = packing.pack(frame._frame.head, 2).mapper
+    mapper = packing.pack(frame._headnode, [total.node], 2).mapper
     assert len(mapper.blob) > INLINE_MAPPER_BYTES
     with LambdaExecutor("local") as executor:
         invoker = executor._invokers["local"]

@@ -1,4 +1,4 @@
-"""The Dask graph: one annotated layer of ranges, a tree of merges, a key per result."""
+"""The Dask graph: ranges, a tree of merges, and the check of what they add up to."""
 
 from __future__ import annotations
 
@@ -10,40 +10,19 @@ from hypothesis import strategies as st
 
 from dask_root_lambda import graph
 from dask_root_lambda.call import Finish, MapRange, Merge, PackedMapper
-from dask_root_lambda.graph import Placement
 from dask_root_lambda.protocol.task import Body
 
 RUN = "b1f0954a221593573ce35ceac860dd40"
 
 
-def built(n_ranges=20, n_results=3, fan_in=8, placement=None):
+def built(n_ranges=20, fan_in=8):
     mapper = PackedMapper(RUN, b"x" * 1000, "digest", n_ranges)
-    return graph.build(
-        mapper, Finish(RUN, 1, None), n_results, fan_in=fan_in, placement=placement or Placement("lambda")
-    )
+    return graph.build(mapper, Finish(RUN, 1, None), fan_in=fan_in)
 
 
-def functions(layer):
-    return {type(task.func) for task in layer.values() if hasattr(task, "func")}
-
-
-def test_only_the_layer_of_ranges_is_annotated():
-    """Merges and the rest run where the worker runs its own tasks."""
-    layers = built().graph.layers
-    annotated = {name: layer.annotations for name, layer in layers.items() if layer.annotations}
-    assert annotated == {f"range-{RUN}": {"executor": "lambda"}}
-    assert functions(layers[f"range-{RUN}"]) == {MapRange}
-
-
-def test_merges_can_be_sent_to_lambda_too():
-    """Where merges are placed, they are annotated, and nothing else."""
-    layers = built(placement=Placement("lambda", "lambda")).graph.layers
-    assert {name for name, layer in layers.items() if layer.annotations} == {f"range-{RUN}", f"merge-{RUN}"}
-
-
-def test_without_an_executor_nothing_is_annotated():
-    """A cluster without the executor runs the same graph on its workers."""
-    assert not any(layer.annotations for layer in built(placement=Placement()).graph.layers.values())
+def test_nothing_is_annotated():
+    """The same graph goes to any cluster: its workers know where to run what."""
+    assert not any(layer.annotations for layer in built().graph.layers.values())
 
 
 @settings(max_examples=30, deadline=None)
@@ -66,15 +45,16 @@ def test_the_graph_merges_every_range_once(n_ranges, fan_in):
 
 def test_the_mapper_is_in_the_graph_once():
     """Ranges hold their index; the mapper is one key that all of them depend on."""
-    layers = built(n_ranges=50).graph.layers
-    assert len(layers[f"mapper-{RUN}"]) == 1
-    assert all(task.dependencies == {f"mapper-{RUN}"} for task in layers[f"range-{RUN}"].values())
+    tasks = dict(built(n_ranges=50).graph)
+    ranges = [task for task in tasks.values() if isinstance(getattr(task, "func", None), MapRange)]
+    assert len(ranges) == 50
+    assert all(task.dependencies == {f"mapper-{RUN}"} for task in ranges)
 
 
 def test_names_say_what_runs():
     """Dask's dashboard groups tasks by these names."""
     names = {key_split(key) for key in dict(built(n_ranges=20).graph)}
-    assert names == {"mapper", "range", "merge", "finish", "result"}
+    assert names == {"mapper", "range", "merge", "finish"}
 
 
 def test_a_partial_result_is_as_large_as_its_bytes():

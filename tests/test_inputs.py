@@ -132,11 +132,11 @@ def test_a_wrong_tree_behind_a_pattern(directory):
 def test_friends_are_out_of_reach_of_aws_too(directory):
     """A friend on this machine is refused before anything runs, though the main file is elsewhere."""
     frame = RDataFrame(chain(), npartitions=2)
-    total, head = frame.Sum("x"), frame._frame.head
+    total, head = frame.Sum("x"), frame._headnode
     head.inputfiles = ["root://localhost//a.root"]
     head.identities = {head.inputfiles[0]: FileIdentity(size=1, header="")}
-    with pytest.raises(InputError, match=r"cannot reach files of this machine: \S*sub/b.root\."):
-        packing.pack(head, 2).mapper.check_reach()
+    with pytest.raises(InputError, match=r"cannot read files of this machine: \S*sub/b.root\."):
+        packing.pack(head, [total.node], 2).mapper.check_reach()
     assert not total.computed
 
 

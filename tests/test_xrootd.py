@@ -63,8 +63,7 @@ def test_a_snapshot_to_the_server_is_possible_from_anywhere(server, remote):
 
     frame = RDataFrame("Events", remote)
     node = distrdf.book(frame._node, "Snapshot", ("Few", f"{server[1]}/few.root", ["x"]), {})
-    assert node is not None
-    assert packing.pack(frame._frame.head, 1).mapper.local_files == ()
+    assert packing.pack(frame._headnode, [node], 1).mapper.local_outputs == ()
 
 
 def test_environments_write_over_the_network(server, remote, emulated):

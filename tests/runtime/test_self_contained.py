@@ -57,17 +57,19 @@ def frames(events_file):
     """Frames over files and without, with Python and C++ of the user."""
     pytest.importorskip("numba")
     spaced = RDataFrame(1000).Define("x", "double(rdfentry_)")
-    yield spaced, spaced.Sum("x")
+    yield [spaced.Sum("x")]
     called = RDataFrame("Events", events_file).Filter(lambda x: x > 10, ["x"])
-    yield called, called.Count()
+    yield [called.Count()]
     plotted = RDataFrame("Events", [events_file, events_file])
-    yield plotted, (plotted.Histo1D(("h", "", 10, 0.0, 1000.0), "x"), plotted.Report())
+    yield [plotted.Histo1D(("h", "", 10, 0.0, 1000.0), "x"), plotted.Report()]
 
 
 def test_mappers_need_nothing_that_the_image_has_not(image_files, events_file):
     """Each range of each kind of frame runs with the image's files alone."""
-    held = list(frames(events_file))
-    mappers = [packing.pack(frame._frame.head, 2).mapper for frame, _ in held]
+    mappers = [
+        packing.pack(results[0].bookings.head, [result.node for result in results], 2).mapper
+        for results in frames(events_file)
+    ]
     requests = [
         Request("map", f"range-{index}", (Body.of(mapper.blob),), result_key="r", range_index=1)
         for index, mapper in enumerate(mappers)

@@ -1,0 +1,192 @@
+"""The results that are booked on a frame: which are computed together, and what becomes of them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from dask.base import get_scheduler
+from dask.threaded import get as threaded_get
+from distributed import Client
+
+from dask_root_lambda import arrivals, distrdf
+from dask_root_lambda.graph import RunGraph
+from dask_root_lambda.protocol.errors import (
+    CrashError,
+    FunctionTimeoutError,
+    GraphError,
+    OutOfMemoryError,
+    RemoteError,
+)
+
+
+class Booked(Protocol):
+    """A result that is booked."""
+
+    @property
+    def node(self) -> Any:
+        """DistRDF's node of its action."""
+
+    @property
+    def computed(self) -> bool:
+        """Whether its value is here."""
+
+    def keep(self, blob: bytes) -> None:
+        """Take the value, as a blob."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Results that failed together, of which nobody knows yet which one it was."""
+
+    nodes: frozenset[int]
+    """Numbers of DistRDF's nodes of those that are pending still."""
+    of_user: bool
+    """Whether the user's code failed. Else the environment ended: by its limits of time or memory."""
+
+
+def together(asked: int, pending: Set[int], failures: Iterable[Failure]) -> frozenset[int]:
+    """Choose the results that are computed in one pass with one that is asked for.
+
+    They are all that are pending, without those that failed before. One that failed by the user's code
+    is computed alone; those whose environment ended are tried again as they were.
+
+    Parameters
+    ----------
+    asked
+        Number of the node that is asked for.
+    pending
+        Numbers of all that are booked and not computed yet.
+    failures
+        What failed before.
+    """
+    failed = list(failures)
+    own = [failure for failure in failed if asked in failure.nodes]
+    if any(failure.of_user for failure in own):
+        return frozenset({asked})
+    if own:
+        return own[-1].nodes
+    return frozenset(pending | {asked}).difference(*(failure.nodes for failure in failed))
+
+
+@dataclass(eq=False)
+class Lowering:
+    """Results that are computed in one pass, as a Dask graph."""
+
+    graph: RunGraph
+    places: Mapping[int, int]
+    """Number of DistRDF's node -> place among the graph's results."""
+    bookings: Bookings
+
+    def arrived(self, blobs: Sequence[bytes]) -> None:
+        """Keep the values, for the results that wait for one."""
+        self.bookings.keep({number: blobs[place] for number, place in self.places.items()})
+
+    def failed(self, error: BaseException) -> None:
+        """Remember what failed together, where that is a reason to compute it apart."""
+        if isinstance(error, RemoteError | CrashError | FunctionTimeoutError | OutOfMemoryError):
+            self.bookings.remember(
+                frozenset(self.places), of_user=isinstance(error, RemoteError | CrashError)
+            )
+
+
+class Bookings:
+    """A head node, and the results that are booked on it.
+
+    Parameters
+    ----------
+    head
+        DistRDF's head node.
+    client
+        Whose cluster computes results that are touched; None is as Dask is configured.
+    """
+
+    def __init__(self, head: Any, client: Client | None = None) -> None:
+        self.head = head
+        self.client = client
+        self._results: weakref.WeakSet[Booked] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        """Held to add to the results and to list them: values arrive in threads of Dask's."""
+        self._failures: list[Failure] = []
+        self._changes = 0
+        self._state: Any = None
+        self._lowerings: dict[int, Lowering] = {}
+
+    def add(self, result: Booked) -> None:
+        """Book a result."""
+        with self._lock:
+            self._results.add(result)
+        self._changes += 1
+
+    def drop(self, result: Booked) -> None:
+        """Leave a result out that is no longer wanted, whoever holds it."""
+        with self._lock:
+            self._results.discard(result)
+        self.release(result.node)
+
+    def release(self, node: Any) -> None:
+        """Leave a result out that the user does not hold any more; DistRDF does so by its flag."""
+        node.has_user_references = False
+        self._failures = [failure for failure in self._failures if node.node_id not in failure.nodes]
+        self._changes += 1
+
+    def keep(self, blobs: Mapping[int, bytes]) -> None:
+        """Give the results that are pending their values, by the numbers of their nodes."""
+        for result in self._pending():
+            if result.node.node_id in blobs:
+                result.keep(blobs[result.node.node_id])
+        left = (replace(failure, nodes=failure.nodes - blobs.keys()) for failure in self._failures)
+        self._failures = [failure for failure in left if failure.nodes]
+        self._changes += 1
+
+    def remember(self, nodes: frozenset[int], *, of_user: bool) -> None:
+        """Remember results that failed together."""
+        failure = Failure(nodes.intersection(result.node.node_id for result in self._pending()), of_user)
+        if failure.nodes and failure not in self._failures:
+            self._failures.append(failure)
+            self._changes += 1
+
+    def lower(self, asked: Booked) -> Lowering:
+        """Lower a result, with those that are computed in the same pass, to a Dask graph.
+
+        Until something changes, the results of one pass get the same graph.
+        """
+        state = self._changes, distrdf.surroundings(self.head, self.client)
+        if state != self._state:
+            self._state, self._lowerings = state, {}
+        number = asked.node.node_id
+        if number not in self._lowerings:
+            pending = {result.node.node_id: result.node for result in self._pending()}
+            group = together(number, pending.keys(), self._failures)
+            lowering = self._lower([node for each, node in sorted(pending.items()) if each in group])
+            self._lowerings.update(dict.fromkeys(group, lowering))
+        return self._lowerings[number]
+
+    def run(self, asked: Booked) -> None:
+        """Compute a result, and those of the same pass, and keep their values."""
+        lowering = self.lower(asked)
+        get = get_scheduler(scheduler=self.client) or threaded_get
+        try:
+            (blobs,) = get(lowering.graph.graph, [lowering.graph.finished])
+        except BaseException as error:
+            lowering.failed(error)
+            raise
+        if not asked.computed:
+            lowering.arrived(blobs)
+
+    def _pending(self) -> list[Booked]:
+        with self._lock:
+            results = list(self._results)
+        return [result for result in results if not result.computed]
+
+    def _lower(self, actions: Sequence[Any]) -> Lowering:
+        if self.head.drawables_dict is not None:
+            raise GraphError("LiveVisualize is not possible on Lambda: remove the call")
+        lowered = distrdf.lower(self.head, actions, self.client)
+        places = {node.node_id: place for place, node in enumerate(lowered.actions)}
+        lowering = Lowering(lowered.graph, places, self)
+        arrivals.listen(lowered.run, lowering)
+        return lowering

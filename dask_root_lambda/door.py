@@ -1,0 +1,89 @@
+"""ROOT's own doors to distributed frames and results, which lead to ours where a client has the executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ROOT
+from distributed import Client
+
+from dask_root_lambda import destination
+from dask_root_lambda.distrdf import Backend
+from dask_root_lambda.frame import RDataFrame, Result
+
+
+class ClientBackend(Backend):
+    """What ROOT makes of ``executor=client``.
+
+    Parameters
+    ----------
+    client
+        A client of a cluster whose workers have the executor.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def make_dataframe(self, *args: Any, npartitions: int | None = None, **_: Any) -> RDataFrame:
+        """Make a frame that the client's cluster computes; ROOT calls this."""
+        return RDataFrame.on(self._client, args, npartitions)
+
+
+def install() -> None:
+    """Let ROOT's own names take our clients and results.
+
+    All doors of ROOT to Dask (``ROOT.RDataFrame(..., executor=client)``, ``FromSpec``,
+    ``ROOT.RDF.Distributed.Dask.RDataFrame``) make a `DaskBackend`, and those of results (``RunGraphs``,
+    ``VariationsFor``) tell by the module of a class what to do. Other clients and results get what they got.
+    """
+    from ROOT._distrdf.Backends.Dask.Backend import DaskBackend
+
+    if DaskBackend.__new__ is _new_backend:
+        return
+    DaskBackend.__new__ = _new_backend
+    for namespace in (ROOT.RDF, ROOT.RDF.Distributed):
+        namespace.RunGraphs = _ours_first(run_graphs, namespace.RunGraphs)
+    for namespace in (ROOT.RDF.Experimental, ROOT.RDF.Distributed):
+        namespace.VariationsFor = _ours_first(Result.create_variations, namespace.VariationsFor)
+
+
+def run_graphs(results: Iterable[Result]) -> int:
+    """Compute results of several frames side by side, as ``ROOT.RDF.RunGraphs`` does.
+
+    Returns
+    -------
+    int
+        How many graphs ran: results of one frame share one.
+
+    Raises
+    ------
+    Exception
+        What the first graph that failed raised, once all have ended.
+    """
+    frames = {id(result.bookings): result for result in results if not result.computed}
+    for result in frames.values():
+        # Before there are threads: the user's code is compiled.
+        result.bookings.lower(result)
+    with ThreadPoolExecutor(max(1, len(frames))) as pool:
+        running = [pool.submit(result.GetValue) for result in frames.values()]
+    for done in running:
+        done.result()
+    return len(running)
+
+
+def _ours_first(ours: Callable[[Any], Any], roots: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function that does what ours does with our results, and else what ROOT's does."""
+
+    def call(argument: Any, *args: Any, **kwargs: Any) -> Any:
+        first = argument[0] if isinstance(argument, list | tuple) and argument else argument
+        return ours(argument) if isinstance(first, Result) else roots(argument, *args, **kwargs)
+
+    return call
+
+
+def _new_backend(stock: type[Any], daskclient: Client | None = None) -> Any:
+    if daskclient is not None and destination.has_executor(daskclient):
+        return ClientBackend(daskclient)
+    return object.__new__(stock)
