@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, run
 from benchmarks.merging import Outcome
 from dask_root_lambda import RDataFrame, packing
-from dask_root_lambda.call import MapRange, fetch
+from dask_root_lambda.call import MapRange
 
 _DEADLINE_S = 300.0
 _ENTRIES_PER_RANGE = 20_000
@@ -116,7 +116,7 @@ def _write(directory: Path, n_ranges: int) -> float:
         booked.append(column.Histo1D((f"h{index}", "", _BINS, 0, 300), f"x{index}"))
     mapper = packing.pack(frame._headnode, [result.node for result in booked], n_ranges).mapper
     return statistics.mean(
-        (directory / str(index)).write_bytes(fetch(MapRange(index)(mapper))) for index in range(n_ranges)
+        (directory / str(index)).write_bytes(MapRange(index)(mapper).fetch()) for index in range(n_ranges)
     )
 
 

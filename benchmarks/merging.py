@@ -19,7 +19,7 @@ from ROOT._distrdf.Backends import Utils
 
 from benchmarks import memory
 from dask_root_lambda import LambdaCluster, graph
-from dask_root_lambda.call import Finish, Merge, PackedMapper, fetch
+from dask_root_lambda.call import Finish, Merge, PackedMapper
 from dask_root_lambda.graph import RunGraph
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.task import Body, PartialResult
@@ -73,7 +73,7 @@ def _replaced(built: RunGraph, tasks: Mapping[Key, Any]) -> RunGraph:
 
 
 def _by_tree(client: Client, built: RunGraph) -> PartialResult:
-    merged: PartialResult = wire.loads(fetch(client.get(built.graph, built.merged)))
+    merged: PartialResult = wire.loads(client.get(built.graph, built.merged).fetch())
     return merged
 
 

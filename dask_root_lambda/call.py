@@ -7,11 +7,10 @@ operations, in the wire format of `dask_root_lambda.protocol`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dask_root_lambda import arrivals
-from dask_root_lambda.protocol import store
-from dask_root_lambda.protocol.errors import InputError, ProtocolError
+from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.task import Body
 
 _FILES_NAMED = 3
@@ -69,10 +68,10 @@ class MapRange(Step):
 
     def __call__(self, mapper: PackedMapper) -> Body:
         """Run it in this process."""
-        from lambda_runtime.handler import environment
+        from lambda_runtime.runner import SHARED
 
         with arrivals.failures_told(mapper.run):
-            blob, _ = environment().runner.map(mapper.digest, lambda: mapper.blob, self.index)
+            blob, _ = SHARED.map(mapper.digest, lambda: mapper.blob, self.index)
         return Body.of(blob)
 
 
@@ -87,10 +86,10 @@ class Merge(Step):
 
     def __call__(self, parts: Sequence[Body]) -> Body:
         """Merge in this process; parts that lie in a store are fetched, one at a time."""
-        from lambda_runtime.handler import environment
+        from lambda_runtime.runner import SHARED
 
         with arrivals.failures_told(self.run):
-            return Body.of(environment().runner.merge(map(fetch, parts)))
+            return Body.of(SHARED.merge(part.fetch() for part in parts))
 
 
 @dataclass(frozen=True)
@@ -106,23 +105,9 @@ class Finish(Step):
 
     def __call__(self, merged: Body) -> tuple[bytes, ...]:
         """See `lambda_runtime.runner.Runner.finish`."""
-        from lambda_runtime.handler import environment
+        from lambda_runtime.runner import SHARED
 
         with arrivals.failures_told(self.run):
-            blobs = environment().runner.finish(fetch(merged), n_files=self.n_files, entries=self.entries)
+            blobs = SHARED.finish(merged.fetch(), n_files=self.n_files, entries=self.entries)
         arrivals.arrived(self.run, blobs)
         return blobs
-
-
-def fetch(body: Body) -> bytes:
-    """Return a body's blob, from the store it lies in if it is not inline."""
-    if body.inline is not None:
-        return body.inline
-    if body.key is None:
-        raise ProtocolError("a body with neither bytes nor key")
-    return store.connect(body.store).get(body.key)
-
-
-def stored_in(body: Body, url: str) -> Body:
-    """Say where a body's key is to be looked up."""
-    return body if body.inline is not None else replace(body, store=url)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dask_root_lambda.call import MapRange, Merge, PackedMapper, fetch
+from dask_root_lambda.call import MapRange, Merge, PackedMapper
 from dask_root_lambda.invoker import Invocation, Invoker
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import MissingBlobError, MissingMapperError, ProtocolError
@@ -198,7 +198,7 @@ def result(call: Call, invocation: Invocation) -> Any:
         raise ProtocolError("the function answered without a result", task=call.task)
     if call.run is not None:
         return reply.body
-    return wire.loads(fetch(reply.body))
+    return wire.loads(reply.body.fetch())
 
 
 def clean_up(request: Request, invocation: Invocation | None, store: Store) -> None:
@@ -245,7 +245,7 @@ def _partial_key(mapper: PackedMapper, index: int) -> str:
 
 def _at_hand(body: Body, store: Store) -> Body:
     """Fetch what lies in another store, since the execution was changed: a function looks into its own."""
-    return body if body.inline is not None or body.store in ("", store.url) else Body.of(fetch(body))
+    return body if body.inline is not None or body.store in ("", store.url) else Body.of(body.fetch())
 
 
 def _fitted(bodies: Sequence[Body], store: Store, prefix: str) -> tuple[Body, ...]:

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from dask_root_lambda import aws, billing, discovery
 from dask_root_lambda.billing import Billing, Prices
-from dask_root_lambda.call import stored_in
 from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Execution, Settings
 from dask_root_lambda.connection import abortable
@@ -274,7 +273,7 @@ def _checked(reply: Reply, store: Store) -> Reply:
         return reply
     if body.inline is not None:
         wire.verify(body.inline)
-    return replace(reply, body=stored_in(body, store.url))
+    return replace(reply, body=body.stored_in(store.url))
 
 
 def _failure(reply: Reply, request: Request, request_id: str | None) -> DaskRootLambdaError | None:

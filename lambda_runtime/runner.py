@@ -115,6 +115,10 @@ class Runner:
         return wire.dumps(function(*args, **kwargs))
 
 
+SHARED = Runner(shared=True)
+"""For steps that run in this process beside others."""
+
+
 def _merge_into(merged: PartialResult, other: PartialResult) -> PartialResult:
     """Merge ``other`` into ``merged``, whose values change: both were unpickled for this."""
     if merged.values is None or other.values is None:

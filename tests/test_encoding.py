@@ -10,7 +10,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dask_root_lambda import LambdaPlugin, RDataFrame, encoding
-from dask_root_lambda.call import Merge, stored_in
+from dask_root_lambda.call import Merge
 from dask_root_lambda.config import Settings
 from dask_root_lambda.encoding import Call, Encoder
 from dask_root_lambda.executor import LambdaExecutor
@@ -37,7 +37,7 @@ class Elsewhere(LocalInvoker):
         return invocation
 
     def _taken_out(self, body):
-        return stored_in(body, self.store.url)
+        return body.stored_in(self.store.url)
 
 
 @pytest.fixture

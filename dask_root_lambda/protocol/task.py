@@ -11,10 +11,10 @@ import os
 import platform
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from dask_root_lambda.protocol import errors, wire
+from dask_root_lambda.protocol import errors, store, wire
 from dask_root_lambda.protocol.errors import ProtocolError, VersionMismatchError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 
@@ -85,6 +85,24 @@ class Body:
     def of(cls, blob: bytes) -> Body:
         """Wrap a blob that travels inline."""
         return cls(inline=blob, size=len(blob))
+
+    def fetch(self) -> bytes:
+        """Return the blob, from the store that it lies in if it is not inline.
+
+        Raises
+        ------
+        MissingBlobError, StoreError
+            The store has no such blob, or failed.
+        """
+        if self.inline is not None:
+            return self.inline
+        if self.key is None:
+            raise ProtocolError("a body with neither bytes nor key")
+        return store.connect(self.store).get(self.key)
+
+    def stored_in(self, url: str) -> Body:
+        """Say in which store the key is to be looked up."""
+        return self if self.inline is not None else replace(self, store=url)
 
     def to_json(self) -> dict[str, Any]:
         """Return the body as it stands in the envelope."""
