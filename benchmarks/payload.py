@@ -22,7 +22,7 @@ from dask_root_lambda.call import MapRange
 from dask_root_lambda.config import Settings
 from dask_root_lambda.demo import generator
 from dask_root_lambda.encoding import Call
-from dask_root_lambda.invoker import AwsInvoker
+from dask_root_lambda.invocation.invokers import AwsInvoker
 
 
 def measure(*, files: int = 2000, events: int = 100) -> list[Figure]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask_root_lambda.call import MapRange, Merge, PackedMapper
-from dask_root_lambda.invoker import Invocation, Invoker
+from dask_root_lambda.invocation.invokers import Invocation, Invoker
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import MissingBlobError, MissingMapperError, ProtocolError
 from dask_root_lambda.protocol.store import Store

@@ -29,7 +29,7 @@ from dask_root_lambda.call import Finish, MapRange, Merge, Step
 from dask_root_lambda.config import Settings
 from dask_root_lambda.encoding import Call
 from dask_root_lambda.executor import LambdaExecutor
-from dask_root_lambda.invoker import Invocation
+from dask_root_lambda.invocation.invokers import Invocation
 
 EXECUTOR = "lambda"
 """Name of the executor on the workers, and of what they report about it."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dask_root_lambda.billing import Prices
-from dask_root_lambda.invoker import Invocation, Invoker
+from dask_root_lambda.invocation.invokers import Invocation, Invoker
 from dask_root_lambda.report import Report, RunReport
 
 CALLS = "calls"

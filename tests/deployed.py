@@ -8,7 +8,7 @@ import uuid
 import boto3
 
 from dask_root_lambda import __version__
-from dask_root_lambda.function import STORE_VARIABLE
+from dask_root_lambda.invocation.function import STORE_VARIABLE
 
 ROLE = "arn:aws:iam::123456789012:role/tests"
 

@@ -11,7 +11,7 @@ from dask_root_lambda import billing
 from dask_root_lambda.billing import Billing
 from dask_root_lambda.call import MapRange, PackedMapper
 from dask_root_lambda.encoding import Call
-from dask_root_lambda.invoker import Invocation
+from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, MissingBlobError, RunCancelledError
 from dask_root_lambda.protocol.store import MemoryStore

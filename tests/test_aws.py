@@ -16,12 +16,13 @@ import pytest
 from botocore.awsrequest import AWSHTTPConnection
 
 from benchmarks.stub import serving
-from dask_root_lambda import LambdaCluster, RDataFrame, invoker
-from dask_root_lambda.cancellation import Cancellation
+from dask_root_lambda import LambdaCluster, RDataFrame
 from dask_root_lambda.config import Settings
 from dask_root_lambda.executor import LambdaExecutor
-from dask_root_lambda.function import STORE_VARIABLE
-from dask_root_lambda.invoker import AwsInvoker
+from dask_root_lambda.invocation import invokers
+from dask_root_lambda.invocation.cancellation import Cancellation
+from dask_root_lambda.invocation.function import STORE_VARIABLE
+from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
@@ -170,7 +171,7 @@ def test_the_executor_retries_what_the_sdk_does_not(stub):
 
 def test_an_answer_that_does_not_come_ends_at_the_deadline(stub, monkeypatch):
     """A wait for an answer ends a little after the function's own time limit, and is not repeated."""
-    monkeypatch.setattr(invoker, "_ANSWER_MARGIN_S", -2.0)
+    monkeypatch.setattr(invokers, "_ANSWER_MARGIN_S", -2.0)
     stub.behaviours = ["hang"]
     began_s = time.monotonic()
     with pytest.raises(NoAnswerError, match="may be running still"):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dask_root_lambda import LambdaExecutor, aws, discovery
+from dask_root_lambda import LambdaExecutor
 from dask_root_lambda.config import Settings
+from dask_root_lambda.invocation import aws, discovery
 from dask_root_lambda.protocol.errors import (
     AccessError,
     ConfigurationError,

@@ -14,7 +14,7 @@ from dask_root_lambda.call import Merge
 from dask_root_lambda.config import Settings
 from dask_root_lambda.encoding import Call, Encoder
 from dask_root_lambda.executor import LambdaExecutor
-from dask_root_lambda.invoker import LocalInvoker
+from dask_root_lambda.invocation.invokers import LocalInvoker
 from dask_root_lambda.protocol.store import DirectoryStore
 from dask_root_lambda.protocol.task import Body
 from lambda_runtime import handler

@@ -14,12 +14,12 @@ import botocore.exceptions
 import psutil
 import pytest
 
-from dask_root_lambda import aws
-from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Settings
-from dask_root_lambda.emulated import EmulatedInvoker, EmulatorProcess
-from dask_root_lambda.function import FunctionInfo, function_error
-from dask_root_lambda.invoker import AwsInvoker, LocalInvoker
+from dask_root_lambda.invocation import aws
+from dask_root_lambda.invocation.cancellation import Cancellation
+from dask_root_lambda.invocation.emulated import EmulatedInvoker, EmulatorProcess
+from dask_root_lambda.invocation.function import FunctionInfo, function_error
+from dask_root_lambda.invocation.invokers import AwsInvoker, LocalInvoker
 from dask_root_lambda.protocol import store as stores
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
-from dask_root_lambda import state
-from dask_root_lambda.journal import Journal, Spent, month_start, spent_since
+from dask_root_lambda.invocation import state_home
+from dask_root_lambda.invocation.journal import Journal, Spent, month_start, spent_since
 
 JULY = datetime(2026, 7, 1, tzinfo=timezone.utc)
 AUGUST = datetime(2026, 8, 1, tzinfo=timezone.utc)
@@ -71,9 +71,9 @@ def test_a_journal_that_cannot_be_written_is_a_warning(caplog):
 def test_deployments_of_accounts_regions_and_emulators_are_kept_apart(monkeypatch, tmp_path):
     """In XDG_STATE_HOME where it is an absolute path, else in the home directory."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert state.directory("1", "r", "n") == tmp_path / "dask-root-lambda" / "1" / "r" / "n"
-    emulated = state.directory("1", "r", "n", "http://127.0.0.1:4566")
+    assert state_home.directory("1", "r", "n") == tmp_path / "dask-root-lambda" / "1" / "r" / "n"
+    emulated = state_home.directory("1", "r", "n", "http://127.0.0.1:4566")
     assert emulated.relative_to(tmp_path).parts[1] == "1-at-http-127.0.0.1-4566"
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert state.directory("1", "r", "n").is_relative_to(tmp_path / "home/.local/state")
+    assert state_home.directory("1", "r", "n").is_relative_to(tmp_path / "home/.local/state")

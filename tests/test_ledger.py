@@ -8,7 +8,7 @@ import pytest
 
 from dask_root_lambda import billing
 from dask_root_lambda.billing import Billing
-from dask_root_lambda.invoker import Invocation
+from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.ledger import CALLS, Ledger
 from dask_root_lambda.protocol.task import Reply, Usage
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dask_root_lambda import aws
 from dask_root_lambda.config import Settings
+from dask_root_lambda.invocation import aws
 
 
 @dataclass(frozen=True)

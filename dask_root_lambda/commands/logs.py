@@ -6,10 +6,10 @@ import argparse
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 
-from dask_root_lambda import discovery
 from dask_root_lambda.commands.console import Console, add_place, open_session
 from dask_root_lambda.deployment import logs
 from dask_root_lambda.deployment.logs import Found, Line
+from dask_root_lambda.invocation import discovery
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 _EXAMPLES = """\

@@ -12,11 +12,12 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Literal
 
-from dask_root_lambda import __version__, aws, discovery
-from dask_root_lambda.cancellation import Cancellation
+from dask_root_lambda import __version__
 from dask_root_lambda.config import Settings
-from dask_root_lambda.discovery import Deployment
-from dask_root_lambda.invoker import AwsInvoker, Invocation
+from dask_root_lambda.invocation import aws, discovery
+from dask_root_lambda.invocation.cancellation import Cancellation
+from dask_root_lambda.invocation.discovery import Deployment
+from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     AccessError,

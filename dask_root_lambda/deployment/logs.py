@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from dask_root_lambda import aws
-from dask_root_lambda.discovery import Deployment
+from dask_root_lambda.invocation import aws
+from dask_root_lambda.invocation.discovery import Deployment
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 _MAX_REQUESTS = 20

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
-from dask_root_lambda import aws
 from dask_root_lambda.deployment.image import Builder, ImageSpec
 from dask_root_lambda.deployment.process import run
+from dask_root_lambda.invocation import aws
 from dask_root_lambda.protocol.errors import DeploymentError
 
 _LOGOUT_TIMEOUT_S = 60

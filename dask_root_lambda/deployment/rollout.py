@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dask_root_lambda import __version__, aws, discovery, state
+from dask_root_lambda import __version__
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import image, registry
 from dask_root_lambda.deployment.image import PROGRAMS, Builder, ImageSpec
 from dask_root_lambda.deployment.options import ImageOptions, Options, check_variables
 from dask_root_lambda.deployment.terraform import Plan, Terraform
+from dask_root_lambda.invocation import aws, discovery, state_home
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     DeploymentError,
@@ -221,7 +222,7 @@ def _wake(client: Any, function: str, version: str) -> None:
 
 def _open(session: aws.Session, settings: Settings, steps: Steps) -> Terraform:
     account = session.identity().account
-    place = state.directory(account, session.region, settings.deployment, session.endpoint)
+    place = state_home.directory(account, session.region, settings.deployment, session.endpoint)
     environment: dict[str, str | None] = {
         "AWS_REGION": session.region,
         "AWS_DEFAULT_REGION": session.region,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from dask_root_lambda import aws, billing, discovery, journal, state
+from dask_root_lambda import billing
 from dask_root_lambda.config import Settings
-from dask_root_lambda.discovery import Deployment
-from dask_root_lambda.journal import Spent
+from dask_root_lambda.invocation import aws, discovery, journal, state_home
+from dask_root_lambda.invocation.discovery import Deployment
+from dask_root_lambda.invocation.journal import Spent
 
 _MONTH_S = 30.4 * 86_400
 
@@ -59,7 +60,7 @@ def look(session: aws.Session, settings: Settings, now: datetime | None = None) 
     prices = billing.prices(session.region, own=settings.prices)
     kept = sum(prices.standing_usd_per_s(each.memory_mb) for each in functions if each.snapstart)
     start = journal.month_start(now or datetime.now(timezone.utc))
-    place = state.directory(account, session.region, deployment.name, session.endpoint)
+    place = state_home.directory(account, session.region, deployment.name, session.endpoint)
     return Status(
         account=account,
         deployment=deployment,

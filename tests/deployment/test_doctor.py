@@ -14,10 +14,11 @@ from pathlib import Path
 import boto3
 import pytest
 
-from dask_root_lambda import aws, cli
+from dask_root_lambda import cli
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import doctor
-from dask_root_lambda.invoker import AwsInvoker
+from dask_root_lambda.invocation import aws
+from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol import task
 from dask_root_lambda.protocol.errors import NotReadyError
 

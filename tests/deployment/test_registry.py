@@ -8,10 +8,10 @@ from pathlib import Path
 import boto3
 import pytest
 
-from dask_root_lambda import aws
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import registry
 from dask_root_lambda.deployment.image import Builder, ImageSpec
+from dask_root_lambda.invocation import aws
 from dask_root_lambda.protocol.errors import DeploymentError
 
 FAKE = """#!/bin/sh

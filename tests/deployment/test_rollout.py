@@ -14,13 +14,14 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from dask_root_lambda import LambdaExecutor, aws, cli
+from dask_root_lambda import LambdaExecutor, cli
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import image, rollout, sources, terraform
 from dask_root_lambda.deployment.options import Options
 from dask_root_lambda.deployment.rollout import Steps, Wanted
 from dask_root_lambda.deployment.terraform import Change, Plan
 from dask_root_lambda.emulator import Emulator
+from dask_root_lambda.invocation import aws
 from dask_root_lambda.protocol.errors import ConfigurationError, DeploymentError
 
 from ..deployed import make_deployment

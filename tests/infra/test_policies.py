@@ -18,13 +18,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dask_root_lambda import LambdaCluster, LambdaExecutor, RDataFrame, cli
-from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import doctor
 from dask_root_lambda.emulator import Emulator
 from dask_root_lambda.emulator.policies import is_allowed
 from dask_root_lambda.encoding import Call
-from dask_root_lambda.invoker import AwsInvoker
+from dask_root_lambda.invocation.cancellation import Cancellation
+from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.task import Body, Request
 

@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from dask_root_lambda import LambdaExecutor
-from dask_root_lambda.function import STORE_VARIABLE
+from dask_root_lambda.invocation.function import STORE_VARIABLE
 from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime import files, storage_token
 from lambda_runtime.storage_token import FILE_VARIABLE, SECRET_VARIABLE, StorageToken

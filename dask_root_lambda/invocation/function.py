@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from dask_root_lambda import aws
 from dask_root_lambda.config import Settings
+from dask_root_lambda.invocation import aws
 from dask_root_lambda.protocol.errors import (
     CrashError,
     DaskRootLambdaError,

@@ -12,10 +12,10 @@ import tempfile
 import threading
 from dataclasses import replace
 
-from dask_root_lambda import aws
 from dask_root_lambda.config import Settings
-from dask_root_lambda.function import STORE_VARIABLE
-from dask_root_lambda.invoker import AwsInvoker
+from dask_root_lambda.invocation import aws
+from dask_root_lambda.invocation.function import STORE_VARIABLE
+from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol.errors import ConfigurationError, InitError
 from dask_root_lambda.protocol.store import EMULATED_KEY
 

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from dask_root_lambda import aws, billing, discovery
+from dask_root_lambda import billing
 from dask_root_lambda.billing import Billing, Prices
-from dask_root_lambda.cancellation import Cancellation
 from dask_root_lambda.config import Execution, Settings
-from dask_root_lambda.connection import abortable
-from dask_root_lambda.function import STORE_VARIABLE, FunctionInfo, function_error
-from dask_root_lambda.journal import Journal, Spent
+from dask_root_lambda.invocation import aws, discovery
+from dask_root_lambda.invocation.cancellation import Cancellation
+from dask_root_lambda.invocation.connection import abortable
+from dask_root_lambda.invocation.function import STORE_VARIABLE, FunctionInfo, function_error
+from dask_root_lambda.invocation.journal import Journal, Spent
 from dask_root_lambda.protocol import store as stores
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (

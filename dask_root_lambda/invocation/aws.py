@@ -17,7 +17,7 @@ from botocore.config import Config
 from botocore.utils import get_environ_proxies
 
 from dask_root_lambda.config import Settings
-from dask_root_lambda.connection import AbortableSession
+from dask_root_lambda.invocation.connection import AbortableSession
 from dask_root_lambda.protocol.errors import (
     AccessError,
     ConfigurationError,

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from dask_root_lambda import aws, state
+from dask_root_lambda.invocation import aws, state_home
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +67,8 @@ class Journal:
 
     @classmethod
     def of(cls, deployment: str, account: str, session: aws.Session) -> Journal:
-        """Open the journal of a deployment; see `dask_root_lambda.state.directory`."""
-        return cls(state.directory(account, session.region, deployment, session.endpoint) / FILE)
+        """Open the journal of a deployment; see `dask_root_lambda.invocation.state_home.directory`."""
+        return cls(state_home.directory(account, session.region, deployment, session.endpoint) / FILE)
 
     def add(self, spent: Spent) -> None:
         """Count an invocation, and write a line if the last one is a while ago."""

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from dask_root_lambda import aws
 from dask_root_lambda.config import Settings
+from dask_root_lambda.invocation import aws
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     DaskRootLambdaError,

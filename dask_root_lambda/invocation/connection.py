@@ -16,7 +16,7 @@ from botocore.awsrequest import (
 )
 from botocore.httpsession import URLLib3Session, get_cert_path
 
-from dask_root_lambda.cancellation import Cancellation
+from dask_root_lambda.invocation.cancellation import Cancellation
 
 _KEEPALIVE_IDLE_S = 60
 """NAT gateways forget a silent connection after 350 s; Linux would probe first after 7,200 s.
