@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from dask_root_lambda import encoding
 from dask_root_lambda.config import Execution, Settings, check_execution
+from dask_root_lambda.cost.report import Report
 from dask_root_lambda.encoding import Call, Encoder
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
@@ -30,7 +31,6 @@ from dask_root_lambda.protocol.errors import (
     RunCancelledError,
 )
 from dask_root_lambda.protocol.store import Store
-from dask_root_lambda.report import Report
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask_root_lambda.billing import Prices
+from dask_root_lambda.cost.billing import Prices
+from dask_root_lambda.cost.report import Report, RunReport
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
-from dask_root_lambda.report import Report, RunReport
 
 CALLS = "calls"
 """The run that plain function calls are counted under."""

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from dask_root_lambda import billing
-from dask_root_lambda.billing import Billing
 from dask_root_lambda.call import MapRange, PackedMapper
+from dask_root_lambda.cost import billing
+from dask_root_lambda.cost.billing import Billing
 from dask_root_lambda.encoding import Call
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.protocol import wire

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dask_root_lambda.billing import Billing, parse_report, prices
+from dask_root_lambda.cost.billing import Billing, parse_report, prices
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 WARM = (

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from dask_root_lambda import billing
-from dask_root_lambda.billing import Billing
+from dask_root_lambda.cost import billing
+from dask_root_lambda.cost.billing import Billing
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.ledger import CALLS, Ledger
 from dask_root_lambda.protocol.task import Reply, Usage

@@ -8,8 +8,8 @@ from typing import Any
 from dask.base import compute
 
 from dask_root_lambda import LambdaCluster, RDataFrame
+from dask_root_lambda.cost.report import Report
 from dask_root_lambda.protocol.errors import InputError
-from dask_root_lambda.report import Report
 
 COLUMNS = ("nMuon", "Muon_pt", "Muon_eta", "Muon_phi", "Muon_mass", "Muon_charge")
 """What the analysis reads."""

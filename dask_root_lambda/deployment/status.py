@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from dask_root_lambda import billing
 from dask_root_lambda.config import Settings
+from dask_root_lambda.cost import billing
 from dask_root_lambda.invocation import aws, discovery, journal, state_home
 from dask_root_lambda.invocation.discovery import Deployment
 from dask_root_lambda.invocation.journal import Spent

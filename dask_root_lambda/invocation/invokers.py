@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from dask_root_lambda import billing
-from dask_root_lambda.billing import Billing, Prices
 from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.cost import billing
+from dask_root_lambda.cost.billing import Billing, Prices
 from dask_root_lambda.invocation import aws, discovery
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.connection import abortable

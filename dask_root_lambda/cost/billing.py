@@ -186,6 +186,6 @@ def prices(region: str, architecture: str = "x86_64", own: Mapping[str, Any] | N
 
 @functools.cache
 def _packaged_prices() -> Mapping[str, Any]:
-    text = resources.files("dask_root_lambda").joinpath("prices.yaml").read_text()
+    text = resources.files("dask_root_lambda.cost").joinpath("prices.yaml").read_text()
     table: Mapping[str, Any] = yaml.safe_load(text)
     return table

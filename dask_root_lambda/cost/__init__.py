@@ -1,0 +1,1 @@
+"""What invocations are billed, what that costs, and how it is told."""
