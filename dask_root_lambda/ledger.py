@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dask_root_lambda.cost.billing import Prices
+from dask_root_lambda.cost.prices import Prices
 from dask_root_lambda.cost.report import Report, RunReport
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dask_root_lambda.call import MapRange, PackedMapper
-from dask_root_lambda.cost import billing
 from dask_root_lambda.cost.billing import Billing
+from dask_root_lambda.cost.prices import prices_of
 from dask_root_lambda.encoding import Call
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.protocol import wire
@@ -29,7 +29,7 @@ class ScriptedInvoker:
     Calls are really made, in the calling thread; ranges answer with their index, where their mapper is.
     """
 
-    prices = billing.prices("us-east-1")
+    prices = prices_of("us-east-1")
     remote = True
     standing_usd_per_s = 0.0
 

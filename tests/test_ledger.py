@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from dask_root_lambda.cost import billing
 from dask_root_lambda.cost.billing import Billing
+from dask_root_lambda.cost.prices import prices_of
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.ledger import CALLS, Ledger
 from dask_root_lambda.protocol.task import Reply, Usage
@@ -23,7 +23,7 @@ class Clock:
 class Place:
     """As much of an invoker as a ledger looks at."""
 
-    prices = billing.prices("us-east-1")
+    prices = prices_of("us-east-1")
 
     def __init__(self, execution="lambda", standing_usd_per_s=0.0):
         self.execution = execution

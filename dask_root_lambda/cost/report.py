@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dask_root_lambda.cost.billing import NO_PRICES, Prices
+from dask_root_lambda.cost.prices import NO_PRICES, Prices
 
 
 @dataclass(frozen=True)

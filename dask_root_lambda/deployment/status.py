@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from dask_root_lambda.config import Settings
-from dask_root_lambda.cost import billing
+from dask_root_lambda.cost.prices import prices_of
 from dask_root_lambda.invocation import aws, discovery, journal, state_home
 from dask_root_lambda.invocation.discovery import Deployment
 from dask_root_lambda.invocation.journal import Spent
@@ -57,7 +57,7 @@ def look(session: aws.Session, settings: Settings, now: datetime | None = None) 
     deployment = discovery.find(session, settings.deployment)
     account = session.identity().account
     functions = tuple(_function(session, name, deployment.qualifier) for name in deployment.tiers.values())
-    prices = billing.prices(session.region, own=settings.prices)
+    prices = prices_of(session.region, own=settings.prices)
     kept = sum(prices.standing_usd_per_s(each.memory_mb) for each in functions if each.snapstart)
     start = journal.month_start(now or datetime.now(timezone.utc))
     place = state_home.directory(account, session.region, deployment.name, session.endpoint)

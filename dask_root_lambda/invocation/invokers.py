@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from dask_root_lambda.config import Execution, Settings
 from dask_root_lambda.cost import billing
-from dask_root_lambda.cost.billing import Billing, Prices
+from dask_root_lambda.cost.billing import Billing
+from dask_root_lambda.cost.prices import NO_PRICES, Prices, prices_of
 from dask_root_lambda.invocation import aws, discovery
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.connection import abortable
@@ -87,7 +88,7 @@ class LocalInvoker:
 
     execution: Execution = "local"
     remote = False
-    prices = billing.NO_PRICES
+    prices = NO_PRICES
     standing_usd_per_s = 0.0
 
     def __init__(self) -> None:
@@ -152,7 +153,7 @@ class AwsInvoker:
         session = session or aws.Session(settings)
         settings, deployment = discovery.located(session, settings)
         self._info = info = FunctionInfo.look_up(session, settings)
-        self.prices = billing.prices(session.region, info.architecture, settings.prices)
+        self.prices = prices_of(session.region, info.architecture, settings.prices)
         store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
         self._counted = _CountedStore(store)
         self.store: Store = self._counted
