@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dask_root_lambda import RDataFrame, packing
-from dask_root_lambda.call import PackedMapper
 from dask_root_lambda.demo import generator
+from dask_root_lambda.plan.steps import PackedMapper
 
 TREE = "Events"
 _SHARED = Path(__file__).resolve().parents[2] / "shared"

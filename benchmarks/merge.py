@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, run
 from benchmarks.merging import Outcome
 from dask_root_lambda import RDataFrame, packing
-from dask_root_lambda.call import MapRange
+from dask_root_lambda.plan.steps import MapRange
 
 _DEADLINE_S = 300.0
 _ENTRIES_PER_RANGE = 20_000

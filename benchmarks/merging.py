@@ -18,9 +18,10 @@ from distributed import Client, wait
 from ROOT._distrdf.Backends import Utils
 
 from benchmarks import memory
-from dask_root_lambda import LambdaCluster, graph
-from dask_root_lambda.call import Finish, Merge, PackedMapper
-from dask_root_lambda.graph import RunGraph
+from dask_root_lambda import LambdaCluster
+from dask_root_lambda.plan import graph
+from dask_root_lambda.plan.graph import RunGraph
+from dask_root_lambda.plan.steps import Finish, Merge, PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.task import Body, PartialResult
 

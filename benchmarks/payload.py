@@ -18,11 +18,11 @@ from benchmarks import datasets
 from benchmarks.figures import Figure, run
 from benchmarks.stub import Statistics, serving
 from dask_root_lambda import LambdaExecutor
-from dask_root_lambda.call import MapRange
 from dask_root_lambda.config import Settings
 from dask_root_lambda.demo import generator
 from dask_root_lambda.encoding import Call
 from dask_root_lambda.invocation.invokers import AwsInvoker
+from dask_root_lambda.plan.steps import MapRange
 
 
 def measure(*, files: int = 2000, events: int = 100) -> list[Figure]:

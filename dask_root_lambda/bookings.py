@@ -12,8 +12,9 @@ from dask.base import get_scheduler
 from dask.threaded import get as threaded_get
 from distributed import Client
 
-from dask_root_lambda import arrivals, distrdf
-from dask_root_lambda.graph import RunGraph
+from dask_root_lambda import distrdf
+from dask_root_lambda.plan import arrivals
+from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.protocol.errors import (
     CrashError,
     FunctionTimeoutError,

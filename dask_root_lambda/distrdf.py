@@ -28,9 +28,9 @@ from ROOT._distrdf.Operation import (
 )
 
 from dask_root_lambda import destination, inputs, packing
-from dask_root_lambda import graph as graphs
 from dask_root_lambda.config import Settings
-from dask_root_lambda.graph import RunGraph
+from dask_root_lambda.plan import graph as graphs
+from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from lambda_runtime import diagnostics

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dask_root_lambda.call import MapRange, Merge, PackedMapper
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
+from dask_root_lambda.plan.steps import MapRange, Merge, PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import MissingBlobError, MissingMapperError, ProtocolError
 from dask_root_lambda.protocol.store import Store

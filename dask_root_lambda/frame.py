@@ -19,7 +19,7 @@ from ROOT._distrdf.PythonMergeables import SnapshotResult
 
 from dask_root_lambda import distrdf
 from dask_root_lambda.bookings import Bookings, Lowering
-from dask_root_lambda.call import Step
+from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 
 

@@ -24,7 +24,7 @@ from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
 from dask_root_lambda import __version__, inputs
-from dask_root_lambda.call import Finish, PackedMapper
+from dask_root_lambda.plan.steps import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from dask_root_lambda.call import MapRange, PackedMapper
 from dask_root_lambda.cost.billing import Billing
 from dask_root_lambda.cost.prices import prices_of
 from dask_root_lambda.encoding import Call
 from dask_root_lambda.invocation.invokers import Invocation
+from dask_root_lambda.plan.steps import MapRange, PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, MissingBlobError, RunCancelledError
 from dask_root_lambda.protocol.store import MemoryStore

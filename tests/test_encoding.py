@@ -10,11 +10,11 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dask_root_lambda import LambdaPlugin, RDataFrame, encoding
-from dask_root_lambda.call import Merge
 from dask_root_lambda.config import Settings
 from dask_root_lambda.encoding import Call, Encoder
 from dask_root_lambda.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import LocalInvoker
+from dask_root_lambda.plan.steps import Merge
 from dask_root_lambda.protocol.store import DirectoryStore
 from dask_root_lambda.protocol.task import Body
 from lambda_runtime import handler

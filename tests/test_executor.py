@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from dask_root_lambda.call import PackedMapper
 from dask_root_lambda.encoding import Call
+from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     CrashError,

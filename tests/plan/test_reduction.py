@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_root_lambda.reduction import plan
+from dask_root_lambda.plan.reduction import plan
 
 
 @given(n_leaves=st.integers(1, 2000), fan_in=st.integers(2, 40))

@@ -9,8 +9,8 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import DataNode, List, Task, TaskRef
 from dask.typing import Key
 
-from dask_root_lambda import reduction
-from dask_root_lambda.call import Finish, MapRange, Merge, PackedMapper
+from dask_root_lambda.plan import reduction
+from dask_root_lambda.plan.steps import Finish, MapRange, Merge, PackedMapper
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dask_root_lambda import arrivals
+from dask_root_lambda.plan import arrivals
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.task import Body
 

@@ -8,8 +8,8 @@ from dask.utils import key_split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_root_lambda import graph
-from dask_root_lambda.call import Finish, MapRange, Merge, PackedMapper
+from dask_root_lambda.plan import graph
+from dask_root_lambda.plan.steps import Finish, MapRange, Merge, PackedMapper
 from dask_root_lambda.protocol.task import Body
 
 RUN = "b1f0954a221593573ce35ceac860dd40"
