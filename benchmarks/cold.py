@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks import datasets
 from benchmarks.figures import Figure, run
 from dask_root_lambda import LambdaExecutor
-from dask_root_lambda.encoding import Call
+from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.plan.steps import MapRange
 
 _DEADLINE_S = 120.0

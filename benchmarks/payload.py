@@ -20,7 +20,7 @@ from benchmarks.stub import Statistics, serving
 from dask_root_lambda import LambdaExecutor
 from dask_root_lambda.config import Settings
 from dask_root_lambda.demo import generator
-from dask_root_lambda.encoding import Call
+from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.plan.steps import MapRange
 

@@ -23,7 +23,7 @@ import dask.config
 from benchmarks import datasets
 from benchmarks.figures import Figure, run
 from dask_root_lambda import LambdaExecutor, RDataFrame, packing
-from dask_root_lambda.encoding import Call
+from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.plan.steps import MapRange, PackedMapper
 from lambda_runtime import snapshot
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dask_root_lambda.cluster import LambdaCluster
-    from dask_root_lambda.executor import LambdaExecutor
+    from dask_root_lambda.execution.executor import LambdaExecutor
     from dask_root_lambda.fargate import FargateLambdaCluster
     from dask_root_lambda.frame import RDataFrame
     from dask_root_lambda.gateway import LambdaPlugin
@@ -30,7 +30,7 @@ __all__ = [
 _HOMES = {
     "FargateLambdaCluster": "dask_root_lambda.fargate",
     "LambdaCluster": "dask_root_lambda.cluster",
-    "LambdaExecutor": "dask_root_lambda.executor",
+    "LambdaExecutor": "dask_root_lambda.execution.executor",
     "LambdaPlugin": "dask_root_lambda.gateway",
     "RDataFrame": "dask_root_lambda.frame",
 }

@@ -11,10 +11,10 @@ from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
 
 from dask_root_lambda import door
-from dask_root_lambda import progress as bars
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.cost.report import Report
-from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.execution import progress as bars
+from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin, merge_pool
 
 _LOOPBACK = "127.0.0.1:0"

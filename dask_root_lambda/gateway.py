@@ -25,8 +25,8 @@ from distributed.worker import Worker, _run_task_simple
 from distributed.worker_state_machine import TaskState
 
 from dask_root_lambda.config import Settings
-from dask_root_lambda.encoding import Call
-from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.execution.encoding import Call
+from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan import arrivals
 from dask_root_lambda.plan.steps import Finish, MapRange, Merge, Step

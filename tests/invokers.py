@@ -9,7 +9,7 @@ from typing import Any
 
 from dask_root_lambda.cost.billing import Billing
 from dask_root_lambda.cost.prices import prices_of
-from dask_root_lambda.encoding import Call
+from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan.steps import MapRange, PackedMapper
 from dask_root_lambda.protocol import wire

@@ -18,7 +18,7 @@ from botocore.awsrequest import AWSHTTPConnection
 from benchmarks.stub import serving
 from dask_root_lambda import LambdaCluster, RDataFrame
 from dask_root_lambda.config import Settings
-from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation import invokers
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.function import STORE_VARIABLE

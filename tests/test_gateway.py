@@ -15,7 +15,7 @@ from distributed.spans import span
 from dask_root_lambda import LambdaCluster, LambdaPlugin, RDataFrame
 from dask_root_lambda.config import Settings
 from dask_root_lambda.destination import has_executor
-from dask_root_lambda.executor import OPENERS, LambdaExecutor
+from dask_root_lambda.execution.executor import OPENERS, LambdaExecutor
 from dask_root_lambda.gateway import GatewayExecutor
 from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol import wire

@@ -11,7 +11,7 @@ import pytest
 from dask_root_lambda import LambdaCluster, LambdaExecutor, RDataFrame, cli
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import logs
-from dask_root_lambda.encoding import Call
+from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol import wire

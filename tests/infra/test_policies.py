@@ -22,7 +22,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import doctor
 from dask_root_lambda.emulator import Emulator
 from dask_root_lambda.emulator.policies import is_allowed
-from dask_root_lambda.encoding import Call
+from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol import wire

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from dask_root_lambda import RDataFrame, packing
-from dask_root_lambda.encoding import INLINE_MAPPER_BYTES, Call
-from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.execution.encoding import INLINE_MAPPER_BYTES, Call
+from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.plan.steps import MapRange, PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import AccessError, MissingMapperError

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from dask_root_lambda import encoding
 from dask_root_lambda.config import Execution, Settings, check_execution
 from dask_root_lambda.cost.report import Report
-from dask_root_lambda.encoding import Call, Encoder
+from dask_root_lambda.execution import encoding
+from dask_root_lambda.execution.encoding import Call, Encoder
+from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
+from dask_root_lambda.execution.policy import RetryPolicy
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker, LocalInvoker
-from dask_root_lambda.ledger import CALLS, Account, Ledger
-from dask_root_lambda.policy import RetryPolicy
 from dask_root_lambda.protocol.errors import (
     CrashError,
     DaskRootLambdaError,

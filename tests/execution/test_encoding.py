@@ -9,10 +9,11 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 
-from dask_root_lambda import LambdaPlugin, RDataFrame, encoding
+from dask_root_lambda import LambdaPlugin, RDataFrame
 from dask_root_lambda.config import Settings
-from dask_root_lambda.encoding import Call, Encoder
-from dask_root_lambda.executor import LambdaExecutor
+from dask_root_lambda.execution import encoding
+from dask_root_lambda.execution.encoding import Call, Encoder
+from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import LocalInvoker
 from dask_root_lambda.plan.steps import Merge
 from dask_root_lambda.protocol.store import DirectoryStore

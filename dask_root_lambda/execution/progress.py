@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from dask_root_lambda.ledger import Ledger, Progress
+from dask_root_lambda.execution.ledger import Ledger, Progress
 
 
 def wanted(setting: bool | None) -> bool:

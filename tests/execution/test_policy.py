@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dask_root_lambda.policy import RetryPolicy
+from dask_root_lambda.execution.policy import RetryPolicy
 from dask_root_lambda.protocol.errors import (
     AccessError,
     CompilationError,

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dask_root_lambda.encoding import Call
+from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,

@@ -8,8 +8,8 @@ import pytest
 
 from dask_root_lambda.cost.billing import Billing
 from dask_root_lambda.cost.prices import prices_of
+from dask_root_lambda.execution.ledger import CALLS, Ledger
 from dask_root_lambda.invocation.invokers import Invocation
-from dask_root_lambda.ledger import CALLS, Ledger
 from dask_root_lambda.protocol.task import Reply, Usage
 
 
