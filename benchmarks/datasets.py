@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dask_root_lambda import RDataFrame, packing
+from dask_root_lambda import RDataFrame
 from dask_root_lambda.demo import generator
 from dask_root_lambda.plan.steps import PackedMapper
+from dask_root_lambda.rdf import packing
 
 TREE = "Events"
 _SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -25,8 +25,9 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, run
 from benchmarks.merging import Outcome
-from dask_root_lambda import RDataFrame, packing
+from dask_root_lambda import RDataFrame
 from dask_root_lambda.plan.steps import MapRange
+from dask_root_lambda.rdf import packing
 
 _DEADLINE_S = 300.0
 _ENTRIES_PER_RANGE = 20_000

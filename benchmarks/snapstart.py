@@ -22,9 +22,10 @@ import dask.config
 
 from benchmarks import datasets
 from benchmarks.figures import Figure, run
-from dask_root_lambda import LambdaExecutor, RDataFrame, packing
+from dask_root_lambda import LambdaExecutor, RDataFrame
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.plan.steps import MapRange, PackedMapper
+from dask_root_lambda.rdf import packing
 from lambda_runtime import snapshot
 
 _DEADLINE_S = 120.0

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from dask_root_lambda.cluster import LambdaCluster
     from dask_root_lambda.execution.executor import LambdaExecutor
     from dask_root_lambda.fargate import FargateLambdaCluster
-    from dask_root_lambda.frame import RDataFrame
     from dask_root_lambda.gateway import LambdaPlugin
+    from dask_root_lambda.rdf.frame import RDataFrame
 
 __version__ = "0.1.0"
 
@@ -32,7 +32,7 @@ _HOMES = {
     "LambdaCluster": "dask_root_lambda.cluster",
     "LambdaExecutor": "dask_root_lambda.execution.executor",
     "LambdaPlugin": "dask_root_lambda.gateway",
-    "RDataFrame": "dask_root_lambda.frame",
+    "RDataFrame": "dask_root_lambda.rdf.frame",
 }
 
 

@@ -10,12 +10,12 @@ from distributed import Client, Scheduler, Worker
 from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
 
-from dask_root_lambda import door
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin, merge_pool
+from dask_root_lambda.rdf import door
 
 _LOOPBACK = "127.0.0.1:0"
 """Any port of this machine only: whoever reaches a scheduler can run code."""

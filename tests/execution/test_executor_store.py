@@ -6,13 +6,14 @@ import os
 
 import pytest
 
-from dask_root_lambda import RDataFrame, packing
+from dask_root_lambda import RDataFrame
 from dask_root_lambda.execution.encoding import INLINE_MAPPER_BYTES, Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.plan.steps import MapRange, PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import AccessError, MissingMapperError
 from dask_root_lambda.protocol.store import MemoryStore
+from dask_root_lambda.rdf import packing
 from lambda_runtime.handler import Environment
 from tests.invokers import Gate, ranges
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dask_root_lambda import RDataFrame, packing
+from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     CompilationError,
@@ -15,6 +15,7 @@ from dask_root_lambda.protocol.errors import (
     InputError,
     UserCodeError,
 )
+from dask_root_lambda.rdf import packing
 from lambda_runtime.diagnostics import record, user_code
 from lambda_runtime.runner import Runner
 from tests.conftest import ROOT, write_events

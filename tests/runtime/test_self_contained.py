@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from dask_root_lambda import RDataFrame, packing
+from dask_root_lambda import RDataFrame
 from dask_root_lambda.deployment.image import context_files
 from dask_root_lambda.protocol.task import Body, Request
+from dask_root_lambda.rdf import packing
 
 PROGRAM = """
 import json, sys

@@ -17,8 +17,7 @@ from dask_root_lambda.protocol.errors import (
     DeploymentError,
     DeploymentNotFoundError,
 )
-
-from .deployed import make_deployment
+from tests.deployed import make_deployment
 
 
 @pytest.fixture(autouse=True)

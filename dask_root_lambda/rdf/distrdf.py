@@ -27,12 +27,13 @@ from ROOT._distrdf.Operation import (
     create_op,
 )
 
-from dask_root_lambda import destination, inputs, packing
+from dask_root_lambda import destination
 from dask_root_lambda.config import Settings
 from dask_root_lambda.plan import graph as graphs
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
+from dask_root_lambda.rdf import inputs, packing
 from lambda_runtime import diagnostics
 
 OPERATIONS = tuple(sorted(SUPPORTED_OPERATIONS))
@@ -250,7 +251,7 @@ class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types
     """What a head node asks of its backend; `BaseBackend` keeps the code and files that users register."""
 
     def make_dataframe(self, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: frames make a head node of their own; see `dask_root_lambda.frame`."""
+        """Refuse: frames make a head node of their own; see `dask_root_lambda.rdf.frame`."""
         raise GraphError("this backend makes no frames")
 
     def optimize_npartitions(self) -> int:
@@ -262,6 +263,6 @@ class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types
 
     def ProcessAndMerge(self, ranges: Any, mapper: Any, reducer: Any) -> Any:  # noqa: N802  (DistRDF's name)
         """Refuse: a graph is lowered as a whole."""
-        raise GraphError("a graph of this backend runs as a whole, see dask_root_lambda.distrdf.lower")
+        raise GraphError("a graph of this backend runs as a whole, see dask_root_lambda.rdf.distrdf.lower")
 
     ProcessAndMergeLive = ProcessAndMerge

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import ROOT
 
-from dask_root_lambda import RDataFrame, inputs, packing
+from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import ConfigurationError, InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.rdf import inputs, packing
 from tests.conftest import EVENTS, write_events
 
 SUM = sum(range(EVENTS))

@@ -9,7 +9,8 @@ import dask
 import numpy as np
 import pytest
 
-from dask_root_lambda import RDataFrame, distrdf
+from dask_root_lambda import RDataFrame
+from dask_root_lambda.rdf import distrdf
 from tests.conftest import ROOT
 
 RANGES = 5

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.bookings import Failure, together
 from dask_root_lambda.protocol.errors import CrashError, GraphError, UserCodeError
+from dask_root_lambda.rdf.bookings import Failure, together
 from tests.conftest import ROOT
 
 SUM = 499500.0

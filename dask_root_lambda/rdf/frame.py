@@ -17,10 +17,10 @@ from dask.typing import Key
 from distributed import Client
 from ROOT._distrdf.PythonMergeables import SnapshotResult
 
-from dask_root_lambda import distrdf
-from dask_root_lambda.bookings import Bookings, Lowering
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
+from dask_root_lambda.rdf import distrdf
+from dask_root_lambda.rdf.bookings import Bookings, Lowering
 
 
 class Node:

@@ -10,8 +10,8 @@ import ROOT
 from distributed import Client
 
 from dask_root_lambda import destination
-from dask_root_lambda.distrdf import Backend
-from dask_root_lambda.frame import RDataFrame, Result
+from dask_root_lambda.rdf.distrdf import Backend
+from dask_root_lambda.rdf.frame import RDataFrame, Result
 
 
 class ClientBackend(Backend):

@@ -12,7 +12,6 @@ from dask.base import get_scheduler
 from dask.threaded import get as threaded_get
 from distributed import Client
 
-from dask_root_lambda import distrdf
 from dask_root_lambda.plan import arrivals
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.protocol.errors import (
@@ -22,6 +21,7 @@ from dask_root_lambda.protocol.errors import (
     OutOfMemoryError,
     RemoteError,
 )
+from dask_root_lambda.rdf import distrdf
 
 
 class Booked(Protocol):

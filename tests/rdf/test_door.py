@@ -8,8 +8,9 @@ import subprocess
 import pytest
 from distributed import Client, LocalCluster
 
-from dask_root_lambda import RDataFrame, door
+from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import GraphError
+from dask_root_lambda.rdf import door
 from tests.conftest import ROOT, write_events
 
 SUM = 499500.0

@@ -23,11 +23,12 @@ from ROOT._distrdf import HeadNode, Ranges
 from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
-from dask_root_lambda import __version__, inputs
+from dask_root_lambda import __version__
 from dask_root_lambda.plan.steps import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
+from dask_root_lambda.rdf import inputs
 from lambda_runtime import diagnostics
 from lambda_runtime.ranges import entry_ranges, file_ranges
 from lambda_runtime.runner import ROOT_VERSION

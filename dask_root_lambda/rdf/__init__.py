@@ -1,0 +1,1 @@
+"""RDataFrame: all that knows ROOT's DistRDF. Its graphs are booked, checked, packed and lowered here."""
