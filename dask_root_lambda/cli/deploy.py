@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dask_root_lambda.commands.console import Console, add_place, open_session, table
+from dask_root_lambda.cli.console import Console, add_place, open_session, table
 from dask_root_lambda.deployment import rollout
 from dask_root_lambda.deployment.image import PROGRAMS
 from dask_root_lambda.deployment.rollout import Outcome, Steps, Wanted

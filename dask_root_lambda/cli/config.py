@@ -13,7 +13,7 @@ from typing import Any
 import dask.config
 import yaml
 
-from dask_root_lambda.commands.console import Console, add_place, settings_of
+from dask_root_lambda.cli.console import Console, add_place, settings_of
 from dask_root_lambda.config import Settings
 from dask_root_lambda.invocation import aws
 from dask_root_lambda.protocol.errors import DaskRootLambdaError

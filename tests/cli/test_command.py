@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from dask_root_lambda import __version__, cli
+from dask_root_lambda.cli.command import COMMANDS, Command
 from dask_root_lambda.protocol.errors import DaskRootLambdaError
 
 COMMAND = Path(sys.executable).with_name("dask-root-lambda")
@@ -83,16 +84,16 @@ def test_help_names_every_command(command):
     """``--help`` is quick and complete: ROOT and Dask are not even imported."""
     done = command("--help", timeout_s=10)
     assert done.returncode == 0
-    assert all(name in done.stdout for name in cli.COMMANDS)
+    assert all(name in done.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", list(cli.COMMANDS))
+@pytest.mark.parametrize("name", list(COMMANDS))
 def test_every_command_has_help(name, capsys):
     """With its summary and its options."""
     with pytest.raises(SystemExit) as ended:
         cli.main([name, "--help"])
     assert ended.value.code == 0
-    assert cli.COMMANDS[name].summary in " ".join(capsys.readouterr().out.split())
+    assert COMMANDS[name].summary in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_version_is_the_packages(command):
@@ -206,7 +207,7 @@ def test_every_error_of_the_tree_ends_in_status_1(monkeypatch, capsys):
     def fail(args):
         raise DaskRootLambdaError("it rained", task="range-7")
 
-    monkeypatch.setitem(cli.COMMANDS, "demo", cli.Command("Fail", lambda parser: None, fail))
+    monkeypatch.setitem(COMMANDS, "demo", Command("Fail", lambda parser: None, fail))
     assert cli.main(["demo"]) == 1
     assert capsys.readouterr().err == "error: it rained [task range-7]\n"
 

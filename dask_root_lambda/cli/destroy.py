@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from dask_root_lambda.commands.console import Console, add_place, open_session
+from dask_root_lambda.cli.console import Console, add_place, open_session
 from dask_root_lambda.deployment import rollout
 from dask_root_lambda.deployment.rollout import Steps
 from dask_root_lambda.deployment.terraform import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from dask_root_lambda.commands.console import Console, add_place, settings_of
+from dask_root_lambda.cli.console import Console, add_place, settings_of
 from dask_root_lambda.deployment import doctor
 
 _EXAMPLES = """\

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 
 from dask_root_lambda import __version__
-from dask_root_lambda.commands.console import Console, add_place, open_session, table
+from dask_root_lambda.cli.console import Console, add_place, open_session, table
 from dask_root_lambda.deployment import status
 from dask_root_lambda.deployment.status import Status
 

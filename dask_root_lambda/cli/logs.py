@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 
-from dask_root_lambda.commands.console import Console, add_place, open_session
+from dask_root_lambda.cli.console import Console, add_place, open_session
 from dask_root_lambda.deployment import logs
 from dask_root_lambda.deployment.logs import Found, Line
 from dask_root_lambda.invocation import discovery

@@ -1,0 +1,7 @@
+"""``python -m dask_root_lambda.cli``."""
+
+import sys
+
+from dask_root_lambda.cli import main
+
+sys.exit(main())

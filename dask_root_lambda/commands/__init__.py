@@ -1,1 +1,0 @@
-"""The subcommands that look after deployments, one module each: `add_arguments` and `run`."""
