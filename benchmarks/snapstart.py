@@ -3,7 +3,7 @@
 Targets: at most 1.3 s for a graph that the snapshot has not seen, 0.2 s for one that it has.
 
 The emulator forks environments from a process in which the runtime's warm-up ran
-(`lambda_runtime.snapshot`). The graph that was not seen is the dimuon one; the other is that of the
+(`lambda_runtime.snapstart`). The graph that was not seen is the dimuon one; the other is that of the
 warm-up, over a file with the same columns. What is timed is one invocation, from the client's request to
 its answer: fork, hooks after restore, compiling what is new, and the range. Environments that are there
 already are kept busy by calls that sleep, so that the range needs a new one; the report's cold starts
@@ -26,7 +26,7 @@ from dask_root_lambda import LambdaExecutor, RDataFrame
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.plan.steps import MapRange, PackedMapper
 from dask_root_lambda.rdf import packing
-from lambda_runtime import snapshot
+from lambda_runtime import snapstart
 
 _DEADLINE_S = 120.0
 _BUSY_S = 4.0
@@ -72,9 +72,9 @@ def measure(*, events: int = 100_000, repetitions: int = 5) -> list[Figure]:
 def _known(directory: Path) -> PackedMapper:
     """Pack the graph of the warm-up, over a file like that of the warm-up."""
     path = str(directory / "warm-up.root")
-    snapshot.write_events(path)
+    snapstart.write_events(path)
     frame = RDataFrame(datasets.TREE, path, npartitions=1)
-    return packing.pack(frame._headnode, [result.node for result in snapshot.book(frame)], 1).mapper
+    return packing.pack(frame._headnode, [result.node for result in snapstart.book(frame)], 1).mapper
 
 
 def _in_a_new_environment(executor: LambdaExecutor, mapper: PackedMapper, environments: int) -> float:

@@ -38,7 +38,7 @@ _DEFAULT = "default"
 """distributed's name of the executor of tasks without an annotation."""
 
 
-_FORGETTING_S = 10.0
+_LAST_DELETIONS_S = 10.0
 """How long a worker that closes waits until the partial results of runs that succeeded are deleted."""
 
 
@@ -230,7 +230,7 @@ class LambdaPlugin(WorkerPlugin):
         self._forgetting.append(self._gateway.executor.forget(run))
 
     def _wait_for_forgetting(self) -> None:
-        deadline_s = time.monotonic() + _FORGETTING_S
+        deadline_s = time.monotonic() + _LAST_DELETIONS_S
         for thread in self._forgetting:
             thread.join(max(0.0, deadline_s - time.monotonic()))
 
@@ -269,7 +269,8 @@ def _place(state: TaskState) -> None:
     task = state.run_spec
     inner = task.args[0] if type(task) is Task and len(task.args) == 1 and not task.kwargs else None
     if type(inner) is Task and isinstance(inner.func, Step):
-        state.run_spec = task = Task(state.key, inner.func, *inner.args, **inner.kwargs)
+        task = Task(state.key, inner.func, *inner.args, **inner.kwargs)
+        state.run_spec = task
     step = task.func if type(task) is Task else None
     if isinstance(step, MapRange) or (isinstance(step, Merge) and step.on_lambda):
         state.annotations = {**(state.annotations or {}), "executor": EXECUTOR}

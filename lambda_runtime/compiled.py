@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +68,6 @@ class CompiledGraphs:
             raise
         if graph.actions is not None:
             self._give_back(graph)
-
-    def once(self) -> AbstractContextManager[CompiledGraph]:
-        """Lend the place of a graph that is not kept."""
-        return self._lend_once(_OURS, "once")
 
     @contextmanager
     def _lend_once(self, name: str, key: str) -> Iterator[CompiledGraph]:

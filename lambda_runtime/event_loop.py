@@ -84,7 +84,8 @@ class EventLoop:
     ) -> tuple[Any, Any]:
         """Build and compile the graph over the range; return its frame, None if the range is empty."""
         # Building writes into the program's nodes, so each graph needs nodes of its own.
-        graph.program = program = wire.loads(loaded.mapper.program)
+        program: Program = wire.loads(loaded.mapper.program)
+        graph.program = program
         objects = program.build(data_range)
         frame = objects.rdf
         if frame is not None:

@@ -28,7 +28,7 @@ from dask_root_lambda.protocol.errors import (
     RemoteError,
     TooLargeError,
 )
-from dask_root_lambda.protocol.store import Store, open_store
+from dask_root_lambda.protocol.store import STORE_VARIABLE, Store, open_store
 from dask_root_lambda.protocol.task import (
     MAX_ENVELOPE_BYTES,
     Body,
@@ -39,15 +39,12 @@ from dask_root_lambda.protocol.task import (
     Versions,
     requested_versions,
 )
-from lambda_runtime import IN_FUNCTION, STARTED_S, snapshot
+from lambda_runtime import IN_FUNCTION, STARTED_S, snapstart
 from lambda_runtime.event_loop import OnStop
 from lambda_runtime.runner import ROOT_VERSION, Runner
 from lambda_runtime.storage_token import token
 
 logger = logging.getLogger(__name__)
-
-STORE_VARIABLE = "DASK_ROOT_LAMBDA_STORE"
-"""Environment variable of the function: URL of the store for bodies that are too large to be inline."""
 
 _LONGEST_TEXT = 20_000
 """Characters of an error's message, or of its traceback, at most: each is up to 12 bytes of the envelope."""
@@ -234,7 +231,7 @@ def _own_process() -> None:
     # ROOT's own handler would look for a debugger first, and exit with a status that says nothing.
     ROOT.gSystem.ResetSignals()
     faulthandler.enable()
-    snapshot.prepare()
+    snapstart.prepare()
 
 
 if IN_FUNCTION:

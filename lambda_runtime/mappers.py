@@ -13,7 +13,7 @@ import ROOT
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program, session
-from lambda_runtime import attachments, files
+from lambda_runtime import attachments, storage
 from lambda_runtime.diagnostics import user_code
 
 _KEPT = 8
@@ -80,7 +80,7 @@ class LoadedMapper:
 
 
 def _check_file(file: DataFile) -> None:
-    url, expected, found = file.url, file.identity, files.identify(file.url)
+    url, expected, found = file.url, file.identity, storage.identify(file.url)
     if found != expected:
         raise InputError(
             f"{url} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "

@@ -24,7 +24,8 @@ ROOT_VERSION = ".".join(str(ROOT.__version__).split(".")[:2])
 
 # ROOT looks these namespaces up anew at every use, 0.2 ms each time. DistRDF uses them ten times per range,
 # and once per merged object, which can take longer than merging it.
-vars(ROOT).update({name: getattr(ROOT, name) for name in ("Detail", "Internal", "RDF")})
+for _name in ("Detail", "Internal", "RDF"):
+    vars(ROOT)[_name] = getattr(ROOT, _name)
 
 # Ranges of one process may run in several threads; ROOT has to know before the first of them starts.
 ROOT.EnableThreadSafety()

@@ -15,7 +15,7 @@ import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_root_lambda.demo import DEFAULT_EVENTS, analysis, generator, inputs, plot, run
+from dask_root_lambda.demo import DEFAULT_EVENTS, analysis, dataset, generator, plot, run
 from dask_root_lambda.demo.analysis import Analysis, CutFlow
 from dask_root_lambda.demo.run import Request
 from dask_root_lambda.protocol.errors import ConfigurationError, InputError
@@ -234,16 +234,16 @@ def test_the_cache_is_where_the_user_says(tmp_path, monkeypatch):
 
 def test_only_data_from_cms_is_called_cms_open_data(tmp_path):
     """A place below CERN's open data says so; a file's name does not."""
-    assert inputs.choose([inputs.CERN_FILE], None, "local").title == "CMS Open Data"
-    assert inputs.choose(["/data/cms2012.root"], None, "local").title == "cms2012.root"
-    assert inputs.choose(["/data/a.root", inputs.CERN_FILE], None, "local").title == "2 files"
+    assert dataset.choose([dataset.CERN_FILE], None, "local").title == "CMS Open Data"
+    assert dataset.choose(["/data/cms2012.root"], None, "local").title == "cms2012.root"
+    assert dataset.choose(["/data/a.root", dataset.CERN_FILE], None, "local").title == "2 files"
 
 
 def test_lambda_reads_cerns_data_unless_told_otherwise():
     """A file that is made here is out of AWS's reach."""
-    assert inputs.choose(None, None, "lambda").files == (inputs.CERN_FILE,)
+    assert dataset.choose(None, None, "lambda").files == (dataset.CERN_FILE,)
     with pytest.raises(ConfigurationError, match="--events makes a file on this machine"):
-        inputs.choose(None, 1000, "lambda")
+        dataset.choose(None, 1000, "lambda")
 
 
 # The analysis

@@ -13,7 +13,7 @@ from dask.base import tokenize
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import InputError
-from lambda_runtime import files
+from lambda_runtime import storage
 from tests import xrootd
 from tests.conftest import write_events
 
@@ -79,7 +79,7 @@ def test_environments_write_over_the_network(server, remote, emulated):
 def test_identity_is_the_same_near_and_far(server, remote):
     """A file is recognised by its content, whether it is read locally or over the network."""
     data, _ = server
-    assert files.identify(remote[0]) == files.identify(str(data / "events0.root"))
+    assert storage.identify(remote[0]) == storage.identify(str(data / "events0.root"))
 
 
 def test_a_missing_file_is_named(server, local):

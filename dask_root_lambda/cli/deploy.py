@@ -11,7 +11,7 @@ from typing import Any
 from dask_root_lambda.cli.console import Console, add_place, open_session, table
 from dask_root_lambda.deployment import rollout
 from dask_root_lambda.deployment.image import PROGRAMS
-from dask_root_lambda.deployment.rollout import Outcome, Steps, Wanted
+from dask_root_lambda.deployment.rollout import Asked, Dialog, Outcome
 from dask_root_lambda.deployment.terraform import Plan
 
 _EXAMPLES = """\
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Deploy; 0 also where there was nothing to do, 1 where the user said no."""
     console = Console(args.json, args.verbose)
     settings, session = open_session(args)
-    wanted = Wanted(
+    asked = Asked(
         variables=_variables(args),
         image=args.image,
         base=args.base,
@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
         backend=args.backend,
         plan_only=args.plan,
     )
-    asked = Steps(console.step, console.detail, lambda plan: _confirm(console, plan, args.yes))
-    outcome = rollout.deploy(session, settings, wanted, asked)
+    dialog = Dialog(console.step, console.detail, lambda plan: _confirm(console, plan, args.yes))
+    outcome = rollout.deploy(session, settings, asked, dialog)
     console.result(_document(outcome), lambda: _text(outcome, settings.deployment, session.region))
     return 0 if outcome.applied or args.plan else 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dask_root_lambda.cli.console import Console, add_place, open_session
 from dask_root_lambda.deployment import rollout
-from dask_root_lambda.deployment.rollout import Steps
+from dask_root_lambda.deployment.rollout import Dialog
 from dask_root_lambda.deployment.terraform import Plan
 from dask_root_lambda.protocol.errors import ConfigurationError
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         question = f"{plan.summary()}, in {session.region}. Type the name of the deployment to go on: "
         return bool(args.yes) or console.ask(question) == name
 
-    outcome = rollout.destroy(session, settings, Steps(console.step, console.detail, confirm), args.backend)
+    outcome = rollout.destroy(session, settings, Dialog(console.step, console.detail, confirm), args.backend)
     document = {"applied": outcome.applied, "changes": [asdict(change) for change in outcome.plan.changes]}
     done = f"destroyed {name} in {session.region}" if outcome.applied else "nothing was done"
     console.result(document, done)

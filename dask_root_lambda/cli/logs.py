@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 from dask_root_lambda.cli.console import Console, add_place, open_session
 from dask_root_lambda.deployment import logs
-from dask_root_lambda.deployment.logs import Found, Line
+from dask_root_lambda.deployment.logs import Line, Matches
 from dask_root_lambda.invocation import discovery
 from dask_root_lambda.protocol.errors import ConfigurationError
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _left_out(found: Found, limit: int) -> str:
+def _left_out(found: Matches, limit: int) -> str:
     """Say what is not shown, and how to see it."""
     parts = [f"only the first {limit:,} lines are shown: --limit shows more"] if found.cut else []
     if found.requests_left:

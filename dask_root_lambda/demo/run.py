@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dask_root_lambda.demo import analysis, inputs, plot
+from dask_root_lambda.demo import analysis, plot
 from dask_root_lambda.demo.analysis import Analysis, Outcome
-from dask_root_lambda.demo.inputs import Dataset
+from dask_root_lambda.demo.dataset import Dataset, choose
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 PLOTS = ("dimuon_spectrum.pdf", "dimuon_spectrum.png")
@@ -50,7 +50,7 @@ def run(request: Request, say: Callable[[str], None]) -> Outcome:
         A file cannot be read or written, the execution cannot be used, or a range failed for good.
     """
     _check_writable(request)
-    dataset = inputs.choose(request.files, request.events, request.execution)
+    dataset = choose(request.files, request.events, request.execution)
     say(f"{'dataset':<{_WIDTH}}{dataset.name}")
     outcome = analysis.run(
         Analysis(

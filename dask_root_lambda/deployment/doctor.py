@@ -51,7 +51,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Place:
+class Reachable:
     """What the later checks need: it was found by the earlier ones."""
 
     settings: Settings
@@ -89,7 +89,7 @@ def examine(
         return
     yield Check("credentials", "ok", f"{identity.arn} at {session.endpoint or 'AWS'}")
     yield _clock(identity.date, now_s())
-    found: list[Place] = []
+    found: list[Reachable] = []
     yield _attempt("deployment", lambda: _deployment(session, settings, found))
     yield _concurrency(session, settings, found[0].function if found else None)
     if found:
@@ -163,9 +163,9 @@ def _free(session: aws.Session, wanted: int, function: str | None) -> str:
     return f"{free:,} at once are free to use, {wanted:,} are asked for"
 
 
-def _deployment(session: aws.Session, settings: Settings, found: list[Place]) -> str:
+def _deployment(session: aws.Session, settings: Settings, found: list[Reachable]) -> str:
     located, deployment = discovery.located(session, settings)
-    found.append(Place(located, session, deployment))
+    found.append(Reachable(located, session, deployment))
     if deployment is None:
         return f"not looked up: the settings name the function {located.function!r}"
     said = f"{deployment.name}, deployed by dask-root-lambda {deployment.version}"
@@ -174,14 +174,16 @@ def _deployment(session: aws.Session, settings: Settings, found: list[Place]) ->
     return said
 
 
-def _functions(place: Place, files: Sequence[str]) -> Iterator[Check]:
-    names = [place.function] if place.deployment is None else list(place.deployment.tiers.values())
-    states = {name: _attempt(f"function {name}", partial(_state, place, name)) for name in names}
+def _functions(reachable: Reachable, files: Sequence[str]) -> Iterator[Check]:
+    names = (
+        [reachable.function] if reachable.deployment is None else list(reachable.deployment.tiers.values())
+    )
+    states = {name: _attempt(f"function {name}", partial(_state, reachable, name)) for name in names}
     yield from states.values()
-    if place.function in states and states[place.function].outcome == "failed":
+    if reachable.function in states and states[reachable.function].outcome == "failed":
         return
     try:
-        invoker = AwsInvoker(place.settings, session=place.session)
+        invoker = AwsInvoker(reachable.settings, session=reachable.session)
     except DaskRootLambdaError as error:
         yield Check("invocation", "failed", error.message)
         return
@@ -191,12 +193,12 @@ def _functions(place: Place, files: Sequence[str]) -> Iterator[Check]:
         invoker.close()
 
 
-def _state(place: Place, name: str) -> str:
+def _state(reachable: Reachable, name: str) -> str:
     which = {"FunctionName": name}
-    if place.settings.qualifier:
-        which["Qualifier"] = place.settings.qualifier
+    if reachable.settings.qualifier:
+        which["Qualifier"] = reachable.settings.qualifier
     with aws.translated(f"the function {name!r} cannot be used"):
-        found = place.session.client("lambda").get_function_configuration(**which)
+        found = reachable.session.client("lambda").get_function_configuration(**which)
     state, reason = found.get("State", "Active"), found.get("StateReason", "AWS gives no reason")
     if state == "Pending":
         raise DeploymentError("is still being made: try again in a minute")
@@ -213,8 +215,8 @@ def _runs(invoker: AwsInvoker, files: Sequence[str]) -> Iterator[Check]:
     store = _attempt("store", lambda: _store(invoker))
     yield store
     # Imported late: ROOT comes with it, and its version is what is compared.
-    from lambda_runtime.files import identify
     from lambda_runtime.runner import ROOT_VERSION
+    from lambda_runtime.storage import identify
 
     versions = Versions(root=ROOT_VERSION)
     answers = _attempt("versions", lambda: _versions(invoker, versions))

@@ -42,7 +42,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Found:
+class Matches:
     """Lines that were looked for."""
 
     lines: tuple[Line, ...]
@@ -69,7 +69,7 @@ def seconds(text: str) -> int:
 
 def find(
     session: aws.Session, deployment: Deployment, text: str, start: datetime, limit: int, *, whole: bool
-) -> Found:
+) -> Matches:
     """Search the log of a deployment.
 
     Parameters
@@ -96,7 +96,7 @@ def find(
     log = _Log(session, deployment.log_group, start)
     lines = log.read(text, limit)
     if not whole:
-        return Found(tuple(lines[:limit]), len(lines) > limit)
+        return Matches(tuple(lines[:limit]), len(lines) > limit)
     requests = list(dict.fromkeys(line.request_id for line in lines if line.request_id))
     found: list[Line] = []
     for request in requests[:_MAX_REQUESTS]:
@@ -104,7 +104,7 @@ def find(
         if len(found) > limit:
             break
     kept = _ordered(found or lines)
-    return Found(tuple(kept[:limit]), len(kept) > limit, max(0, len(requests) - _MAX_REQUESTS))
+    return Matches(tuple(kept[:limit]), len(kept) > limit, max(0, len(requests) - _MAX_REQUESTS))
 
 
 class _Log:

@@ -36,7 +36,7 @@ _CREDENTIALS = (
 
 
 @dataclass(frozen=True)
-class Steps:
+class Dialog:
     """Where it is told what goes on, and asked whether it may."""
 
     say: Callable[[str], None]
@@ -48,7 +48,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Asked:
     """What is asked for."""
 
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Wanted:
     """Change nothing."""
 
     def over(self, before: Options) -> Options:
-        """Return what holds: what is asked for now, and where nothing is, what was asked for before.
+        """Return the options that hold: those that are asked for now, else those of before.
 
         Raises
         ------
@@ -116,8 +116,8 @@ class Outcome:
     """Of ``infra/``."""
 
 
-def deploy(session: aws.Session, settings: Settings, wanted: Wanted, steps: Steps) -> Outcome:
-    """Make a deployment, or change it into what is wanted.
+def deploy(session: aws.Session, settings: Settings, asked: Asked, dialog: Dialog) -> Outcome:
+    """Make a deployment, or change it into what is asked for.
 
     Raises
     ------
@@ -127,24 +127,24 @@ def deploy(session: aws.Session, settings: Settings, wanted: Wanted, steps: Step
         AWS cannot be used.
     """
     name = discovery.check_name(settings.deployment)
-    check_variables(wanted.variables)
-    terraform = _open(session, settings, steps)
-    if not terraform.has_state and wanted.backend is None:
-        _check_registry(session, wanted.over(Options()))
-    if terraform.prepare(session.endpoint, wanted.backend):
-        steps.say(f"Terraform's state has moved to the backend of {wanted.backend}")
+    check_variables(asked.variables)
+    terraform = _open(session, settings, dialog)
+    if not terraform.has_state and asked.backend is None:
+        _check_registry(session, asked.over(Options()))
+    if terraform.prepare(session.endpoint, asked.backend):
+        dialog.say(f"Terraform's state has moved to the backend of {asked.backend}")
     _check_here(session, terraform, name)
-    options = wanted.over(Options.read(terraform.outputs().get("options")))
+    options = asked.over(Options.read(terraform.outputs().get("options")))
     _check_registry(session, options)
     spec = options.spec()
     variables = _variables(session, name, options, spec)
-    steps.say("planning")
+    dialog.say("planning")
     plan = terraform.plan(variables)
-    if wanted.plan_only or (not plan.empty and not steps.confirm(plan)):
+    if asked.plan_only or (not plan.empty and not dialog.confirm(plan)):
         return Outcome(plan, applied=False)
-    pushed = spec is not None and _provide(session, terraform, variables, wanted, spec, steps)
+    pushed = spec is not None and _provide(session, terraform, variables, asked, spec, dialog)
     if not plan.empty:
-        steps.say(f"applying: {plan.summary()}")
+        dialog.say(f"applying: {plan.summary()}")
         terraform.apply()
     outputs = terraform.outputs()
     versions: Mapping[str, str] = outputs["versions"]
@@ -153,7 +153,7 @@ def deploy(session: aws.Session, settings: Settings, wanted: Wanted, steps: Step
     return Outcome(plan, True, pushed, tuple(_prune(session, versions)), outputs)
 
 
-def destroy(session: aws.Session, settings: Settings, steps: Steps, backend: Path | None = None) -> Outcome:
+def destroy(session: aws.Session, settings: Settings, dialog: Dialog, backend: Path | None = None) -> Outcome:
     """Delete everything of a deployment.
 
     Raises
@@ -162,22 +162,22 @@ def destroy(session: aws.Session, settings: Settings, steps: Steps, backend: Pat
         It was not deployed from here, or Terraform failed.
     """
     name = discovery.check_name(settings.deployment)
-    terraform = _open(session, settings, steps)
+    terraform = _open(session, settings, dialog)
     if not terraform.has_state and backend is None:
         raise DeploymentError(
             f"{name!r} in {session.region} was not deployed from this machine: there is no Terraform state "
             f"in {terraform.directory}. Destroy it where it was deployed, or name its backend with --backend"
         )
     if terraform.prepare(session.endpoint, backend):
-        steps.say(f"Terraform's state has moved to the backend of {backend}")
+        dialog.say(f"Terraform's state has moved to the backend of {backend}")
     _check_detached(session, terraform.outputs().get("user_policy_arn"))
-    steps.say("planning")
+    dialog.say("planning")
     options = Options.read(terraform.outputs().get("options"))
     plan = terraform.plan(_variables(session, name, options), destroy=True)
-    if plan.changes and not steps.confirm(plan):
+    if plan.changes and not dialog.confirm(plan):
         return Outcome(plan, applied=False)
     if plan.changes:
-        steps.say(f"applying: {plan.summary()}")
+        dialog.say(f"applying: {plan.summary()}")
         terraform.apply()
     terraform.forget()
     return Outcome(plan, applied=True)
@@ -220,7 +220,7 @@ def _wake(client: Any, function: str, version: str) -> None:
         client.invoke(FunctionName=function, Qualifier=version, Payload=b"{}")
 
 
-def _open(session: aws.Session, settings: Settings, steps: Steps) -> Terraform:
+def _open(session: aws.Session, settings: Settings, dialog: Dialog) -> Terraform:
     account = session.identity().account
     place = state_home.directory(account, session.region, settings.deployment, session.endpoint)
     environment: dict[str, str | None] = {
@@ -229,7 +229,7 @@ def _open(session: aws.Session, settings: Settings, steps: Steps) -> Terraform:
     }
     if settings.profile:
         environment |= {**dict.fromkeys(_CREDENTIALS), "AWS_PROFILE": settings.profile}
-    return Terraform(place / "terraform", steps.detail, environment)
+    return Terraform(place / "terraform", dialog.detail, environment)
 
 
 def _variables(
@@ -301,23 +301,23 @@ def _provide(
     session: aws.Session,
     terraform: Terraform,
     variables: Mapping[str, Any],
-    wanted: Wanted,
+    asked: Asked,
     spec: ImageSpec,
-    steps: Steps,
+    dialog: Dialog,
 ) -> bool:
     """Have the image in the repository, which is made first where it is missing."""
     name, tag = str(variables["name"]), str(variables["image_tag"])
     if registry.has(session, name, tag):
         return False
     # Better before the first resource is made.
-    builder = Builder.find((wanted.builder,) if wanted.builder else PROGRAMS)
+    builder = Builder.find((asked.builder,) if asked.builder else PROGRAMS)
     if new := not (registry.exists(session, name) and terraform.outputs().get("repository_url")):
-        steps.say("making the repository")
+        dialog.say("making the repository")
         terraform.plan({**variables, "image_tag": None})
         terraform.apply()
     reference = f"{terraform.outputs()['repository_url']}:{tag}"
-    steps.say(f"building and pushing {reference} with {builder.name}; the first time takes minutes")
-    registry.provide(session, builder, spec, reference, steps.detail)
+    dialog.say(f"building and pushing {reference} with {builder.name}; the first time takes minutes")
+    registry.provide(session, builder, spec, reference, dialog.detail)
     if new:
         terraform.plan(variables)
     return True

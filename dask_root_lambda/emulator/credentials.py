@@ -42,7 +42,8 @@ class RoleSessions:
         key = (version.role, version.name)
         session = self._by_function.get(key)
         if session is None:
-            session = self._by_function[key] = RoleSession(version.role, version.name, make_credentials())
+            session = RoleSession(version.role, version.name, make_credentials())
+            self._by_function[key] = session
             self._by_key[session.credentials.access_key_id] = session
         return session.credentials
 

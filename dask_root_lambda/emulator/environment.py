@@ -257,7 +257,8 @@ class Environment:
             status=verdict.status,
             error_type=verdict.error_type,
         )
-        self._init_ms = self._restore_ms = None
+        self._init_ms = None
+        self._restore_ms = None
         self._billed_restore_ms = 0.0
         self._stream.write_line(self._lines.end(event.request_id))
         self._stream.write_line(self._lines.report(event.request_id, usage))

@@ -172,7 +172,8 @@ class Emulator:
             if self.options.iam:
                 self.access_key_id = parts.gate.root.access_key_id
                 self.secret_access_key = parts.gate.root.secret_access_key
-            self.endpoint = parts.platform.endpoint = _url(self.options, parts.server.port, tls is not None)
+            self.endpoint = _url(self.options, parts.server.port, tls is not None)
+            parts.platform.endpoint = self.endpoint
             self._parts = parts
             self._started.set()
             await self._stop.wait()
@@ -198,7 +199,8 @@ class _Parts:
         self.functions = LambdaService(self.platform, packages, self.faults)
         self.admin = Admin(self.functions, self.clock, self.faults)
         self.gate = Gate(options.region, options.account_id, sessions, self.functions.statements)
-        self.server = self.platform.server = HttpServer(self._dispatch)
+        self.server = HttpServer(self._dispatch)
+        self.platform.server = self.server
 
     def close(self) -> None:
         """End everything that runs."""

@@ -271,7 +271,8 @@ class Snapshots:
         if version.package.container is not None:
             asyncio.get_running_loop().call_soon(on_end, Ready())
             return
-        snapshot = self._snapshots[version.revision] = Snapshot(version, self._platform)
+        snapshot = Snapshot(version, self._platform)
+        self._snapshots[version.revision] = snapshot
 
         async def take() -> None:
             ending = await snapshot.take()

@@ -53,7 +53,8 @@ class VersionControl:
         function.publish_count += 1
         name = str(function.publish_count)
         arn = self._registry.arn(Reference(function.latest.name, name))
-        version = function.versions[name] = number(function.latest, name, arn, description)
+        version = number(function.latest, name, arn, description)
+        function.versions[name] = version
         function.published = function.latest
         self._on_publish(version)
         return version

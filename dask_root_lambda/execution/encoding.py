@@ -26,7 +26,7 @@ INLINE_MAPPER_BYTES = 8_192
 environment."""
 
 
-_FORGETTING_S = 60.0
+_LEAVING_S = 60.0
 """How long a range waits for what an earlier run of the same identity left to be deleted."""
 
 
@@ -176,7 +176,7 @@ class Encoder:
 
     def _wait_for_leaving(self, run: str) -> None:
         with self._left:
-            self._left.wait_for(lambda: not self._leaving[run], _FORGETTING_S)
+            self._left.wait_for(lambda: not self._leaving[run], _LEAVING_S)
 
 
 def result(call: Call, invocation: Invocation) -> Any:

@@ -110,9 +110,11 @@ class LambdaExecutor(Executor):
         self._pending: deque[_Job] = deque()
         self._running: dict[_Job, Execution] = {}
         self._in_flight: Counter[Execution] = Counter()
-        self._threads = self._idle = 0
+        self._threads = 0
+        self._idle = 0
         self._numbers = itertools.count(1)
-        self._name, self._calls = uuid.uuid4().hex[:8], itertools.count()
+        self._name = uuid.uuid4().hex[:8]
+        self._calls = itertools.count()
         self._short_of_threads = False
         self._closing = False
         self._lock = threading.RLock()

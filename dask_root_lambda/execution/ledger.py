@@ -189,7 +189,8 @@ class Ledger:
         account = self._current.get(run)
         # Merges, and plain calls, come after the ranges that they belong to.
         if account is None or (n_ranges and account.over):
-            account = self._current[run] = Account(run)
+            account = Account(run)
+            self._current[run] = account
             self._accounts.append(account)
         if n_ranges and account.ranges == 0:
             for each in (account, self._total):

@@ -45,9 +45,9 @@ class RetryPolicy:
             Seconds to wait before the next try; None to give up.
         """
         last = errors[-1]
-        kind = _limited_with(last)
-        count = sum(isinstance(error, kind) == isinstance(last, kind) for error in errors)
-        if not last.retryable or count >= self._limit(last):
+        limit = self._limit(last)
+        count = sum(_limited_as(error) == _limited_as(last) for error in errors)
+        if not last.retryable or count >= limit:
             return None
         delay_s = min(self.max_delay_s, self.base_delay_s * 2.0 ** (count - 1))
         return delay_s * (0.5 + 0.5 * jitter)
@@ -58,11 +58,10 @@ class RetryPolicy:
             MissingMapperError: self.max_missing_mappers,
             ThrottledError: self.max_throttles,
         }
-        kind = _limited_with(error)
-        return limits[kind] if isinstance(error, kind) else self.max_attempts
+        return limits.get(_limited_as(error), self.max_attempts)
 
 
-def _limited_with(error: DaskRootLambdaError) -> type[DaskRootLambdaError]:
-    """Return the class of errors that share a limit with this one, or that do not."""
-    own = (CrashError, MissingMapperError)
-    return next((kind for kind in own if isinstance(error, kind)), ThrottledError)
+def _limited_as(error: DaskRootLambdaError) -> type[DaskRootLambdaError]:
+    """Return the error class whose retry limit applies to an error."""
+    own = (CrashError, MissingMapperError, ThrottledError)
+    return next((kind for kind in own if isinstance(error, kind)), DaskRootLambdaError)

@@ -14,10 +14,9 @@ from dataclasses import replace
 
 from dask_root_lambda.config import Settings
 from dask_root_lambda.invocation import aws
-from dask_root_lambda.invocation.function import STORE_VARIABLE
 from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol.errors import ConfigurationError, InitError
-from dask_root_lambda.protocol.store import EMULATED_KEY
+from dask_root_lambda.protocol.store import EMULATED_KEY, STORE_VARIABLE
 
 _REGION = "us-east-1"
 _NAME = "dask-root-lambda"

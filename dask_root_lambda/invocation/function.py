@@ -18,9 +18,7 @@ from dask_root_lambda.protocol.errors import (
     OutOfMemoryError,
     TooLargeError,
 )
-
-STORE_VARIABLE = "DASK_ROOT_LAMBDA_STORE"
-"""The function's environment variable with the URL of its store."""
+from dask_root_lambda.protocol.store import STORE_VARIABLE
 
 _PLATFORM_RECORD = re.compile(r'\{"time": ?"[^"]*", ?"type": ?"platform\.')
 """Start of a record of Lambda's own in a log in JSON.

@@ -18,7 +18,7 @@ from dask_root_lambda.cost.prices import NO_PRICES, Prices, prices_of
 from dask_root_lambda.invocation import aws, discovery
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.connection import abortable
-from dask_root_lambda.invocation.function import STORE_VARIABLE, FunctionInfo, function_error
+from dask_root_lambda.invocation.function import FunctionInfo, function_error
 from dask_root_lambda.invocation.journal import Journal, Spent
 from dask_root_lambda.protocol import store as stores
 from dask_root_lambda.protocol import wire
@@ -28,7 +28,7 @@ from dask_root_lambda.protocol.errors import (
     DaskRootLambdaError,
     RunCancelledError,
 )
-from dask_root_lambda.protocol.store import MemoryStore, S3Store, Store
+from dask_root_lambda.protocol.store import STORE_VARIABLE, MemoryStore, S3Store, Store
 from dask_root_lambda.protocol.task import Body, Reply, Request
 
 logger = logging.getLogger(__name__)
@@ -152,7 +152,8 @@ class AwsInvoker:
         self.remote = settings.is_remote(execution)
         session = session or aws.Session(settings)
         settings, deployment = discovery.located(session, settings)
-        self._info = info = FunctionInfo.look_up(session, settings)
+        info = FunctionInfo.look_up(session, settings)
+        self._info = info
         self.prices = prices_of(session.region, info.architecture, settings.prices)
         store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
         self._counted = _CountedStore(store)

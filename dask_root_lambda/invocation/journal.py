@@ -82,7 +82,8 @@ class Journal:
         """Write what was not written yet. A journal that cannot be written is no reason to fail a run."""
         with self._lock:
             pending, self._pending = self._pending, Spent()
-            now_s = self._written_s = self._clock()
+            now_s = self._clock()
+            self._written_s = now_s
         if pending.invocations == 0:
             return
         time_text = datetime.fromtimestamp(now_s, timezone.utc).isoformat(timespec="seconds")

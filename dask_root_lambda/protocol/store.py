@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from dask_root_lambda.protocol.errors import ConfigurationError, MissingBlobError, StoreError
 
+STORE_VARIABLE = "DASK_ROOT_LAMBDA_STORE"
+"""Environment variable of the function: URL of the store for bodies that are too large to be inline."""
 EMULATED_KEY = "emulated"
 """Access key and secret key for an emulator, which takes any: the user's own stay out of it."""
 _CONFLICTS = 5

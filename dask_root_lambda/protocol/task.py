@@ -227,9 +227,6 @@ class Mapper:
     """Graph and columns' types: mappers with the same key can use one compiled graph."""
     files: tuple[DataFile, ...]
     """The file table; empty for a frame of entries without a file."""
-    entries: int | None
-    """Entries of a frame without files."""
-    npartitions: int
     friends: tuple[DataFile, ...] = ()
     """Files of friend trees, which every range may read."""
     code: str = ""

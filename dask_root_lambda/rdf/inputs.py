@@ -15,7 +15,7 @@ from ROOT._distrdf import HeadNode, Ranges
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, GraphError, InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
-from lambda_runtime import diagnostics, files
+from lambda_runtime import diagnostics, storage
 
 _PROBES = 16
 """Files whose identity is read at once."""
@@ -79,7 +79,7 @@ def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
     InputError
         A file is missing, truncated or not a ROOT file; nothing matches a pattern.
     """
-    return {url: files.identify(url) for url in _checked(args)}
+    return {url: storage.identify(url) for url in _checked(args)}
 
 
 def identities(head: Any) -> tuple[FileIdentity, ...]:
@@ -116,7 +116,7 @@ def _urls(head: Any) -> list[str]:
 def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:
     unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in known]
     with ThreadPoolExecutor(_PROBES) as pool:
-        for url, identity in zip(unknown, pool.map(files.identify, unknown), strict=True):
+        for url, identity in zip(unknown, pool.map(storage.identify, unknown), strict=True):
             if known.setdefault(url, identity) != identity:
                 raise InputError(
                     f"{url} was replaced since the RDataFrame was made: make the RDataFrame again"
@@ -128,7 +128,7 @@ def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
     for url in _given(args):
         for name in sorted(glob.glob(url)) if _is_pattern(url) else [url]:  # noqa: PTH207  (a string)
             try:
-                files.identify(name)
+                storage.identify(name)
                 with diagnostics.record():
                     file = ROOT.TFile.Open(name)
             except (InputError, OSError) as problem:

@@ -33,7 +33,7 @@ from lambda_runtime import diagnostics
 from lambda_runtime.ranges import entry_ranges, file_ranges
 from lambda_runtime.runner import ROOT_VERSION
 
-_compiling: set[str] = set()
+_compiled: set[str] = set()
 """Names of the users' C++ code that is known to compile."""
 
 Source = Literal["tree", "rntuple", "spec", "entries"]
@@ -106,8 +106,6 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int) -> Packed:
         compiled_key=_token(graph, dataset.source, dataset.entries, _columns(head), _friends(head)),
         files=dataset.files,
         friends=dataset.friends,
-        entries=dataset.entries,
-        npartitions=n_ranges,
         code=code,
         attachments=attachments,
         source=dataset.source,
@@ -138,14 +136,14 @@ def _checked_code(registered: dict[str, str]) -> Iterator[str]:
     """
     for name, code in list(registered.items()):
         with diagnostics.record() as reported:
-            compiles = name in _compiling or ROOT.gInterpreter.Declare(code)
+            compiles = name in _compiled or ROOT.gInterpreter.Declare(code)
         if not compiles:
             del registered[name]
             raise GraphError(
                 "the C++ code given to DistributeCppCode does not compile, and is not sent any more: call it "
                 f"again with the code corrected.\n{reported.text}"
             )
-        _compiling.add(name)
+        _compiled.add(name)
         yield code
 
 

@@ -18,7 +18,7 @@ from dask_root_lambda import LambdaExecutor, cli
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import image, rollout, sources, terraform
 from dask_root_lambda.deployment.options import Options
-from dask_root_lambda.deployment.rollout import Steps, Wanted
+from dask_root_lambda.deployment.rollout import Asked, Dialog
 from dask_root_lambda.deployment.terraform import Change, Plan
 from dask_root_lambda.emulator import Emulator
 from dask_root_lambda.invocation import aws
@@ -321,8 +321,8 @@ def test_without_terraform_the_error_says_where_to_get_it(user, monkeypatch, tmp
 def test_what_terraform_says_is_in_the_error(stub):
     """A variable that infra/ refuses: its own words, and no traceback."""
     settings = Settings.resolve(deployment="muons-refused")
-    steps = Steps(lambda text: None, lambda line: None, lambda plan: True)
-    wanted = Wanted({"memory_mb": 64}, image=f"{IMAGE}:1", plan_only=True)
+    steps = Dialog(lambda text: None, lambda line: None, lambda plan: True)
+    wanted = Asked({"memory_mb": 64}, image=f"{IMAGE}:1", plan_only=True)
     with pytest.raises(DeploymentError, match=r"terraform plan failed[\s\S]*ROOT needs 1,024 MB"):
         rollout.deploy(aws.Session(settings), settings, wanted, steps)
 
@@ -346,9 +346,9 @@ def test_variables_are_names_and_values(text, user, capsys):
 def test_names_are_checked_before_anything_else(user):
     """A name that AWS would refuse half-way."""
     settings = Settings.resolve(deployment="Muons")
-    steps = Steps(lambda text: None, lambda line: None, lambda plan: True)
+    steps = Dialog(lambda text: None, lambda line: None, lambda plan: True)
     with pytest.raises(ConfigurationError, match="is no name of a deployment"):
-        rollout.deploy(aws.Session(settings), settings, Wanted(image=f"{IMAGE}:1"), steps)
+        rollout.deploy(aws.Session(settings), settings, Asked(image=f"{IMAGE}:1"), steps)
 
 
 class Asleep:

@@ -159,8 +159,8 @@ def test_a_compute_of_many_results_looks_at_files_seldom(directory, monkeypatch)
     frame = RDataFrame("Events", names, npartitions=2)
     results = [frame.Sum("x") for _ in range(40)]
     opened = []
-    identify = inputs.files.identify
-    monkeypatch.setattr(inputs.files, "identify", lambda url: opened.append(url) or identify(url))
+    identify = inputs.storage.identify
+    monkeypatch.setattr(inputs.storage, "identify", lambda url: opened.append(url) or identify(url))
     monkeypatch.setattr(inputs.time, "monotonic", iter(np.arange(0, 1000, 1e-3)).__next__)
     for result in results:
         result.__dask_graph__()

@@ -253,11 +253,11 @@ def test_diagnostics_of_threads_are_kept_apart():
 
 def test_the_warm_up_covers_the_usual_operations():
     """The graph that is run before a snapshot works, and reseeding draws other numbers each time."""
-    from lambda_runtime import snapshot
+    from lambda_runtime import snapstart
 
-    snapshot.warm_up()
+    snapstart.warm_up()
     draws = set()
     for _ in range(3):
-        snapshot.reseed()
+        snapstart.reseed()
         draws.add((ROOT.gRandom.Rndm(), __import__("random").random(), __import__("numpy").random.random()))
     assert len(draws) == 3

@@ -15,7 +15,7 @@ import pytest
 from dask_root_lambda import LambdaExecutor
 from dask_root_lambda.invocation.function import STORE_VARIABLE
 from dask_root_lambda.protocol.errors import InputError
-from lambda_runtime import files, storage_token
+from lambda_runtime import storage, storage_token
 from lambda_runtime.storage_token import FILE_VARIABLE, SECRET_VARIABLE, StorageToken
 
 from ..deployed import make_deployment
@@ -89,7 +89,7 @@ def test_an_error_of_a_remote_file_tells_that_there_is_no_token(monkeypatch):
     """Whoever reads it is to know why storage refused."""
     monkeypatch.setattr(storage_token.token, "problem", "the token for storage cannot be read: AccessDenied")
     with pytest.raises(InputError, match="the token for storage cannot be read: AccessDenied"):
-        files.identify("root://127.0.0.2:1//x.root")
+        storage.identify("root://127.0.0.2:1//x.root")
 
 
 def test_without_a_secret_nothing_is_asked_for(clock, monkeypatch):

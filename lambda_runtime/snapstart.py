@@ -21,7 +21,7 @@ from ROOT._distrdf import DataFrame, HeadNode
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program
-from lambda_runtime import files
+from lambda_runtime import storage
 from lambda_runtime.ranges import file_ranges
 from lambda_runtime.runner import Runner
 
@@ -67,8 +67,8 @@ def _mapper(path: str) -> Mapper:
         initialize=dict, ranges=ranges, build=head._generate_rdf_creator(), nodes=head._generate_graph_dict()
     )
     assert booked  # dropped before, they would not be part of the graph
-    table = (DataFile(path, _TREE, files.identify(path)),)
-    return Mapper(wire.dumps(program), "warm-up", table, entries=None, npartitions=2)
+    table = (DataFile(path, _TREE, storage.identify(path)),)
+    return Mapper(wire.dumps(program), "warm-up", table)
 
 
 def write_events(path: str) -> None:
