@@ -63,7 +63,9 @@ def _graph(directory: Path, n_ranges: int, fan_in: int) -> RunGraph:
 
 def _ranges(built: RunGraph) -> dict[Key, Task]:
     return {
-        key: task for key, task in built.graph.items() if isinstance(key, tuple) and key[0] == f"range-{_RUN}"
+        key: task
+        for key, task in built.graph.items()
+        if isinstance(key, tuple) and key[0] == graph.range_key(_RUN, 0)[0]
     }
 
 

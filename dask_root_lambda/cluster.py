@@ -15,13 +15,11 @@ from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin, merge_pool
+from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.rdf import door
 
 _LOOPBACK = "127.0.0.1:0"
 """Any port of this machine only: whoever reaches a scheduler can run code."""
-
-
-_OURS = ("range-", "merge-", "finish-", "result-")
 
 
 class _ToldOnce(logging.Filter):
@@ -31,7 +29,7 @@ class _ToldOnce(logging.Filter):
         if not str(record.msg).startswith("Compute Failed") or not isinstance(record.args, tuple):
             return True
         key = record.args[0]
-        return not str(key[0] if isinstance(key, tuple) else key).startswith(_OURS)
+        return not str(key[0] if isinstance(key, tuple) else key).startswith(PREFIX)
 
 
 logging.getLogger("distributed.worker").addFilter(_ToldOnce())

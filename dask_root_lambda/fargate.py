@@ -14,10 +14,8 @@ from dask_root_lambda.protocol.errors import ConfigurationError
 
 try:
     from dask_cloudprovider.aws import FargateCluster
-except ImportError as _error:
-    raise ConfigurationError(
-        "a cluster on Fargate needs dask-cloudprovider: pip install 'dask-root-lambda[fargate]'"
-    ) from _error
+except ImportError:  # the package can be looked at without it, as help() and import * do
+    FargateCluster = object
 
 _PRELOAD = ("--preload", "lambda_runtime.runner")
 """Workers import ROOT first of all, which has to know of threads before there are any."""
@@ -86,6 +84,10 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
         public: bool = False,
         **kwargs: Any,
     ) -> None:
+        if FargateCluster is object:
+            raise ConfigurationError(
+                "a cluster on Fargate needs dask-cloudprovider: pip install 'dask-root-lambda[fargate]'"
+            )
         if not security_groups:
             raise ConfigurationError(
                 "security_groups is empty: name groups that let only you reach ports 8786 and 8787"

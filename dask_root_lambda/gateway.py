@@ -29,6 +29,7 @@ from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan import arrivals
+from dask_root_lambda.plan.graph import range_key
 from dask_root_lambda.plan.steps import Finish, MapRange, Merge, Step
 
 EXECUTOR = "lambda"
@@ -80,7 +81,9 @@ class GatewayExecutor(Executor):
         args, kwargs = Task(task.key, _arguments, *task.args, **task.kwargs)(data)
         context = contextvars.copy_context()
         observe = functools.partial(_observe, context)
-        call = Call(_name(task.key), task.func, args, kwargs)
+        # A range is called by its run, also where that is tried again under other keys.
+        key = range_key(args[0].run, task.func.index) if isinstance(task.func, MapRange) else task.key
+        call = Call(_name(key), task.func, args, kwargs)
         future = self.executor.submit_call(call, observe)
         outcome: Future[Any] = Future()
         outcome.set_running_or_notify_cancel()

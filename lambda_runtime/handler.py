@@ -144,9 +144,10 @@ def _run(environment: Environment, request: Request, on_stop: OnStop | None) -> 
     logger.info("%s, attempt %d", request.task, request.attempt)
     runner, bodies = environment.runner, request.bodies
     if request.operation == "map":
+        assert request.range_index is not None, "a request of a range has its number"
         digest = _digest(bodies[0])
         return runner.map(
-            digest, lambda: _fetch_as(environment, bodies[0], digest), request.range_index or 0, on_stop
+            digest, lambda: _fetch_as(environment, bodies[0], digest), request.range_index, on_stop
         )
     if request.operation == "merge":
         return runner.merge(_fetch(environment, body) for body in bodies), 0

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import ROOT
 
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import IncompleteResultError
+from dask_root_lambda.protocol.errors import IncompleteResultError, ProtocolError
 from dask_root_lambda.protocol.task import PartialResult
 from lambda_runtime import merging
 from lambda_runtime.diagnostics import user_code
@@ -72,8 +72,12 @@ class Runner:
             A file of the range is not the one that the client saw.
         CompilationError, UserCodeError
             The user's code did not compile, or raised.
+        ProtocolError
+            The dataset has no such range.
         """
         loaded = self._mappers.get(digest, fetch)
+        if not 0 <= index < len(loaded.ranges):
+            raise ProtocolError(f"there is no range {index}: the dataset has {len(loaded.ranges)}")
         loaded.check_files(index)
         with user_code("the graph"):
             return self._event_loop.run(loaded, index, on_stop)

@@ -18,13 +18,21 @@ from dask_root_lambda.config import Settings
 
 from .invokers import ScriptedInvoker
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+TESTS = Path(__file__).resolve().parent
+SHARED = TESTS.parents[1] / "shared"
 EVENTS = 1000
 CLUSTER_ENTRIES = 100
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--smoke-aws", action="store_true", help="run the dimuon analysis on a real AWS account")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a module's tests in one process of xdist's, and those of ``infra/``, which share a deployment."""
+    for item in items:
+        place = Path(str(item.path)).relative_to(TESTS)
+        item.add_marker(pytest.mark.xdist_group("infra" if place.parts[0] == "infra" else str(place)))
 
 
 @pytest.fixture(scope="session")

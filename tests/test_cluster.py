@@ -168,13 +168,28 @@ class TestMistakes:
             RDataFrame("Events", events_file, npartitions=2).Count().compute()
         assert local.report().total.invocations == 0
 
+    def test_a_failure_is_logged_unless_it_is_of_a_run(self, local, caplog):
+        """Those of a run are raised; other tasks may be called range as well, and Dask tells of them."""
+
+        def fail():
+            raise ValueError("of the user")
+
+        with local.get_client() as client, caplog.at_level("WARNING", "distributed.worker"):
+            with pytest.raises(ValueError, match="of the user"):
+                client.submit(fail, key="range-1").result(30)
+            total = RDataFrame(10, npartitions=1).Define("y", "throw 1; return 1.;").Sum("y")
+            with pytest.raises(DaskRootLambdaError):
+                total.compute()
+        failed = [record for record in caplog.records if str(record.msg).startswith("Compute Failed")]
+        assert [record.args[0] for record in failed] == ["range-1"]
+
     def test_errors_carry_task_and_attempt(self, local):
         """An error says which range it was."""
         frame = RDataFrame(100, npartitions=4)
         total = frame.Define("y", 'if (rdfentry_ == 80) throw std::runtime_error("here"); return 1.0;').Sum(
             "y"
         )
-        with pytest.raises(DaskRootLambdaError, match=r"\[task range-\w+-3, attempt 1") as caught:
+        with pytest.raises(DaskRootLambdaError, match=r"\[task rdf-range-\w+-3, attempt 1") as caught:
             total.compute()
         assert caught.value.task.endswith("-3")
 

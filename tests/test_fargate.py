@@ -299,9 +299,13 @@ def test_what_would_be_open_or_useless_is_refused(arguments, said):
 
 
 def test_without_the_extra_the_error_names_it():
-    """The module says what to install."""
-    code = "import sys; sys.modules['dask_cloudprovider.aws'] = None; import dask_root_lambda.fargate"
+    """All names can be imported; who asks for a cluster is told what to install."""
+    code = (
+        "import sys; sys.modules['dask_cloudprovider.aws'] = None; from dask_root_lambda import *\n"
+        "print(RDataFrame.__name__)\nFargateLambdaCluster('image', 'eu-west-1', security_groups=['sg-1'])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
+    assert done.stdout.strip() == "RDataFrame"
     assert "pip install 'dask-root-lambda[fargate]'" in done.stderr

@@ -247,7 +247,7 @@ class TestWhatDaskShows:
         (future,) = Client.current().compute([count])
         wait(future)
         prefixes = set(local.scheduler.task_prefixes)
-        assert {"range", "merge"} <= prefixes
+        assert {"rdf-range", "rdf-merge"} <= prefixes
 
     def test_worker_metrics(self, local, events_file):
         """The executor's figures arrive with the worker's heartbeats."""

@@ -10,6 +10,7 @@ from dask_root_lambda.cli.console import Console, add_place, open_session
 from dask_root_lambda.deployment import logs
 from dask_root_lambda.deployment.logs import Line, Matches
 from dask_root_lambda.invocation import discovery
+from dask_root_lambda.plan.graph import range_key
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 _EXAMPLES = """\
@@ -73,7 +74,7 @@ def _left_out(found: Matches, limit: int) -> str:
 def _of_run(args: argparse.Namespace) -> str | None:
     if args.run is None or args.range is None:
         return str(args.run) if args.run else None
-    return f"range-{args.run}-{args.range},"
+    return f"{'-'.join(map(str, range_key(args.run, args.range)))},"
 
 
 def _text(line: Line) -> str:

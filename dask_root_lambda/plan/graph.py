@@ -12,6 +12,9 @@ from dask.typing import Key
 from dask_root_lambda.plan import reduction
 from dask_root_lambda.plan.steps import Finish, MapRange, Merge, PackedMapper
 
+PREFIX = "rdf-"
+"""What the keys of all tasks of runs begin with: others name tasks ``range-...`` and ``merge-...``, too."""
+
 
 @dataclass(frozen=True)
 class RunGraph:
@@ -24,7 +27,9 @@ class RunGraph:
     """Key of the results: per action, in booking order, the blob of a mergeable object."""
 
 
-def build(mapper: PackedMapper, finish: Finish, *, fan_in: int, merge_on_lambda: bool = False) -> RunGraph:
+def build(
+    mapper: PackedMapper, finish: Finish, *, fan_in: int, merge_on_lambda: bool = False, failures: int = 0
+) -> RunGraph:
     """Build the graph of a run.
 
     Nothing in it says where a step runs: that is decided by the worker that it comes to, which may have the
@@ -40,11 +45,15 @@ def build(mapper: PackedMapper, finish: Finish, *, fan_in: int, merge_on_lambda:
         Partial results merged by one task.
     merge_on_lambda
         Whether workers that have the executor merge there as well.
+    failures
+        How often the run has failed. It has other keys then: an error under one of its keys may still be on
+        its way to Dask's scheduler, which would take it for that of the new try.
     """
-    name, finished = f"mapper-{mapper.run}", f"finish-{mapper.run}"
-    leaves: list[Key] = [(f"range-{mapper.run}", index) for index in range(mapper.n_ranges)]
+    run = f"{mapper.run}-{failures}" if failures else mapper.run
+    name, finished = f"{PREFIX}mapper-{run}", f"{PREFIX}finish-{run}"
+    leaves: list[Key] = [range_key(run, index) for index in range(mapper.n_ranges)]
     merge = Merge(mapper.run, on_lambda=merge_on_lambda)
-    merges, merged = _merges(f"merge-{mapper.run}", merge, leaves, fan_in)
+    merges, merged = _merges(f"{PREFIX}merge-{run}", merge, leaves, fan_in)
     tasks: dict[Key, Any] = {
         name: DataNode(name, mapper),
         **{key: Task(key, MapRange(index), TaskRef(name)) for index, key in enumerate(leaves)},
@@ -52,8 +61,13 @@ def build(mapper: PackedMapper, finish: Finish, *, fan_in: int, merge_on_lambda:
         finished: Task(finished, finish, TaskRef(merged)),
     }
     # One layer: Dask goes through the layers of every collection that it computes, and each result is one.
-    layer = f"run-{mapper.run}"
+    layer = f"run-{run}"
     return RunGraph(HighLevelGraph({layer: MaterializedLayer(tasks)}, {layer: set()}), merged, finished)
+
+
+def range_key(run: str, index: int) -> tuple[str, int]:
+    """Return the key of a range, by its run and its number from 0."""
+    return f"{PREFIX}range-{run}", index
 
 
 def _merges(name: str, merge: Merge, leaves: list[Key], fan_in: int) -> tuple[dict[Key, Task], Key]:

@@ -165,12 +165,13 @@ class Request:
             The event is not a request; its versions may differ, see `requested_versions`.
         """
         try:
+            operation = _OPERATIONS[event["op"]]
             return cls(
-                operation=_OPERATIONS[event["op"]],
+                operation=operation,
                 task=str(event["task"]),
                 bodies=tuple(Body.from_json(body) for body in event["bodies"]),
                 attempt=int(event.get("attempt", 1)),
-                range_index=event.get("range"),
+                range_index=int(event["range"]) if operation == "map" else None,
                 result_key=str(event.get("result", "")),
                 versions=requested_versions(event),
             )

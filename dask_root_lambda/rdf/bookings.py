@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -77,21 +78,25 @@ def together(asked: int, pending: Set[int], failures: Iterable[Failure]) -> froz
 class Lowering:
     """Results that are computed in one pass, as a Dask graph."""
 
+    run: str
     graph: RunGraph
     places: Mapping[int, int]
     """Number of DistRDF's node -> place among the graph's results."""
     bookings: Bookings
+    _failed: bool = False
 
     def arrived(self, blobs: Sequence[bytes]) -> None:
         """Keep the values, for the results that wait for one."""
         self.bookings.keep({number: blobs[place] for number, place in self.places.items()})
 
     def failed(self, error: BaseException) -> None:
-        """Remember what failed together, where that is a reason to compute it apart."""
+        """Remember it, and what failed together, where that is a reason to compute it apart."""
+        if not self._failed:
+            self._failed = True
+            self.bookings.count_failure(self.run)
         if isinstance(error, RemoteError | CrashError | FunctionTimeoutError | OutOfMemoryError):
-            self.bookings.remember(
-                frozenset(self.places), of_user=isinstance(error, RemoteError | CrashError)
-            )
+            of_user = isinstance(error, RemoteError | CrashError)
+            self.bookings.remember(frozenset(self.places), of_user=of_user)
 
 
 class Bookings:
@@ -112,6 +117,7 @@ class Bookings:
         self._lock = threading.Lock()
         """Held to add to the results and to list them: values arrive in threads of Dask's."""
         self._failures: list[Failure] = []
+        self._failed_runs: Counter[str] = Counter()
         self._changes = 0
         self._state: Any = None
         self._lowerings: dict[int, Lowering] = {}
@@ -141,6 +147,11 @@ class Bookings:
                 result.keep(blobs[result.node.node_id])
         left = (replace(failure, nodes=failure.nodes - blobs.keys()) for failure in self._failures)
         self._failures = [failure for failure in left if failure.nodes]
+        self._changes += 1
+
+    def count_failure(self, run: str) -> None:
+        """Count that a run failed: what is lowered next is another try, under other keys."""
+        self._failed_runs[run] += 1
         self._changes += 1
 
     def remember(self, nodes: frozenset[int], *, of_user: bool) -> None:
@@ -186,8 +197,8 @@ class Bookings:
     def _lower(self, actions: Sequence[Any]) -> Lowering:
         if self.head.drawables_dict is not None:
             raise GraphError("LiveVisualize is not possible on Lambda: remove the call")
-        lowered = distrdf.lower(self.head, actions, self.client)
+        lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs)
         places = {node.node_id: place for place, node in enumerate(lowered.actions)}
-        lowering = Lowering(lowered.graph, places, self)
+        lowering = Lowering(lowered.run, lowered.graph, places, self)
         arrivals.listen(lowered.run, lowering)
         return lowering

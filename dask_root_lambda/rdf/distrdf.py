@@ -100,6 +100,8 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
         It takes a Python function, and numba is not installed.
     """
     _check_callables(name, (*args, *kwargs.values()))
+    if name == "Snapshot":
+        args, kwargs = _snapshot_arguments(args, kwargs), {}
     try:
         operation = create_op(name, *args, **kwargs)
     except (ValueError, IndexError) as error:
@@ -168,6 +170,28 @@ def _names(arguments: Sequence[Any]) -> Iterator[str]:
             yield from (str(name) for name in item)
 
 
+def _snapshot_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return the arguments of a Snapshot by position, as DistRDF reads them, with ROOT's default for columns.
+
+    https://root.cern/doc/master/classROOT_1_1RDF_1_1RInterface.html
+    """
+    places = {"treename": 0, "filename": 1, "columnList": 2, "columnNameRegexp": 2, "options": 3}
+    given = dict(enumerate(args))
+    for name, value in kwargs.items():
+        if name not in places or places[name] in given:
+            raise GraphError(
+                f"Snapshot takes {', '.join(places)}, each once: {name} is not one of them, or is twice"
+            )
+        given[places[name]] = value
+    if not {0, 1} <= given.keys() <= {0, 1, 2, 3}:
+        raise GraphError(
+            f"Snapshot takes a treename, a filename, columns and options, given: {_written('Snapshot', args)}"
+        )
+    if 3 in given:
+        given.setdefault(2, "")
+    return [given[place] for place in sorted(given)]
+
+
 def _prepare_snapshot(operation: Operation) -> None:
     """Make a local path absolute, as environments have another working directory."""
     if isinstance(operation, Snapshot) and rootfile.local_path(str(operation.args[1])) is not None:
@@ -218,7 +242,7 @@ def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
     return packing.registered(head.backend), client and client.id, *settings
 
 
-def lower(head: Any, actions: Sequence[Any], client: Client | None) -> Lowered:
+def lower(head: Any, actions: Sequence[Any], client: Client | None, failures: Mapping[str, int]) -> Lowered:
     """Lower actions that are booked on a head node to a Dask graph.
 
     The number of ranges is what the user asked for, else what the client's cluster runs at once.
@@ -231,6 +255,8 @@ def lower(head: Any, actions: Sequence[Any], client: Client | None) -> Lowered:
         DistRDF's nodes.
     client
         The client of the frame; None is Dask's current one.
+    failures
+        How often each run of the frame has failed.
     """
     settings = Settings.resolve()
     n_ranges = head.npartitions
@@ -243,6 +269,7 @@ def lower(head: Any, actions: Sequence[Any], client: Client | None) -> Lowered:
         packed.finish,
         fan_in=settings.fan_in,
         merge_on_lambda=settings.merge_on == "lambda",
+        failures=failures.get(packed.mapper.run, 0),
     )
     return Lowered(packed.mapper.run, run, packed.actions)
 

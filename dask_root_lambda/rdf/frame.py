@@ -17,6 +17,7 @@ from dask.typing import Key
 from distributed import Client
 from ROOT._distrdf.PythonMergeables import SnapshotResult
 
+from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.rdf import distrdf
@@ -259,7 +260,7 @@ class Result(_Collection):
     def _where(self) -> tuple[Key, int]:
         # In the graph that was given out last: Dask asks for the keys right after it.
         if self._given is None and self._blob is not None:
-            return f"value-{wire.digest(self._blob)[:32]}", 0
+            return f"{PREFIX}value-{wire.digest(self._blob)[:32]}", 0
         lowering = self._given or self.bookings.lower(self)
         return lowering.graph.finished, lowering.places[self.node.node_id]
 

@@ -48,13 +48,13 @@ def test_the_mapper_is_in_the_graph_once():
     tasks = dict(built(n_ranges=50).graph)
     ranges = [task for task in tasks.values() if isinstance(getattr(task, "func", None), MapRange)]
     assert len(ranges) == 50
-    assert all(task.dependencies == {f"mapper-{RUN}"} for task in ranges)
+    assert all(task.dependencies == {f"rdf-mapper-{RUN}"} for task in ranges)
 
 
 def test_names_say_what_runs():
     """Dask's dashboard groups tasks by these names."""
     names = {key_split(key) for key in dict(built(n_ranges=20).graph)}
-    assert names == {"mapper", "range", "merge", "finish"}
+    assert names == {"rdf-mapper", "rdf-range", "rdf-merge", "rdf-finish"}
 
 
 def test_a_partial_result_is_as_large_as_its_bytes():

@@ -49,7 +49,15 @@ def test_fields_of_a_newer_runtime_are_left_out():
 
 
 @pytest.mark.parametrize(
-    "event", [{}, {"op": "map"}, {"op": "format-disk", "task": "t", "bodies": []}, {"op": 1}]
+    "event",
+    [
+        {},
+        {"op": "map"},
+        {"op": "map", "task": "t", "bodies": []},
+        {"op": "map", "task": "t", "bodies": [], "range": "first"},
+        {"op": "format-disk", "task": "t", "bodies": []},
+        {"op": 1},
+    ],
 )
 def test_other_events_are_refused(event):
     """An event that is no request is an error of the protocol, not a KeyError."""

@@ -14,7 +14,7 @@ from dask.base import is_dask_collection, tokenize
 from distributed import Client, LocalCluster
 
 from dask_root_lambda import LambdaCluster, RDataFrame
-from dask_root_lambda.protocol.errors import ConfigurationError, InputError
+from dask_root_lambda.protocol.errors import ConfigurationError, GraphError, InputError
 from tests.conftest import ROOT, write_events
 
 SUM = 499500.0
@@ -173,7 +173,7 @@ class TestCollections:
         path = tmp_path / "graph.dot"
         for draw in (count.visualize, functools.partial(dask.visualize, *booked)):
             draw(filename=str(path), engine="graphviz")
-            drawn = Counter(re.findall(r"label=(\w+) shape=circle", path.read_text()))
+            drawn = Counter(re.findall(r"label=\"?rdf-(\w+)\"? shape=circle", path.read_text()))
             assert drawn == {"range": 4, "merge": 1, "finish": 1}
         assert not histogram.computed
 
@@ -291,6 +291,18 @@ class TestOperations:
         written = frame.Filter("x % 2 == 0").Snapshot("Even", "even.root", ["x"])
         assert written.Count().GetValue() == 500
         assert len(list(tmp_path.glob("even_*.root"))) == 4
+
+    def test_a_snapshot_by_keywords(self, frame, local, tmp_path):
+        """ROOT's names of the arguments are understood, and others are refused at the user's line."""
+        options = ROOT.RDF.RSnapshotOptions()
+        options.fLazy = True
+        lazy = frame.Snapshot("Few", filename=str(tmp_path / "few.root"), options=options)
+        assert lazy.GetValue().Count().GetValue() == 1000
+        written = frame.Snapshot(treename="x", filename=str(tmp_path / "x.root"), columnList=["x"])
+        assert list(map(str, written.GetColumnNames())) == ["x"]
+        for wrong in ({"filename": "a"}, {"treename": "t", "filename": "a", "columns": ["x"]}):
+            with pytest.raises(GraphError, match="Snapshot takes"):
+                frame.Snapshot(**wrong)
 
     def test_a_snapshot_from_environments(self, frame, emulated, tmp_path):
         """Environments on this machine write where the user can read."""

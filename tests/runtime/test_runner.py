@@ -13,6 +13,7 @@ from dask_root_lambda.protocol.errors import (
     CompilationError,
     IncompleteResultError,
     InputError,
+    ProtocolError,
     UserCodeError,
 )
 from dask_root_lambda.rdf import packing
@@ -50,6 +51,14 @@ def test_ranges_add_up_to_the_whole(runner, events_file):
     results = [frame.Count(), frame.Sum("x"), frame.Max("x")]
     whole = packed(results, 4)
     assert values(runner, whole, [run(runner, whole, index) for index in range(4)]) == [1000, 499500.0, 999.0]
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_a_range_that_is_not_there(runner, events_file, index):
+    """It is an error, and never another range."""
+    whole = packed([RDataFrame("Events", events_file).Count()], 2)
+    with pytest.raises(ProtocolError, match=f"there is no range {index}: the dataset has 2"):
+        run(runner, whole, index)
 
 
 def test_a_merge_done_twice(runner, events_file):
