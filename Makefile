@@ -13,6 +13,9 @@ CHECKOV_VERSION := 3.3.*
 demo: $(READY)  ## the dimuon spectrum, on an emulated Lambda
 	$(BIN)/dask-root-lambda demo $(DEMO_ARGS)
 
+# Three processes on two cores: tests wait for Terraform, time limits and environments.
+TEST_ARGS ?= --numprocesses 3
+
 test: $(READY)  ## all tests; needs neither AWS nor a network
 	$(BIN)/pytest $(TEST_ARGS)
 

@@ -62,10 +62,11 @@ def run(analysis: Analysis) -> Outcome:
     DaskRootLambdaError
         The files cannot be read, the execution cannot be used, or a range failed for good.
     """
+    # Before anything is started: a file that is not there is told at once.
+    frame = RDataFrame(analysis.tree, list(analysis.files), npartitions=analysis.npartitions)
+    _check_columns(frame, analysis)
     cluster = LambdaCluster(execution=analysis.execution, concurrency=analysis.concurrency)
     with cluster, cluster.get_client():
-        frame = RDataFrame(analysis.tree, list(analysis.files), npartitions=analysis.npartitions)
-        _check_columns(frame, analysis)
         # One pass over the data for all five.
         n_all, n_two, n_opposite, mean, spectrum = compute(*_book(frame))
         return Outcome(

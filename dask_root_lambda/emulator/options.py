@@ -17,7 +17,15 @@ DEFAULT_HANDLER = "lambda_runtime.handler.handler"
 IMAGE_RUNNERS = ("process", "container")
 
 # The environments run with the user's programs, but without anything else that is the user's.
-INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "ROOTSYS", "SSL_CERT_FILE", "SSL_CERT_DIR")
+INHERITED_VARIABLES = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "ROOTSYS",
+    "EXTRA_CLING_ARGS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,8 @@ def test_a_restore_is_reported(own_cloud: OwnCloud) -> None:
     found = re.search(r"Restore Duration: ([\d.]+) ms\tBilled Restore Duration: (\d+) ms", first.log)
     assert found is not None
     assert float(found[1]) >= 200
-    assert 200 <= int(found[2]) <= float(found[1]) + 1
+    # Counted from when the emulator hears that the process was forked: a little of the wait may be over.
+    assert 100 <= int(found[2]) <= float(found[1]) + 1
     assert "Init Duration" not in first.log
     assert "Restore Duration" not in second.log
     assert first.payload["pid"] == second.payload["pid"]
