@@ -18,6 +18,7 @@ import boto3
 import dask
 import pytest
 from distributed import Client
+from distributed.core import Status
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.emulator import Emulator
@@ -113,14 +114,14 @@ def _run(override, directory: Path) -> subprocess.Popen:
     """Run a task's command; ``dask-scheduler`` is ``dask scheduler``, as in the image."""
     program, *arguments = override["command"]
     variables = {item["name"]: item["value"] for item in override["environment"]}
-    log = (directory / f"{program}.log").open("wb")
-    return subprocess.Popen(
-        [str(Path(sys.executable).with_name("dask")), program.removeprefix("dask-"), *arguments],
-        env={**os.environ, **variables, "DASK_DISTRIBUTED__WORKER__USE_FILE_LOCKING": "false"},
-        cwd=directory,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
+    with (directory / f"{program}.log").open("wb") as log:
+        return subprocess.Popen(
+            [str(Path(sys.executable).with_name("dask")), program.removeprefix("dask-"), *arguments],
+            env={**os.environ, **variables, "DASK_DISTRIBUTED__WORKER__USE_FILE_LOCKING": "false"},
+            cwd=directory,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
 
 
 @pytest.fixture
@@ -270,15 +271,19 @@ def test_the_profile_makes_the_cluster_and_is_not_sent_to_it(monkeypatch, tmp_pa
     async def nothing(cluster):
         pass
 
+    async def closed(cluster):
+        cluster.status = Status.closed
+
     monkeypatch.setattr(ecs.ECSCluster, "_start", start)
     monkeypatch.setattr(FargateLambdaCluster, "_register", nothing)
-    monkeypatch.setattr(FargateLambdaCluster, "_close", nothing)
+    monkeypatch.setattr(FargateLambdaCluster, "_close", closed)
 
     async def make():
         options = {"security_groups": ["sg-1"], "policies": [POLICY], "deployment": "muons"}
         with dask.config.set({"dask-root-lambda.aws.profile": "mine"}):
             cluster = FargateLambdaCluster(IMAGE, REGION, **options, asynchronous=True)
         await cluster._start()
+        await cluster._close()
 
     asyncio.run(make())
     assert seen == [("of-mine", None, "muons")]

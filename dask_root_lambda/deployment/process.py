@@ -118,9 +118,10 @@ def read(argv: Sequence[str], *, timeout_s: float, environment: Mapping[str, str
 
 def _read(process: subprocess.Popen[str], say: Callable[[str], None], last: deque[str]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        last.append(line.rstrip())
-        say(line.rstrip())
+    with process.stdout as output:
+        for line in output:
+            last.append(line.rstrip())
+            say(line.rstrip())
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -254,7 +254,7 @@ def test_ctrl_c_ends_a_run_within_seconds_and_leaves_nothing(execution, started,
     process = started("demo", "--execution", execution, "--events", 300_000, "--npartitions", 64)
     assert "300,000 generated events" in line_of(process)
     family = psutil.Process(process.pid)
-    time.sleep(4)
+    time.sleep(2)
     children = family.children(recursive=True)
     process.send_signal(signal.SIGINT)
     # Two seconds where nothing else runs; on a busy machine a thread may have to compile before it is asked.

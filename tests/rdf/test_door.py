@@ -47,6 +47,7 @@ class TestTheHook:
         assert count.GetValue() == 500
         assert local.report().total.ranges == 2
 
+    @pytest.mark.filterwarnings("ignore:The keyword argument 'daskclient':FutureWarning")
     @pytest.mark.parametrize("keyword", ["executor", "daskclient"])
     def test_the_module_of_the_dask_backend(self, client, local, events_file, keyword):
         """ROOT.RDF.Distributed.Dask.RDataFrame is caught by the same hook."""
