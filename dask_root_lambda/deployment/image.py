@@ -296,9 +296,10 @@ class Builder:
         timer.start()
         try:
             assert process.stdout is not None
-            for line in process.stdout:
-                tail.append(line.rstrip())
-                say(line.rstrip())
+            with process.stdout as output:
+                for line in output:
+                    tail.append(line.rstrip())
+                    say(line.rstrip())
             status = process.wait()
         except BaseException:
             process.kill()
