@@ -40,6 +40,7 @@ from dask_root_lambda.protocol.task import (
     requested_versions,
 )
 from lambda_runtime import IN_FUNCTION, STARTED_S, snapstart
+from lambda_runtime.children import Children
 from lambda_runtime.event_loop import OnStop
 from lambda_runtime.runner import ROOT_VERSION, Runner
 from lambda_runtime.storage_token import token
@@ -60,7 +61,8 @@ class Environment:
         self.identifier = uuid.uuid4().hex
         self.runner = Runner(shared=not IN_FUNCTION)
         self._store = store
-        self._count = 0
+        self.invocations = 0
+        """Events that came before the next one."""
         self._bytes_read = int(ROOT.TFile.GetFileBytesRead())
         self._lock = threading.Lock()
 
@@ -75,8 +77,8 @@ class Environment:
     def next_invocation(self) -> int:
         """Count the events of this environment, from 0."""
         with self._lock:
-            self._count += 1
-            return self._count - 1
+            self.invocations += 1
+            return self.invocations - 1
 
     def bytes_read(self) -> int:
         """Bytes of data files read since this was last called, by all threads."""
@@ -91,12 +93,23 @@ def environment() -> Environment:
     return Environment()
 
 
-def handler(event: Mapping[str, Any], _context: object = None) -> dict[str, Any]:
-    """Answer one event; the entry point that Lambda calls.
+def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
+    """Answer one event, in a child of this process; the entry point that Lambda calls.
 
     Errors are part of the answer, as data. What escapes is a defect, and Lambda reports it as such.
     """
+    return _children().answer(event, str(getattr(context, "aws_request_id", "")))
+
+
+@functools.cache
+def _children() -> Children:
+    environment()  # made before the children are, which share its name
+    return Children(_answer)
+
+
+def _answer(event: Mapping[str, Any], number: int) -> dict[str, Any]:
     token.keep_fresh()
+    environment().invocations = number
     try:
         return answer(environment(), event).to_json()
     finally:

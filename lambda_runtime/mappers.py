@@ -42,7 +42,9 @@ class LoadedMapper:
         CompilationError, UserCodeError
             The user's code did not compile, or raised.
         """
-        if mapper.session != session():
+        if mapper.session == session():
+            attachments.check(mapper.attachments)
+        else:
             attachments.unpack(mapper.attachments)
         with user_code("the C++ code given to DistributeCppCode"):
             if mapper.code and not ROOT.gInterpreter.Declare(mapper.code):

@@ -20,7 +20,11 @@ _MIB = 1 << 20
 
 
 def peak_rss_bytes(pid: int) -> int:
-    """Largest resident set that a process has had; 0 if it is gone."""
+    """Largest resident set that a process, or one of its descendants, has had; 0 if it is gone."""
+    return max(_peak_rss_bytes(each) for each in (pid, *_descendants(pid)))
+
+
+def _peak_rss_bytes(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/status", "rb") as status:  # noqa: PTH123 - once per invocation; half the time
             text = status.read()

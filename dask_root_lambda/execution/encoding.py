@@ -154,6 +154,7 @@ class Encoder:
             attempt=attempt,
             range_index=call.function.index,
             result_key=_partial_key(mapper, call.function.index),
+            identity=mapper.identity,
             versions=Versions(root=mapper.root),
         )
 

@@ -30,6 +30,8 @@ class PackedMapper:
     n_ranges: int
     root: str = ""
     """ROOT's minor version on the client."""
+    identity: str = ""
+    """See `dask_root_lambda.protocol.task.Request`."""
     local_inputs: tuple[str, ...] = ()
     """Files of this machine that it reads."""
     local_outputs: tuple[str, ...] = ()

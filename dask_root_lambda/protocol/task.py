@@ -136,6 +136,8 @@ class Request:
     """``map``: which range of the mapper's dataset."""
     result_key: str = ""
     """Key of the result in the store, should it be too large to be inline."""
+    identity: str = ""
+    """Names the code, headers, libraries and files that it brings into the process that answers it."""
     versions: Versions = field(default_factory=Versions)
     """The client's versions."""
 
@@ -151,6 +153,7 @@ class Request:
             "attempt": self.attempt,
             "range": self.range_index,
             "result": self.result_key,
+            "identity": self.identity,
             "bodies": [body.to_json() for body in self.bodies],
         }
         return {name: value for name, value in event.items() if value not in (None, "")}
@@ -173,6 +176,7 @@ class Request:
                 attempt=int(event.get("attempt", 1)),
                 range_index=int(event["range"]) if operation == "map" else None,
                 result_key=str(event.get("result", "")),
+                identity=str(event.get("identity", "")),
                 versions=requested_versions(event),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:

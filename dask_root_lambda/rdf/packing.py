@@ -30,11 +30,14 @@ from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
 from dask_root_lambda.rdf import inputs
 from lambda_runtime import diagnostics
+from lambda_runtime.attachments import note
 from lambda_runtime.ranges import entry_ranges, file_ranges
 from lambda_runtime.runner import ROOT_VERSION
 
 _compiled: set[str] = set()
 """Names of the users' C++ code that is known to compile."""
+_refused: list[tuple[frozenset[str], str]] = []
+"""The error of code that did not compile, and the names of what was registered beside it."""
 
 Source = Literal["tree", "rntuple", "spec", "entries"]
 _SOURCES: tuple[tuple[type[Any], Source], ...] = (
@@ -93,8 +96,10 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int) -> Packed:
     nodes = _nodes(booked)
     dataset = _dataset(head, n_ranges)
     attachments = tuple(_attachments(head.backend))
+    note(attachments)
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
-    graph = _token(_operations(nodes), code, head.backend.initialization, attachments)
+    identity = _token(code, head.backend.initialization, attachments)
+    graph = _token(_operations(nodes), identity)
     program = Program(
         initialize=head.backend.initialization,
         ranges=dataset.ranges,
@@ -118,6 +123,7 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int) -> Packed:
         digest=wire.digest(blob),
         n_ranges=_n_ranges(dataset, n_ranges),
         root=ROOT_VERSION,
+        identity=identity,
         local_inputs=_local(file.url for file in (*dataset.files, *dataset.friends)),
         local_outputs=_local(_outputs(nodes)),
     )
@@ -132,19 +138,26 @@ def _checked_code(registered: dict[str, str]) -> Iterator[str]:
     ------
     GraphError
         It does not compile. It is taken out of DistRDF's register, which is the process's: the code as the
-        user corrects it would be declared after it, and fail with it.
+        user corrects it would be declared after it, and fail with it. Until there is other code, the error
+        comes again: without it, what an edited function did before would run, in silence.
     """
+    if _refused and registered.keys() <= _refused[-1][0]:
+        raise GraphError(_refused[-1][1])
     for name, code in list(registered.items()):
         with diagnostics.record() as reported:
             compiles = name in _compiled or ROOT.gInterpreter.Declare(code)
         if not compiles:
             del registered[name]
-            raise GraphError(
-                "the C++ code given to DistributeCppCode does not compile, and is not sent any more: call it "
-                f"again with the code corrected.\n{reported.text}"
+            message = (
+                "the C++ code given to DistributeCppCode does not compile: call it again with the code "
+                "corrected. What is defined in this process already cannot be defined anew: give it another "
+                f"name, or start the process (the kernel) again.\n{reported.text}"
             )
+            _refused[:] = [(frozenset(registered), message)]
+            raise GraphError(message)
         _compiled.add(name)
         yield code
+    _refused.clear()
 
 
 def registered(backend: Any) -> tuple[Any, ...]:
@@ -285,9 +298,17 @@ def _attachments(backend: Any) -> Iterator[Attachment]:
         ("header", backend.headers),
         ("file", backend.files),
     )
+    found: dict[str, tuple[str, bytes]] = {}
     for kind, paths in kinds:
         for path in sorted(paths):
-            yield Attachment(os.path.basename(path), kind, Path(path).read_bytes())  # noqa: PTH119  (a string)
+            name, content = os.path.basename(path), Path(path).read_bytes()  # noqa: PTH119  (a string)
+            other, before = found.setdefault(name, (path, content))
+            if before != content:
+                raise GraphError(
+                    f"{other} and {path} have one name, and what is distributed goes into one directory: "
+                    "rename one of them"
+                )
+            yield Attachment(name, kind, content)
 
 
 def _local(urls: Iterable[str]) -> tuple[str, ...]:

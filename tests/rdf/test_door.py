@@ -9,8 +9,8 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.rdf import door
+from dask_root_lambda.protocol.errors import GraphError, UserCodeError
+from dask_root_lambda.rdf import door, packing
 from tests.conftest import ROOT, write_events
 
 SUM = 499500.0
@@ -22,12 +22,13 @@ def client(local):
 
 
 @pytest.fixture
-def registered():
+def registered(monkeypatch):
     """Leaves what users register with DistRDF as it was."""
     from ROOT._distrdf.Backends.Base import BaseBackend
 
     names = ("initialization", "headers", "files", "pcms", "shared_libraries", "strings_to_declare")
     before = {name: vars(BaseBackend)[name] for name in names}
+    monkeypatch.setattr(packing, "_refused", [])
     for name in names[1:]:
         setattr(BaseBackend, name, type(before[name])())
     yield
@@ -129,6 +130,42 @@ class TestDistribution:
         with request.getfixturevalue(where).get_client():
             df = RDataFrame("Events", events_file, npartitions=3)
             assert df.Define("y", f"drl_seven_{where}_times(x)").Sum("y").GetValue() == 7 * SUM
+
+    def test_an_edited_function_is_an_error_each_time(self, local, events_file, registered):
+        """This process cannot define it anew: what it did before is never run in silence."""
+        ROOT.RDF.Distributed.DistributeCppCode("double drl_edited() { return 1; }")
+        defined = RDataFrame("Events", events_file, npartitions=3).Define("y", "drl_edited()")
+        assert defined.Sum("y").GetValue() == 1000
+        ROOT.RDF.Distributed.DistributeCppCode("double drl_edited() { return 2; }")
+        for _ in range(2):
+            defined = RDataFrame("Events", events_file, npartitions=3).Define("y", "drl_edited()")
+            with pytest.raises(GraphError, match=r"(?s)another name, or start the process.*redefinition"):
+                defined.Sum("y").GetValue()
+
+    def test_an_edited_header_is_an_error_under_local_execution(
+        self, local, events_file, registered, tmp_path
+    ):
+        """Each time, until it has another name; a LambdaCluster's functions take it as it is now."""
+        header = tmp_path / "edited.h"
+        header.write_text("#pragma once\ninline double drl_header() { return 1; }\n")
+        ROOT.RDF.Distributed.DistributeHeaders([str(header)])
+        defined = RDataFrame("Events", events_file, npartitions=3).Define("y", "drl_header()")
+        assert defined.Sum("y").GetValue() == 1000
+        header.write_text("#pragma once\ninline double drl_header() { return 20; }\n")
+        for _ in range(2):
+            defined = RDataFrame("Events", events_file, npartitions=3).Define("y", "drl_header()")
+            with pytest.raises(UserCodeError, match=r"edited\.h has changed.*start it anew"):
+                defined.Sum("y").GetValue()
+
+    def test_two_files_of_one_name_are_refused(self, local, events_file, registered, tmp_path):
+        """They go into one directory; both are named."""
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "w.txt").write_text(name)
+        ROOT.RDF.Distributed.DistributeFiles([str(tmp_path / name / "w.txt") for name in ("one", "two")])
+        count = RDataFrame("Events", events_file, npartitions=3).Count()
+        with pytest.raises(GraphError, match=r"one/w\.txt and .*two/w\.txt have one name"):
+            count.GetValue()
 
     def test_cpp_code_that_does_not_compile(self, local, events_file, registered):
         """It is an error before anything runs, with Cling's diagnostics, and not one of what follows."""
