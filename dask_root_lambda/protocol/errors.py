@@ -194,11 +194,11 @@ class RemoteError(DaskRootLambdaError):
         return "\n\n".join(parts)
 
 
-class UserCodeError(RemoteError):
-    """The user's Python raised, or the user's C++ threw."""
+class UserCodeError(RemoteError, RuntimeError):
+    """The user's Python raised, or the user's C++ threw, for which ROOT raises a ``RuntimeError``."""
 
 
-class CompilationError(RemoteError):
+class CompilationError(RemoteError, RuntimeError):
     """The user's C++ did not compile; ``diagnostics`` holds Cling's messages."""
 
 

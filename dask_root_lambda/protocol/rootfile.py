@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -32,6 +32,9 @@ class FileIdentity:
     header: str
     """Digest of the header: it holds the UUID that ROOT gives each file it makes, and the positions of the
     directory and of the free segments, which change when a file is updated in place."""
+    mtime_ns: int = 0
+    """When a file of this machine was last changed, ns since the epoch: files that ROOT was asked to make
+    reproducible have one UUID. 0 for others, whose replicas differ in it."""
 
 
 def identify(url: str, header: bytes, size: int) -> FileIdentity:
@@ -79,7 +82,7 @@ def identify_local(path: Path) -> FileIdentity:
     try:
         with path.open("rb") as file:
             header = file.read(HEADER_BYTES)
-        size = path.stat().st_size
+        stat = path.stat()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    return identify(str(path), header, size)
+    return replace(identify(str(path), header, stat.st_size), mtime_ns=stat.st_mtime_ns)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import operator
+import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ LOOK_UPS = ("GetColumnNames", "GetColumnType", "GetDefinedColumnNames", "GetFilt
 """What can be asked of a graph without running it."""
 
 _IMPLICIT_COLUMNS = ("rdfentry_", "rdfslot_", "tdfentry_", "tdfslot_")
+_AXES = {"Histo1D": 1, "Histo2D": 2, "Histo3D": 3, "Profile1D": 1, "Profile2D": 2}
+"""Actions with a model of a histogram, and how many of its axes have limits."""
 _COLUMN_ACTIONS = ("Histo", "Profile", "Graph", "Max", "Mean", "Min", "Stats", "StdDev", "Sum", "AsNumpy")
 """Actions whose strings are names of columns."""
 
@@ -61,6 +64,8 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     """
     diagnostics.check_compiler()
     n_ranges = _checked_npartitions(npartitions)
+    args = [_plain(item) for item in args]
+    inputs.refuse_selections(args)
     identities = inputs.check(args)
     try:
         with diagnostics.record():
@@ -72,6 +77,15 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     # A TTree or TDirectory among them has to live as long as the frame.
     head.arguments = args
     return head
+
+
+def _plain(item: Any) -> Any:
+    """Make what DistRDF takes of several files that come as a tuple or an iterator, and of paths."""
+    if isinstance(item, tuple | Iterator):
+        item = list(item)
+    if isinstance(item, list):
+        return [os.fspath(each) if isinstance(each, os.PathLike) else each for each in item]
+    return os.fspath(item) if isinstance(item, os.PathLike) else item
 
 
 def _checked_npartitions(npartitions: Any) -> int | None:
@@ -100,6 +114,7 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
         It takes a Python function, and numba is not installed.
     """
     _check_callables(name, (*args, *kwargs.values()))
+    _check_axes(name, (*args, *kwargs.values()))
     if name == "Snapshot":
         args, kwargs = _snapshot_arguments(args, kwargs), {}
     try:
@@ -145,6 +160,34 @@ def _check_callable(name: str, function: types.FunctionType) -> None:
             f"{name}: the function {function.__name__} cannot be sent to where it runs: "
             f"{type(error).__name__}: {error}. Make what it needs inside it"
         ) from error
+
+
+def _check_axes(name: str, arguments: Sequence[Any]) -> None:
+    """Refuse axes that ROOT would fit to the entries that it sees: each range would have others."""
+    if name not in _AXES or not arguments:
+        return
+    model = arguments[0]
+    if isinstance(model, str) or any(not low < high for low, high in _limits(model, _AXES[name])):
+        raise GraphError(
+            f"{_written(name, arguments)} has an automatic axis, which each range would fit to its "
+            "own entries: give the limits, such as (name, title, 100, 0.0, 50.0)"
+        )
+
+
+def _limits(model: Any, n_axes: int) -> Iterator[tuple[float, float]]:
+    """Yield the limits of the axes of a histogram's model that are given by limits, not by edges."""
+    if not isinstance(model, tuple | list):
+        for axis in "XYZ"[:n_axes]:
+            if not len(getattr(model, f"fBin{axis}Edges", ())):
+                yield getattr(model, f"f{axis}Low", 0.0), getattr(model, f"f{axis}Up", 1.0)
+        return
+    rest = list(model[3:])
+    for _ in range(n_axes):
+        if len(rest) >= 2 and all(isinstance(limit, int | float) for limit in rest[:2]):
+            yield rest[0], rest[1]
+            rest = rest[3:]
+        else:
+            rest = rest[2:]
 
 
 def _check_columns(parent: Any, operation: Operation) -> None:
@@ -286,7 +329,8 @@ class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types
         return destination.slots(destination.current_client())
 
     def distribute_unique_paths(self, paths: Any) -> None:
-        """Do nothing: the user's files travel with the graph."""
+        """Let files travel with the graph; scripts call this on a frame's head node."""
+        self.register_files(list(paths))
 
     def ProcessAndMerge(self, ranges: Any, mapper: Any, reducer: Any) -> Any:  # noqa: N802  (DistRDF's name)
         """Refuse: a graph is lowered as a whole."""

@@ -17,6 +17,8 @@ from dask_root_lambda.protocol.errors import DaskRootLambdaError, GraphError, In
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics, storage
 
+_ALL_ENTRIES = 2**63 - 1
+"""Where the global range of a dataset specification ends that has none."""
 _PROBES = 16
 """Files whose identity is read at once."""
 _QUIET, _QUIET_S = 10, 5.0
@@ -80,6 +82,25 @@ def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
         A file is missing, truncated or not a ROOT file; nothing matches a pattern.
     """
     return {url: storage.identify(url) for url in _checked(args)}
+
+
+def refuse_selections(args: Sequence[Any]) -> None:
+    """Raise `GraphError` for entry lists and global ranges, which DistRDF drops without a word."""
+    for item in args:
+        if isinstance(item, ROOT.TTree) and (item.GetEntryList() or item.GetEventList()):
+            raise GraphError(
+                f"the entry list of {item.GetName()} cannot be used: ranges read all entries. Filter "
+                "instead, for instance on a column that the list was made of"
+            )
+        if isinstance(item, ROOT.RDF.Experimental.RDatasetSpec) and _global_range(item) != (0, _ALL_ENTRIES):
+            raise GraphError(
+                "WithGlobalRange cannot be used: ranges read all entries. Name the files of those that "
+                "you want, or Filter"
+            )
+
+
+def _global_range(spec: Any) -> tuple[int, int]:
+    return int(spec.GetEntryRangeBegin()), int(spec.GetEntryRangeEnd())
 
 
 def identities(head: Any) -> tuple[FileIdentity, ...]:
