@@ -35,10 +35,15 @@ _HOMES = {
     "RDataFrame": "dask_root_lambda.rdf.frame",
 }
 
+_DOORS = ("FargateLambdaCluster", "LambdaPlugin")
+"""Clients of what these make are for ROOT's own door, too; a `LambdaCluster` sees to it itself."""
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _DOORS:
+        importlib.import_module("dask_root_lambda.rdf.door").install()
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

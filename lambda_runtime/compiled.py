@@ -12,7 +12,7 @@ import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ROOT._distrdf import _graph_cache
@@ -37,6 +37,8 @@ class CompiledGraph:
     """The results booked on it, of its last range; None until it is compiled."""
     program: Any = None
     """What it was compiled of, with the nodes it was booked on."""
+    unvaried: dict[int, int] = field(default_factory=dict)
+    """Places of variations that are none, among the actions -> place of the nominal result."""
     switch: Any = None
     """What ends its event loop; see `lambda_runtime.sharing`."""
 

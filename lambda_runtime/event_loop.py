@@ -11,7 +11,7 @@ from typing import Any
 import ROOT
 from ROOT._distrdf import ComputationGraphGenerator
 from ROOT._distrdf.Backends import Utils
-from ROOT._distrdf.Operation import Action, InstantAction
+from ROOT._distrdf.Operation import Action, InstantAction, VariationsFor
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
@@ -92,9 +92,11 @@ class EventLoop:
             if stoppable:
                 graph.switch = sharing.new_switch()
                 frame = sharing.behind(graph.switch, frame)
-            graph.actions = ComputationGraphGenerator.generate_computation_graph(
+            actions = ComputationGraphGenerator.generate_computation_graph(
                 program.nodes, frame, data_range.id
             )
+            graph.unvaried = _unvaried(program, actions)
+            graph.actions = _with_nominals(actions, graph.unvaried)
             if self._shared:
                 sharing.compile_graph(frame)
         return frame, objects.entries_in_trees
@@ -125,23 +127,41 @@ def _stoppable(graph: CompiledGraph, on_stop: OnStop | None) -> Iterator[None]:
         on_stop(None)
 
 
-def _actions(graph: CompiledGraph) -> list[Any]:
-    """Return the nodes of a compiled graph's actions, in the order of its results."""
-    return [
-        node for node in graph.program.nodes.values() if isinstance(node.operation, Action | InstantAction)
-    ]
+def _actions(program: Program) -> list[Any]:
+    """Return the nodes of a graph's actions, in the order of its results."""
+    return [node for node in program.nodes.values() if isinstance(node.operation, Action | InstantAction)]
+
+
+def _unvaried(program: Program, actions: list[Any]) -> dict[int, int]:
+    """Return the places of variations of what nothing varies, with those of their nominal results.
+
+    ROOT's map of such variations holds the nominal result alone, and crashes when it is cloned or merged.
+    """
+    places = {id(node): place for place, node in enumerate(_actions(program))}
+    return {
+        place: places[id(program.nodes[node.parent_id])]
+        for node, (place, action) in zip(_actions(program), enumerate(actions), strict=True)
+        if isinstance(node.operation, VariationsFor) and len(action.GetKeys()) == 1
+    }
+
+
+def _with_nominals(actions: list[Any], unvaried: dict[int, int]) -> list[Any]:
+    return [actions[unvaried.get(place, place)] for place in range(len(actions))]
 
 
 def _books_anew(graph: CompiledGraph) -> bool:
-    return any(node.operation.name in _NOT_CLONED for node in _actions(graph))
+    return any(node.operation.name in _NOT_CLONED for node in _actions(graph.program))
 
 
 def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
     """Book the actions of a compiled graph once more: cloned, where ROOT clones them right."""
-    booked = []
-    for node, action in zip(_actions(graph), graph.actions or (), strict=True):
+    booked: list[Any] = []
+    for node, action in zip(_actions(graph.program), graph.actions or (), strict=True):
         operation = node.operation
-        if operation.name in _NOT_CLONED:
+        nominal = graph.unvaried.get(len(booked))
+        if nominal is not None:
+            booked.append(booked[nominal])
+        elif operation.name in _NOT_CLONED:
             parent = graph.program.nodes[node.parent_id].rdf_node
             booked.append(getattr(parent, operation.name)(*operation.args, **operation.kwargs))
         else:
@@ -161,6 +181,7 @@ def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
         frame = _frame_without_entries(mapper, files)
         actions = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, 0)
         ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
+        actions = _with_nominals(actions, _unvaried(program, actions))
         return dataclasses.replace(empty, values=_mergeables(actions))
 
 

@@ -167,14 +167,23 @@ class _Collection(DaskMethodsMixin):
         """Return the key, and the place among the results under it."""
         raise NotImplementedError
 
+    def _step(self) -> Value:
+        """Return the step that makes the value of what is under the key."""
+        return Value(self._where()[1], self._varied)
+
+    @property
+    def _varied(self) -> bool:
+        """Whether the value is a map of variations."""
+        return False
+
     def __dask_keys__(self) -> list[Key]:
         return [self._where()[0]]
 
     def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[()]]:
-        return Value(self._where()[1]), ()
+        return self._step(), ()
 
-    def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Key, int]]:
-        return _persisted, self._where()
+    def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Key, Value]]:
+        return _persisted, (self._where()[0], self._step())
 
     def __dask_tokenize__(self) -> Any:
         return self._where()
@@ -215,6 +224,10 @@ class Result(_Collection):
         self.bookings.release(self.node)
 
     @property
+    def _varied(self) -> bool:
+        return bool(self.node.operation.name == "VariationsFor")
+
+    @property
     def computed(self) -> bool:
         """Whether the value is here."""
         return self._blob is not None
@@ -234,7 +247,7 @@ class Result(_Collection):
             self.bookings.run(self)
         assert self._blob is not None
         if self._value is None:
-            self._value = _made(self._blob, self.bookings.client)
+            self._value = _made(self._blob, self.bookings.client, varied=self._varied)
         return self._value
 
     def create_variations(self) -> Result:
@@ -271,10 +284,10 @@ class Result(_Collection):
 class PersistedResult(_Collection):
     """A result whose computation has been started by ``dask.persist``."""
 
-    def __init__(self, graph: Mapping[Key, Any], key: Key, place: int) -> None:
+    def __init__(self, graph: Mapping[Key, Any], key: Key, value: Value) -> None:
         self._graph = graph
         self._key = key
-        self._place = place
+        self._value = value
 
     def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
         """Wait for the value and return it."""
@@ -288,7 +301,11 @@ class PersistedResult(_Collection):
         return self._graph
 
     def _where(self) -> tuple[Key, int]:
-        return self._key, self._place
+        return self._key, self._value.place
+
+    @property
+    def _varied(self) -> bool:
+        return self._value.varied
 
 
 class Variations(Mapping[str, Any]):
@@ -319,6 +336,19 @@ class Variations(Mapping[str, Any]):
         return len(self.GetKeys())
 
 
+@dataclass(frozen=True)
+class _Unvaried:
+    """Stands for ROOT's merged variations of what nothing varies."""
+
+    nominal: Any
+
+    def GetKeys(self) -> list[str]:  # noqa: N802  (ROOT's name)
+        return ["nominal"]
+
+    def GetVariation(self, _: str) -> Any:  # noqa: N802  (ROOT's name)
+        return self.nominal
+
+
 _making = threading.Lock()
 """Held to make values. ROOT makes a Python class of a C++ class when that is first used. Two threads that use
 it first at once get two classes, and objects of one of them are no instances of ``ROOT.TH1D``."""
@@ -330,18 +360,21 @@ class Value(Step):
 
     place: int
     """Its place among them."""
+    varied: bool = False
+    """Whether it is a map of variations."""
 
     def __call__(self, keys: Sequence[Sequence[bytes]]) -> Any:
         """Make it; Dask gives a list with what each key of the collection stands for, here one."""
         (blobs,) = keys
-        return _made(blobs[self.place], None)
+        return _made(blobs[self.place], None, varied=self.varied)
 
 
-def _made(blob: bytes, client: Client | None) -> Any:
+def _made(blob: bytes, client: Client | None, *, varied: bool) -> Any:
     with _making:
         mergeable = wire.loads(blob)
-        if isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase):
-            return Variations(mergeable)
+        if varied:
+            is_map = isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase)
+            return Variations(mergeable if is_map else _Unvaried(mergeable.GetValue()))
         if not isinstance(mergeable, SnapshotResult):
             return mergeable.GetValue()
     arguments = mergeable.treename, mergeable.filenames
@@ -349,6 +382,6 @@ def _made(blob: bytes, client: Client | None) -> Any:
 
 
 def _persisted(
-    graph: Mapping[Key, Any], key: Key, place: int, *, rename: Mapping[str, str] | None = None
+    graph: Mapping[Key, Any], key: Key, value: Value, *, rename: Mapping[str, str] | None = None
 ) -> PersistedResult:
-    return PersistedResult(graph, (rename or {}).get(str(key), key), place)
+    return PersistedResult(graph, (rename or {}).get(str(key), key), value)

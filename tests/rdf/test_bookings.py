@@ -222,3 +222,33 @@ def test_a_run_that_failed_is_tried_again_under_other_keys(frame, local):
     with pytest.raises(UserCodeError) as second:
         failed.compute()
     assert first.value.task == second.value.task
+
+
+class TestVariationsOfWhatNothingVaries:
+    """The map holds the nominal result, as in local ROOT; ROOT's own distributed mode ends the process."""
+
+    @pytest.mark.parametrize("varied", [False, True])
+    @pytest.mark.parametrize("n_ranges", [1, 5])
+    @pytest.mark.parametrize("way", ["touched", "computed", "persisted"])
+    def test_it_is_nominal(self, local, events_file, varied, n_ranges, way):
+        """Without any Vary, and with one of another column; beside the nominal result, and merged."""
+        frame = RDataFrame("Events", events_file, npartitions=n_ranges).Define("y", "2. * x")
+        if varied:
+            frame = frame.Vary("y", "ROOT::RVecD{y - 1, y + 1}", ["down", "up"])
+        total, histogram = frame.Sum("x"), frame.Histo1D(("h", "", 10, 0, 1000), "x")
+        sums, histograms = map(ROOT.RDF.Experimental.VariationsFor, (total, histogram))
+        if way == "computed":
+            sums, histograms = dask.compute(sums, histograms)
+        elif way == "persisted":
+            sums, histograms = dask.persist(sums, histograms)
+        assert list(sums.GetKeys()) == list(histograms.GetKeys()) == ["nominal"]
+        assert sums["nominal"] == total.GetValue() == 499500.0
+        assert histograms["nominal"].GetEntries() == histogram.GetEntries() == 1000
+
+    def test_beside_variations(self, local, events_file):
+        """One frame, one result that is varied and one that is not."""
+        frame = RDataFrame("Events", events_file, npartitions=3).Define("y", "2. * x")
+        frame = frame.Vary("y", "ROOT::RVecD{y - 1, y + 1}", ["down", "up"])
+        x, y = map(ROOT.RDF.Experimental.VariationsFor, (frame.Sum("x"), frame.Sum("y")))
+        assert dict(x.GetValue()) == {"nominal": 499500.0}
+        assert dict(y.GetValue()) == {"nominal": 999000.0, "y:down": 998000.0, "y:up": 1000000.0}

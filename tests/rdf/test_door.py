@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 
 import pytest
 from distributed import Client, LocalCluster
@@ -116,6 +117,27 @@ class TestTheHook:
             df = ROOT.RDataFrame("Events", events_file, executor=other)
             assert type(df._headnode.backend) is DaskBackend
             assert df.Sum("x").GetValue() == SUM
+
+
+_PLUGIN = """
+import ROOT
+from distributed import Client, LocalCluster
+from dask_root_lambda import LambdaPlugin
+
+options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+with LocalCluster(**options) as cluster, Client(cluster) as client:
+    client.register_plugin(LambdaPlugin(execution="local"))
+    count = ROOT.RDataFrame(1000, executor=client).Filter("rdfentry_ < 10").Count()
+    print(type(count).__module__, count.GetValue())
+"""
+
+
+def test_a_client_of_any_cluster_with_the_plugin():
+    """Without a LambdaCluster, ROOT's own door leads to the executor as well."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PLUGIN], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["dask_root_lambda.rdf.frame", "10"]
 
 
 class TestDistribution:
