@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -77,9 +78,10 @@ def test_environments_write_over_the_network(server, remote, emulated):
 
 
 def test_identity_is_the_same_near_and_far(server, remote):
-    """A file is recognised by its content, whether it is read locally or over the network."""
+    """Size and header are read alike over the network; when a replica was changed says nothing of the file."""
     data, _ = server
-    assert storage.identify(remote[0]) == storage.identify(str(data / "events0.root"))
+    near = storage.identify(str(data / "events0.root"))
+    assert storage.identify(remote[0]) == replace(near, mtime_ns=0)
 
 
 def test_a_missing_file_is_named(server, local):

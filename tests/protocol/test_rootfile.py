@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,23 @@ from tests.conftest import ROOT, write_events
 
 
 def test_a_copy_is_the_same_file_and_a_new_file_is_not(tmp_path, events_file):
-    """Identity is of the content: a copy has it, a file made again with the same entries has not."""
+    """Size and header are of the content: a copy has them, a file made again with the same entries has not."""
     copy = tmp_path / "copy.root"
     copy.write_bytes(Path(events_file).read_bytes())
     again = write_events(tmp_path / "again.root")
     original = rootfile.identify_local(Path(events_file))
-    assert rootfile.identify_local(copy) == original
-    assert rootfile.identify_local(Path(again)) != original
+    copied = rootfile.identify_local(copy)
+    assert replace(copied, mtime_ns=original.mtime_ns) == original
+    assert replace(rootfile.identify_local(Path(again)), mtime_ns=original.mtime_ns) != original
+
+
+def test_when_a_file_was_changed_belongs_to_its_identity(tmp_path):
+    """ROOT can be asked for files of one UUID: of equal size, nothing else tells them apart."""
+    path = Path(write_events(tmp_path / "events.root"))
+    before = rootfile.identify_local(path)
+    later_ns = before.mtime_ns + 1_000_000
+    os.utime(path, ns=(later_ns, later_ns))
+    assert rootfile.identify_local(path) == replace(before, mtime_ns=later_ns)
 
 
 def test_an_update_in_place_changes_the_identity(tmp_path):
