@@ -78,7 +78,7 @@ def test_environments_write_over_the_network(server, remote, emulated):
 
 
 def test_identity_is_the_same_near_and_far(server, remote):
-    """Size and header are read alike over the network; when a replica was changed says nothing of the file."""
+    """Size and header are read alike over the network; when a replica was changed is not asked."""
     data, _ = server
     near = storage.identify(str(data / "events0.root"))
     assert storage.identify(remote[0]) == replace(near, mtime_ns=0)

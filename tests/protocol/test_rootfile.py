@@ -14,7 +14,7 @@ from tests.conftest import ROOT, write_events
 
 
 def test_a_copy_is_the_same_file_and_a_new_file_is_not(tmp_path, events_file):
-    """Size and header are of the content: a copy has them, a file made again with the same entries has not."""
+    """Size and header are of the content: a copy has them, a file made again with its entries has not."""
     copy = tmp_path / "copy.root"
     copy.write_bytes(Path(events_file).read_bytes())
     again = write_events(tmp_path / "again.root")
