@@ -9,6 +9,7 @@ import difflib
 import importlib.util
 import operator
 import os
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ LOOK_UPS = ("GetColumnNames", "GetColumnType", "GetDefinedColumnNames", "GetFilt
 _IMPLICIT_COLUMNS = ("rdfentry_", "rdfslot_", "tdfentry_", "tdfslot_")
 _AXES = {"Histo1D": 1, "Histo2D": 2, "Histo3D": 3, "Profile1D": 1, "Profile2D": 2}
 """Actions with a model of a histogram, and how many of its axes have limits."""
+_ENTRY_NUMBER = re.compile(r"\b[rt]dfentry_")
 _COLUMN_ACTIONS = ("Histo", "Profile", "Graph", "Max", "Mean", "Min", "Stats", "StdDev", "Sum", "AsNumpy")
 """Actions whose strings are names of columns."""
 
@@ -115,6 +117,7 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     """
     _check_callables(name, (*args, *kwargs.values()))
     _check_axes(name, (*args, *kwargs.values()))
+    _check_entry_numbers(parent.get_head(), name, (*args, *kwargs.values()))
     if name == "Snapshot":
         args, kwargs = _snapshot_arguments(args, kwargs), {}
     try:
@@ -171,6 +174,17 @@ def _check_axes(name: str, arguments: Sequence[Any]) -> None:
         raise GraphError(
             f"{_written(name, arguments)} has an automatic axis, which each range would fit to its "
             "own entries: give the limits, such as (name, title, 100, 0.0, 50.0)"
+        )
+
+
+def _check_entry_numbers(head: Any, name: str, arguments: Sequence[Any]) -> None:
+    """Refuse ``rdfentry_`` over several files: ROOT counts it from the first file of a range."""
+    if isinstance(head, HeadNode.EmptySourceHeadNode) or len(head.inputfiles) == 1 or head.npartitions == 1:
+        return
+    if any(_ENTRY_NUMBER.search(text) for text in _names(arguments)):
+        raise GraphError(
+            f"{_written(name, arguments)}: over {len(head.inputfiles)} files, rdfentry_ would count from the "
+            "first file of each range, not of the data set: name a column that counts, or npartitions=1"
         )
 
 
