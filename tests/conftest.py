@@ -43,6 +43,7 @@ _LONG = (
     "emulator/test_terraform.py",
     "test_benchmarks.py",
     "cli/test_command.py",
+    "runtime/test_children.py",
     "test_kernels.py",
     "test_cluster.py",
     "test_demo.py",
