@@ -136,6 +136,10 @@ class _Child:
             with contextlib.suppress(OSError):  # of signals that cannot be handled
                 signal.signal(-code, signal.SIG_DFL)
             os.kill(os.getpid(), -code)
+            # A container's first process does not end by a signal that is sent to it, but by a fault.
+            if -code == signal.SIGSEGV:
+                ctypes.string_at(0)
+            code = 128 - code
         os._exit(code)
 
 
