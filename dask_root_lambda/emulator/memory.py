@@ -46,6 +46,10 @@ def rss_bytes(pid: int) -> int:
     return sum(_proportional_bytes(each) for each in (pid, *descendants))
 
 
+def _at_most_bytes(pid: int) -> int:
+    return sum(map(_resident_bytes, (pid, *_descendants(pid))))
+
+
 def megabytes(size_bytes: int) -> int:
     """Size in MB as Lambda counts them, rounded up."""
     return -(-size_bytes // _MIB)
@@ -128,6 +132,9 @@ class MemoryWatch:
     def _look(self) -> None:
         self._timer = None
         for pid, (limit_bytes, on_excess) in tuple(self._watched.items()):
+            # What processes share is counted once only where that can matter: it takes milliseconds.
+            if _at_most_bytes(pid) <= limit_bytes:
+                continue
             used = rss_bytes(pid)
             if used > limit_bytes:
                 self.forget(pid)
