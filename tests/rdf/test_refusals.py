@@ -108,7 +108,7 @@ def test_a_reproducible_file_that_was_replaced_is_another(local, tmp_path):
 
 
 def test_errors_of_user_code_are_runtime_errors(local, events_file):
-    """As those that ROOT raises: scripts that catch them go on working."""
+    """ROOT raises RuntimeError, so scripts that catch it go on working."""
     frame = RDataFrame("Events", events_file, npartitions=3)
     thrown = frame.Define("y", 'throw std::runtime_error("of mine"); return x;').Sum("y")
     with pytest.raises(RuntimeError, match="of mine"):

@@ -95,7 +95,9 @@ def test_files_of_one_name(deployment, tmp_path):
         assert client(deployment, "weight()", code=code, files=weights[value]) == [10 * value, 0]
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="the library is compiled here, and this machine has no g++"
+)
 def test_libraries_of_one_name(deployment, tmp_path):
     """A library that was built anew is the new one."""
     for value in (6, 7):
