@@ -21,7 +21,6 @@ from benchmarks import datasets
 from benchmarks.figures import Figure, run
 from dask_root_lambda import LambdaExecutor
 from dask_root_lambda.execution.encoding import Call
-from dask_root_lambda.plan.steps import MapRange
 
 _DEADLINE_S = 120.0
 
@@ -56,7 +55,7 @@ def measure(*, events: int = 100_000, repetitions: int = 5) -> list[Figure]:
 def _new_environment(path: Path) -> float:
     """Return the seconds of one range, the first of its environment."""
     mapper = datasets.packed([str(path)], 1)
-    call = Call(f"range-{mapper.run}-0", MapRange(0), [mapper])
+    call = Call(f"range-{mapper.run}-0", mapper.ranges[0], [mapper])
     with LambdaExecutor(execution="emulated", concurrency=1) as executor:
         began_s = time.perf_counter()
         executor.submit_call(call).result(_DEADLINE_S)

@@ -26,7 +26,6 @@ from pathlib import Path
 from benchmarks.figures import Figure, run
 from benchmarks.merging import Outcome
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.plan.steps import MapRange
 from dask_root_lambda.rdf import packing
 
 _DEADLINE_S = 300.0
@@ -117,7 +116,8 @@ def _write(directory: Path, n_ranges: int) -> float:
         booked.append(column.Histo1D((f"h{index}", "", _BINS, 0, 300), f"x{index}"))
     mapper = packing.pack(frame._headnode, [result.node for result in booked], n_ranges).mapper
     return statistics.mean(
-        (directory / str(index)).write_bytes(MapRange(index)(mapper).fetch()) for index in range(n_ranges)
+        (directory / str(step.index)).write_bytes(step(mapper).fetch(mapper.space.key))
+        for step in mapper.ranges
     )
 
 

@@ -21,11 +21,13 @@ from benchmarks import memory
 from dask_root_lambda import LambdaCluster
 from dask_root_lambda.plan import graph
 from dask_root_lambda.plan.graph import RunGraph
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, Merge, PackedMapper
 from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.intervals import divided_entries
 from dask_root_lambda.protocol.task import Body, PartialResult
 
-_RUN = "benchmark"
+_SPACE = RunSpace("benchmark", b"", "session")
 _AT_ONCE = 4
 """Partial results read at once."""
 
@@ -53,7 +55,8 @@ class _Read:
 
 def _graph(directory: Path, n_ranges: int, fan_in: int) -> RunGraph:
     """Return the graph of a run, with files in the place of ranges."""
-    mapper, finish = PackedMapper(_RUN, b"", "", n_ranges), Finish(_RUN, n_ranges, None)
+    division = divided_entries(n_ranges, n_ranges)
+    mapper, finish = PackedMapper(_SPACE, b"", "", division), Finish(_SPACE, 0, n_ranges)
     built = graph.build(mapper, finish, fan_in=fan_in)
     read = {
         key: Task(key, _Read(directory / str(key[1])), *task.args) for key, task in _ranges(built).items()
@@ -65,7 +68,7 @@ def _ranges(built: RunGraph) -> dict[Key, Task]:
     return {
         key: task
         for key, task in built.graph.items()
-        if isinstance(key, tuple) and key[0] == graph.range_key(_RUN, 0)[0]
+        if isinstance(key, tuple) and str(key[0]).startswith(f"{graph.PREFIX}range-")
     }
 
 
@@ -76,7 +79,7 @@ def _replaced(built: RunGraph, tasks: Mapping[Key, Any]) -> RunGraph:
 
 
 def _by_tree(client: Client, built: RunGraph) -> PartialResult:
-    merged: PartialResult = wire.loads(client.get(built.graph, built.merged).fetch())
+    merged: PartialResult = wire.loads(client.get(built.graph, built.merged).fetch(_SPACE.key))
     return merged
 
 
@@ -120,7 +123,7 @@ def _main() -> None:
     args = parser.parse_args()
     # What ROOT compiles or loads once does not count, for either.
     two = [Body.of((args.directory / str(index)).read_bytes()) for index in range(2)]
-    Merge(_RUN)(two)
+    Merge(_SPACE, divided_entries(1, 1)[0])(two)
     _by_root(args.directory, 2)
     if args.as_shipped:
         # `lambda_runtime.runner` keeps namespaces that ROOT looks up at every merge.

@@ -22,7 +22,6 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.demo import generator
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.invocation.invokers import AwsInvoker
-from dask_root_lambda.plan.steps import MapRange
 
 
 def measure(*, files: int = 2000, events: int = 100) -> list[Figure]:
@@ -55,10 +54,7 @@ def _submit(files: list[str]) -> tuple[Statistics, int]:
         # The stub stands for a function that can read this machine's files.
         openers = {"emulated": lambda settings: AwsInvoker(settings, "emulated")}
         with LambdaExecutor(settings=settings, openers=openers) as executor:
-            calls = [
-                Call(f"range-{mapper.run}-{index}", MapRange(index), [mapper])
-                for index in range(mapper.n_ranges)
-            ]
+            calls = [Call(f"range-{mapper.run}-{step.index}", step, [mapper]) for step in mapper.ranges]
             for future in [executor.submit_call(call) for call in calls]:
                 future.result()
         seen = server.statistics()

@@ -24,7 +24,7 @@ from benchmarks import datasets
 from benchmarks.figures import Figure, run
 from dask_root_lambda import LambdaExecutor, RDataFrame
 from dask_root_lambda.execution.encoding import Call
-from dask_root_lambda.plan.steps import MapRange, PackedMapper
+from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.rdf import packing
 from lambda_runtime import snapstart
 
@@ -83,7 +83,7 @@ def _in_a_new_environment(executor: LambdaExecutor, mapper: PackedMapper, enviro
     time.sleep(_TAKEN_S)
     before = executor.report().total.cold_starts
     began_s = time.perf_counter()
-    executor.submit_call(Call(f"range-{mapper.run}-0", MapRange(0), [mapper])).result(_DEADLINE_S)
+    executor.submit_call(Call(f"range-{mapper.run}-0", mapper.ranges[0], [mapper])).result(_DEADLINE_S)
     seconds = time.perf_counter() - began_s
     assert executor.report().total.cold_starts == before + 1
     wait(busy)

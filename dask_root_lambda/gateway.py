@@ -30,6 +30,7 @@ from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan import arrivals
 from dask_root_lambda.plan.graph import range_key
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, MapRange, Merge, Step
 
 EXECUTOR = "lambda"
@@ -187,7 +188,7 @@ class LambdaPlugin(WorkerPlugin):
             self._executor = await asyncio.to_thread(LambdaExecutor, settings=self._settings)
         self._worker = worker
         self._gateway = GatewayExecutor(self._executor)
-        self._finished: dict[Key, str] = {}
+        self._finished: dict[Key, RunSpace] = {}
         self._forgetting: list[threading.Thread] = []
         worker.executors[EXECUTOR] = self._gateway
         if self._limit_merges:
@@ -206,8 +207,8 @@ class LambdaPlugin(WorkerPlugin):
         if self._limit_merges:
             worker.executors[_DEFAULT].shutdown(wait=False)
             worker.executors[_DEFAULT] = self._default
-        for run in self._finished.values():
-            self._forget(run)
+        for space in self._finished.values():
+            self._forget(space)
         self._finished.clear()
         await asyncio.to_thread(self._wait_for_forgetting)
         await asyncio.to_thread(self._gateway.shutdown)
@@ -223,14 +224,14 @@ class LambdaPlugin(WorkerPlugin):
         elif finish == "memory":
             function = getattr(self._worker.state.tasks[key].run_spec, "func", None)
             if isinstance(function, Finish):
-                self._finished[key] = function.run
+                self._finished[key] = function.space
         elif start == "memory" and key in self._finished:
             self._forget(self._finished.pop(key))
 
-    def _forget(self, run: str) -> None:
+    def _forget(self, space: RunSpace) -> None:
         assert self._gateway is not None
         self._forgetting = [thread for thread in self._forgetting if thread.is_alive()]
-        self._forgetting.append(self._gateway.executor.forget(run))
+        self._forgetting.append(self._gateway.executor.forget(space))
 
     def _wait_for_forgetting(self) -> None:
         deadline_s = time.monotonic() + _LAST_DELETIONS_S

@@ -39,6 +39,8 @@ class CompiledGraph:
     """What it was compiled of, with the nodes it was booked on."""
     unvaried: dict[int, int] = field(default_factory=dict)
     """Places of variations that are none, among the actions -> place of the nominal result."""
+    counter: Any = None
+    """Counts the entries that its event loop sees; see `lambda_runtime.counting`."""
     switch: Any = None
     """What ends its event loop; see `lambda_runtime.sharing`."""
 

@@ -14,8 +14,9 @@ from ROOT._distrdf.Backends import Utils
 from ROOT._distrdf.Operation import Action, InstantAction, VariationsFor
 
 from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
-from lambda_runtime import sharing
+from lambda_runtime import counting, sharing
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
@@ -49,17 +50,31 @@ class EventLoop:
         self._shared = shared
         self._compiled = CompiledGraphs()
 
-    def run(self, loaded: LoadedMapper, index: int, on_stop: OnStop | None) -> tuple[bytes, int]:
-        """Run a range; return the blob of its `PartialResult`, and how many entries were processed."""
+    def run(
+        self, loaded: LoadedMapper, data_range: Any, interval: Interval, on_stop: OnStop | None
+    ) -> PartialResult:
+        """Run a range.
+
+        Parameters
+        ----------
+        loaded
+            The graph and its dataset.
+        data_range
+            DistRDF's range.
+        interval
+            What it reads.
+        on_stop
+            See `lambda_runtime.runner.Runner.map`.
+        """
         mapper = loaded.mapper
         # Graphs of a dataset specification crash in threads: issue 20845 of root-project/root
         alone = _one_at_a_time if mapper.source == "spec" else nullcontext()
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
         with alone, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
-            result = self._run(loaded, graph, loaded.ranges[index], on_stop)
-            if result.values is None and index == 0 and not any(result.entries_by_file.values()):
+            result = dataclasses.replace(self._run(loaded, graph, data_range, on_stop), intervals=(interval,))
+            if result.values is None and interval.start == 0 and not any(result.entries_by_file.values()):
                 result = _run_without_entries(mapper, result)
-            return wire.dumps(result), result.processed
+            return result
 
     def _run(
         self, loaded: LoadedMapper, graph: CompiledGraph, data_range: Any, on_stop: OnStop | None
@@ -69,15 +84,14 @@ class EventLoop:
         with _turns.alone() if is_new or _books_anew(graph) else _turns.shared():
             prepare = self._compile if is_new else self._reuse
             frame, trees = prepare(loaded, graph, own, stoppable=on_stop is not None)
-        if trees is None:
-            processed, entries = data_range.end - data_range.start, {}
-        else:
-            processed, entries = trees.processed_entries, loaded.by_index(trees.trees_with_entries)
+        entries = {} if trees is None else loaded.by_index(trees.trees_with_entries)
         if frame is None or graph.actions is None:
-            return PartialResult(None, 0, entries)
+            return PartialResult(None, (), 0, entries)
+        node = ROOT.RDF.AsRNode(frame)
+        graph.counter.Watch(node)
         with _turns.shared(), _stoppable(graph, on_stop):
-            ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
-        return PartialResult(_mergeables(graph.actions), processed, entries)
+            ROOT.Internal.RDF.TriggerRun(node)
+        return PartialResult(_mergeables(graph.actions), (), int(graph.counter.Seen()), entries)
 
     def _compile(
         self, loaded: LoadedMapper, graph: CompiledGraph, data_range: Any, *, stoppable: bool
@@ -95,6 +109,7 @@ class EventLoop:
             actions = ComputationGraphGenerator.generate_computation_graph(
                 program.nodes, frame, data_range.id
             )
+            graph.counter = counting.new_counter()
             graph.unvaried = _unvaried(program, actions)
             graph.actions = _with_nominals(actions, graph.unvaried)
             if self._shared:

@@ -21,7 +21,7 @@ from typing import Any
 
 import ROOT
 
-from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import (
     CorruptBlobError,
     DaskRootLambdaError,
@@ -136,7 +136,7 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
         requested_versions(event).check(VERSIONS)
         request = Request.from_json(event)
         blob, entries = _run(environment, request, on_stop)
-        body = _put_away(environment, request.result_key, blob)
+        body = _put_away(environment, request, blob)
     except DaskRootLambdaError as error:
         failure = _shortened(_failure(error))
     except Exception as error:
@@ -158,13 +158,18 @@ def _run(environment: Environment, request: Request, on_stop: OnStop | None) -> 
     runner, bodies = environment.runner, request.bodies
     if request.operation == "map":
         assert request.range_index is not None, "a request of a range has its number"
+        assert request.interval is not None, "a request of a range has its interval"
         digest = _digest(bodies[0])
         return runner.map(
-            digest, lambda: _fetch_as(environment, bodies[0], digest), request.range_index, on_stop
+            digest,
+            lambda: _fetch_mapper(environment, bodies[0], digest),
+            request.range_index,
+            request.interval,
+            on_stop,
         )
     if request.operation == "merge":
-        return runner.merge(_fetch(environment, body) for body in bodies), 0
-    return runner.call(_fetch(environment, bodies[0])), 0
+        return runner.merge(_fetch(environment, body, request.seal_key) for body in bodies), 0
+    return runner.call(_fetch(environment, bodies[0], request.seal_key)), 0
 
 
 def _digest(body: Body) -> str:
@@ -172,25 +177,30 @@ def _digest(body: Body) -> str:
     return wire.digest(body.inline) if body.inline is not None else str(body.key).rpartition("/")[2]
 
 
-def _fetch_as(environment: Environment, body: Body, digest: str) -> bytes:
-    blob = _fetch(environment, body)
+def _fetch_mapper(environment: Environment, body: Body, digest: str) -> bytes:
+    """Return a mapper, which is named by its content and not sealed: many runs of many users may share it."""
+    if body.inline is not None:
+        return body.inline
+    blob = _store_of(environment, body.size).get(str(body.key))
     if wire.digest(blob) != digest:
         raise CorruptBlobError(f"{body.key} holds another content than its name says")
     return blob
 
 
-def _fetch(environment: Environment, body: Body) -> bytes:
+def _fetch(environment: Environment, body: Body, seal_key: bytes) -> bytes:
     if body.inline is not None:
         return body.inline
-    return _store_of(environment, body.size).get(str(body.key))
+    key = str(body.key)
+    return seal.opened(seal_key, key, _store_of(environment, body.size).get(key))
 
 
-def _put_away(environment: Environment, key: str, blob: bytes) -> Body:
+def _put_away(environment: Environment, request: Request, blob: bytes) -> Body:
     """Make the result's body: inline, or in the store where it is too large."""
     if wire.encoded_size(len(blob)) <= MAX_ENVELOPE_BYTES:
         return Body.of(blob)
+    key = request.result_key
     # Another attempt may have written it already: the same task, so as good.
-    _store_of(environment, len(blob)).put(key, blob)
+    _store_of(environment, len(blob)).put(key, seal.sealed(request.seal_key, key, blob))
     return Body(key=key, size=len(blob))
 
 

@@ -26,8 +26,6 @@ class LoadedMapper:
 
     mapper: Mapper
     program: Program
-    ranges: list[Any]
-    """DistRDF's ranges; their execution identifier is set for each run."""
     indices: dict[str, list[int]]
     """``file/tree``, as DistRDF writes it, -> where it stands in the file table."""
     checked: set[str] = field(default_factory=set)
@@ -55,14 +53,19 @@ class LoadedMapper:
         indices: dict[str, list[int]] = {}
         for index, file in enumerate(mapper.files):
             indices.setdefault(f"{file.url}/{file.tree}", []).append(index)
-        return cls(mapper, program, program.ranges(exec_id=None), indices)
+        return cls(mapper, program, indices)
 
     def by_index(self, entries_by_key: dict[str, int]) -> dict[int, int]:
         """Return entries by index in the file table; a file listed twice counts twice."""
         return {index: entries for key, entries in entries_by_key.items() for index in self.indices[key]}
 
-    def check_files(self, index: int) -> None:
+    def check_files(self, data_range: Any) -> None:
         """Compare files of a range, and friends, with those that the client saw, each once in this process.
+
+        Parameters
+        ----------
+        data_range
+            DistRDF's range.
 
         Raises
         ------
@@ -71,7 +74,6 @@ class LoadedMapper:
         """
         if not self.mapper.files:
             return
-        data_range = self.ranges[index]
         own = slice(data_range.first_file_idx, data_range.last_file_idx)
         names = zip(data_range.filenames[own], data_range.treenames[own], strict=True)
         read = [self.mapper.files[self.indices[f"{url}/{tree}"][0]] for url, tree in names]

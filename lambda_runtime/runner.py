@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 
 import ROOT
 
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import IncompleteResultError, ProtocolError
+from dask_root_lambda.protocol.errors import IncompleteResultError
+from dask_root_lambda.protocol.intervals import Interval, union
 from dask_root_lambda.protocol.task import PartialResult
 from lambda_runtime import merging
 from lambda_runtime.diagnostics import user_code
@@ -45,7 +47,12 @@ class Runner:
         self._event_loop = EventLoop(shared=shared)
 
     def map(
-        self, digest: str, fetch: Callable[[], bytes], index: int, on_stop: OnStop | None = None
+        self,
+        digest: str,
+        fetch: Callable[[], bytes],
+        index: int,
+        interval: Interval,
+        on_stop: OnStop | None = None,
     ) -> tuple[bytes, int]:
         """Run one range of a dataset through its graph.
 
@@ -56,7 +63,9 @@ class Runner:
         fetch
             Gets the blob; called only where the mapper is not known yet.
         index
-            Which range.
+            Number of the range in its run.
+        interval
+            What it reads.
         on_stop
             Lets the event loop be ended. Needed where the range runs in a process that must go on; it costs
             a filter at the head of the graph.
@@ -76,14 +85,20 @@ class Runner:
             The dataset has no such range.
         """
         loaded = self._mappers.get(digest, fetch)
-        if not 0 <= index < len(loaded.ranges):
-            raise ProtocolError(f"there is no range {index}: the dataset has {len(loaded.ranges)}")
-        loaded.check_files(index)
+        data_range = loaded.program.range(index, interval)
+        loaded.check_files(data_range)
         with user_code("the graph"):
-            return self._event_loop.run(loaded, index, on_stop)
+            result = self._event_loop.run(loaded, data_range, interval, on_stop)
+            return wire.dumps(result), result.processed
 
     def merge(self, blobs: Iterable[bytes]) -> bytes:
-        """Merge partial results, in order, into a new one; the inputs stay as they are."""
+        """Merge partial results, in order, into a new one; the inputs stay as they are.
+
+        Raises
+        ------
+        IncompleteResultError
+            Something would count twice.
+        """
         with user_code("the merge"):
             return wire.dumps(functools.reduce(_merge_into, map(wire.loads, blobs)))
 
@@ -102,14 +117,22 @@ class Runner:
         Raises
         ------
         IncompleteResultError
-            A file was not opened, or more or fewer entries processed than there are.
+            A part of the dataset is missing, a file was not opened, or event loops saw more or fewer entries
+            than there are.
         """
         result: PartialResult = wire.loads(blob)
+        whole = Interval(Fraction(0), Fraction(n_files if entries is None else entries))
+        if result.intervals != (whole,):
+            seen = ", ".join(map(str, result.intervals))
+            raise IncompleteResultError(
+                f"of the dataset, {whole}, only {seen} was merged. The result cannot be trusted: please "
+                "report this, with the analysis"
+            )
         missing = n_files - len(result.entries_by_file)
         expected = sum(result.entries_by_file.values()) if entries is None else entries
         if missing or result.processed != expected or result.values is None:
             raise IncompleteResultError(
-                f"{result.processed:,} entries were processed of {expected:,}, and {missing} of {n_files} "
+                f"event loops saw {result.processed:,} entries of {expected:,}, and {missing} of {n_files} "
                 "files were not opened. The result cannot be trusted: please report this, with the analysis"
             )
         return tuple(wire.dumps(value) for value in result.values)
@@ -131,5 +154,8 @@ def _merge_into(merged: PartialResult, other: PartialResult) -> PartialResult:
     else:
         values = [merging.merged(*pair) for pair in zip(merged.values, other.values, strict=True)]
     return PartialResult(
-        values, merged.processed + other.processed, merged.entries_by_file | other.entries_by_file
+        values=values,
+        intervals=union((*merged.intervals, *other.intervals)),
+        processed=merged.processed + other.processed,
+        entries_by_file=merged.entries_by_file | other.entries_by_file,
     )

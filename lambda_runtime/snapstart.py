@@ -20,9 +20,10 @@ import ROOT
 from ROOT._distrdf import DataFrame, HeadNode
 
 from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.intervals import divided
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program
 from lambda_runtime import storage
-from lambda_runtime.ranges import file_ranges
+from lambda_runtime.ranges import file_range
 from lambda_runtime.runner import Runner
 
 _TREE = "Events"
@@ -46,7 +47,9 @@ def warm_up() -> None:
         write_events(path)
         blob = wire.dumps(_mapper(path))
         # The second range is given to the compiled graph of the first.
-        parts = [runner.map(wire.digest(blob), lambda: blob, index)[0] for index in range(2)]
+        parts = [
+            runner.map(wire.digest(blob), lambda: blob, *numbered)[0] for numbered in enumerate(divided(1, 2))
+        ]
         runner.finish(runner.merge(parts), n_files=1, entries=None)
 
 
@@ -62,9 +65,11 @@ def _mapper(path: str) -> Mapper:
     """Make a mapper of two ranges, the second empty, as clients make them."""
     head = HeadNode.get_headnode(None, 2, _TREE, path)
     booked = book(DataFrame.RDataFrame(head))
-    ranges = partial(file_ranges, [_TREE], [path], 2, friends=None, samples=None)
     program = Program(
-        initialize=dict, ranges=ranges, build=head._generate_rdf_creator(), nodes=head._generate_graph_dict()
+        initialize=dict,
+        range=partial(file_range, [_TREE], [path], None, None),
+        build=head._generate_rdf_creator(),
+        nodes=head._generate_graph_dict(),
     )
     assert booked  # dropped before, they would not be part of the graph
     table = (DataFile(path, _TREE, storage.identify(path)),)

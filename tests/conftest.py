@@ -129,6 +129,14 @@ def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, aws_endpoint: str) -> 
     return aws_endpoint
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A state directory of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _configuration() -> Iterator[None]:
     """Leave Dask's configuration as it was; AWS, where it is asked for by mistake, fails at once."""

@@ -11,13 +11,24 @@ from dask_root_lambda.cost.billing import Billing
 from dask_root_lambda.cost.prices import prices_of
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.invocation.invokers import Invocation
-from dask_root_lambda.plan.steps import MapRange, PackedMapper
-from dask_root_lambda.protocol import wire
+from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.plan.steps import PackedMapper
+from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, MissingBlobError, RunCancelledError
+from dask_root_lambda.protocol.intervals import divided
+from dask_root_lambda.protocol.seal import KEY_BYTES
 from dask_root_lambda.protocol.store import MemoryStore
 from dask_root_lambda.protocol.task import Body, Reply, Request, Usage
 
-MAPPER = PackedMapper("run", b"blob", "digest", n_ranges=3)
+
+def packed_mapper(run, blob=b"blob", digest="digest", n_ranges=3, **options):
+    """Make a mapper of so many files, a range each."""
+    return PackedMapper(RunSpace(run, KEY, "session"), blob, digest, divided(n_ranges, n_ranges), **options)
+
+
+KEY = b"k" * KEY_BYTES
+"""Seals what stand-ins put into stores."""
+MAPPER = packed_mapper("run")
 """Of three ranges, which scripted invokers answer."""
 
 Outcome = DaskRootLambdaError | Callable[[], Any] | None
@@ -66,7 +77,7 @@ class ScriptedInvoker:
         bill = Billing(duration_s=1.0, billed_s=1.0, memory_mb=1024)
         usd, body = self.prices.usd(bill), request.bodies[0]
         try:
-            sent = body.inline or self.functions_store.get(body.key)
+            sent = body.inline or self._stored(request, body.key)
         except MissingBlobError as error:
             return Invocation(Reply(), error, bill, usd, 100, 0, "request")
         if request.operation == "call":
@@ -77,6 +88,10 @@ class ScriptedInvoker:
         blob = wire.dumps(value)
         reply = Reply(body=Body.of(blob), usage=Usage(entries=10))
         return Invocation(reply, None, bill, usd, 100, len(blob), "request")
+
+    def _stored(self, request, key):
+        found = self.functions_store.get(key)
+        return found if request.operation == "map" else seal.opened(request.seal_key, key, found)
 
     def close(self):
         self.closed = True
@@ -104,5 +119,5 @@ class Gate:
 def ranges(executor, n_ranges=3, mapper=MAPPER):
     """Submit ranges to an executor; return their futures."""
     return [
-        executor.submit_call(Call(f"range-{index}", MapRange(index), [mapper])) for index in range(n_ranges)
+        executor.submit_call(Call(f"range-{step.index}", step, [mapper])) for step in mapper.ranges[:n_ranges]
     ]

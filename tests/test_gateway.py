@@ -17,12 +17,15 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.destination import has_executor
 from dask_root_lambda.execution.executor import OPENERS, LambdaExecutor
 from dask_root_lambda.gateway import GatewayExecutor
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError, CrashError, InputError
+from dask_root_lambda.protocol.intervals import divided_entries
 from dask_root_lambda.protocol.task import Body, PartialResult
-from tests.invokers import Gate, ScriptedInvoker
+from tests.invokers import KEY, Gate, ScriptedInvoker
 
+SPACE = RunSpace("the-run", KEY, "session")
 SUM = 499500.0
 
 
@@ -291,23 +294,23 @@ def test_partial_results_are_deleted_when_the_run_has_succeeded(scripted, monkey
     """When Dask releases the checked result of a run, what the run left in the store is deleted."""
     client, _, plugin = scripted
     forgotten = []
-    monkeypatch.setattr(plugin._gateway.executor._encoder, "forget", lambda run, _: forgotten.append(run))
-    merged = Body.of(wire.dumps(PartialResult([1], 5, {})))
-    (blobs,) = client.get({"finish-x": Task("finish-x", Finish("the-run", 0, 5), merged)}, ["finish-x"])
+    monkeypatch.setattr(plugin._gateway.executor._encoder, "forget", lambda space, _: forgotten.append(space))
+    merged = Body.of(wire.dumps(PartialResult([1], divided_entries(5, 1), 5, {})))
+    (blobs,) = client.get({"finish-x": Task("finish-x", Finish(SPACE, 0, 5), merged)}, ["finish-x"])
     assert [wire.loads(blob) for blob in blobs] == [1]
     deadline = time.monotonic() + 20
     while not forgotten:
         assert time.monotonic() < deadline
-    assert forgotten == ["the-run"]
+    assert forgotten == [SPACE]
 
 
 def test_a_worker_that_closes_deletes_them_first(scripted):
     """Partial results of a run that succeeded do not outlive the cluster, though the result is held."""
     client, invoker, _ = scripted
-    invoker.store.put("partials/the-run/0", b"partial")
+    invoker.store.put("partials/the-run/session/0-5", b"partial")
     invoker.store.put("partials/failed/0", b"partial")
-    merged = Body.of(wire.dumps(PartialResult([1], 5, {})))
-    future = client.submit(Finish("the-run", 0, 5), merged)
+    merged = Body.of(wire.dumps(PartialResult([1], divided_entries(5, 1), 5, {})))
+    future = client.submit(Finish(SPACE, 0, 5), merged)
     wait(future, 30)
     client.cluster.close(timeout=30)
     assert list(invoker.store.keys()) == ["partials/failed/0"]

@@ -76,6 +76,8 @@ class Report:
     """All together."""
     prices: tuple[Prices, ...] = ()
     """The price lists that the costs were reckoned with."""
+    notes: tuple[str, ...] = ()
+    """What there is to know besides, a sentence each."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain dictionaries, lists and numbers, for JSON."""
@@ -83,11 +85,12 @@ class Report:
             "total": self.total.to_dict(),
             "runs": [run.to_dict() for run in self.runs],
             "prices": [asdict(table) for table in self.prices],
+            "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
         lines = [f"{name:<{_NAME_WIDTH}}{value}" for name, value in self._rows()]
-        return "\n".join((*lines, *_aligned(list(self._runs())), *self._notes()))
+        return "\n".join((*lines, *_aligned(list(self._runs())), *self._remarks()))
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -97,7 +100,7 @@ class Report:
         runs = "".join(
             f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>" for cells in self._runs()
         )
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._remarks())
         return f"<table>{rows}</table>{f'<table>{runs}</table>' if runs else ''}{notes}"
 
     def _rows(self) -> Iterable[tuple[str, str]]:
@@ -135,7 +138,8 @@ class Report:
                 f"{run.wall_s:,.1f} s",
             )
 
-    def _notes(self) -> Iterable[str]:
+    def _remarks(self) -> Iterable[str]:
+        yield from self.notes
         if len(self.runs) > _RUNS_SHOWN:
             yield f"The last {_RUNS_SHOWN} of {len(self.runs):,} runs; all are in to_dict()."
         if self.total.empty:

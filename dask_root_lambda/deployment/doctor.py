@@ -18,7 +18,7 @@ from dask_root_lambda.invocation import aws, discovery
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.discovery import Deployment
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation
-from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import (
     AccessError,
     DaskRootLambdaError,
@@ -242,10 +242,11 @@ def _store_there(invoker: AwsInvoker, versions: Versions) -> str:
     store, prefix = invoker.store, f"doctor/{uuid.uuid4().hex}"
     task, result = f"{prefix}/task", f"{prefix}/result"
     blob = wire.dumps((os.urandom, (MAX_ENVELOPE_BYTES,), {}))
-    store.put(task, blob)
+    key = os.urandom(seal.KEY_BYTES)
+    store.put(task, seal.sealed(key, task, blob))
     try:
         body = Body(key=task, size=len(blob))
-        request = Request("call", "doctor", (body,), result_key=result, versions=versions)
+        request = Request("call", "doctor", (body,), result_key=result, seal_key=key, versions=versions)
         _answered(invoker.invoke(request, Cancellation()))
         if store.put(result, b""):
             raise StoreError(f"what the function has written is not in {store.url}: see its store")

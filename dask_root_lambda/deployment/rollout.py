@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dask_root_lambda import __version__
+from dask_root_lambda import __version__, state_home
 from dask_root_lambda.config import Settings
 from dask_root_lambda.deployment import image, registry
 from dask_root_lambda.deployment.image import PROGRAMS, Builder, ImageSpec
 from dask_root_lambda.deployment.options import ImageOptions, Options, check_variables
 from dask_root_lambda.deployment.terraform import Plan, Terraform
-from dask_root_lambda.invocation import aws, discovery, state_home
+from dask_root_lambda.invocation import aws, discovery
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     DeploymentError,

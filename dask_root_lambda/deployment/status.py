@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from dask_root_lambda import state_home
 from dask_root_lambda.config import Settings
 from dask_root_lambda.cost.prices import prices_of
-from dask_root_lambda.invocation import aws, discovery, journal, state_home
+from dask_root_lambda.invocation import aws, discovery, journal
 from dask_root_lambda.invocation.discovery import Deployment
 from dask_root_lambda.invocation.journal import Spent
 

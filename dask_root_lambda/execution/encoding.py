@@ -1,12 +1,14 @@
 """A call becomes a request, and its answer a result.
 
-Keys in the store: ``mappers/SHA256`` for graphs, ``partials/RUN/...`` for the partial results of a run,
-``calls/ID/...`` for what a plain call sends and returns.
+Keys in the store: ``mappers/SHA256`` for graphs, ``partials/RUN/SESSION/INTERVAL`` for the partial results of
+a run, ``calls/ID/...`` for what a plain call sends and returns. Graphs are named by their content, the others
+are sealed.
 """
 
 from __future__ import annotations
 
 import itertools
+import secrets
 import threading
 import uuid
 from collections import Counter
@@ -15,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import MapRange, Merge, PackedMapper
-from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import MissingBlobError, MissingMapperError, ProtocolError
 from dask_root_lambda.protocol.store import Store
 from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Versions
@@ -48,9 +51,14 @@ class Call:
     @property
     def run(self) -> str | None:
         """The run it belongs to, where it belongs to one."""
+        return self.space.run if self.space is not None else None
+
+    @property
+    def space(self) -> RunSpace | None:
+        """The space of that run."""
         if isinstance(self.function, Merge):
-            return self.function.run
-        return self.mapper.run if self.mapper is not None else None
+            return self.function.space
+        return self.mapper.space if self.mapper is not None else None
 
 
 class Encoder:
@@ -61,6 +69,7 @@ class Encoder:
         # A random number for each call would let go of the interpreter's lock each time: the kernel makes it.
         self._numbers = itertools.count()
         self._prefix = f"calls/{uuid.uuid4().hex}-"
+        self._seal_key = secrets.token_bytes(seal.KEY_BYTES)
         self._published: dict[tuple[str, str], Body] = {}
         self._left_over: dict[tuple[str, str], frozenset[str]] = {}
         self._leaving: Counter[str] = Counter()
@@ -79,26 +88,31 @@ class Encoder:
         if call.mapper is not None:
             return self._map(call, call.mapper, invoker, attempt)
         if isinstance(call.function, Merge):
-            prefix = partials(call.function.run)
-            at_hand = [_at_hand(body, invoker.store) for body in call.args[0]]
-            parts = _fitted(at_hand, invoker.store, prefix)
-            return Request("merge", call.task, parts, attempt, result_key=f"{prefix}{uuid.uuid4().hex}")
+            space = call.function.space
+            at_hand = [_at_hand(body, invoker.store, space.key) for body in call.args[0]]
+            parts = _fitted(at_hand, invoker.store, space.prefix, space.key)
+            place = space.place(call.function.interval)
+            return Request("merge", call.task, parts, attempt, result_key=place, seal_key=space.key)
         prefix = f"{self._prefix}{next(self._numbers)}/"
         blob = wire.dumps((call.function, tuple(call.args), dict(call.kwargs or {})))
-        bodies = _fitted([Body.of(blob)], invoker.store, prefix)
-        return Request("call", call.task, bodies, attempt, result_key=f"{prefix}result")
+        bodies = _fitted([Body.of(blob)], invoker.store, prefix, self._seal_key)
+        return Request(
+            "call", call.task, bodies, attempt, result_key=f"{prefix}result", seal_key=self._seal_key
+        )
 
     def left_over(self, call: Call, invoker: Invoker) -> Body | None:
-        """Return the partial result that an earlier run, which failed, left in the store for this range."""
+        """Return the partial result of this range that is in the store since an earlier try, which failed."""
         mapper = call.mapper
         if mapper is None or not isinstance(call.function, MapRange):
             return None
-        self._wait_for_leaving(mapper.run)
-        key, store = _partial_key(mapper, call.function.index), invoker.store
-        # Another worker of the cluster may have deleted it since it was listed.
-        if key not in self._listed(mapper, store) or key not in store.keys(key):
-            return None
-        return Body(key=key, store=store.url)
+        self._wait_for_leaving(mapper.space)
+        store = invoker.store
+        listed = self._listed(mapper.space, store)
+        for key in mapper.space.places(call.function.interval):
+            # Another worker of the cluster may have deleted it since it was listed.
+            if key in listed and key in store.keys(key):
+                return Body(key=key, store=store.url)
+        return None
 
     def missing(self, request: Request, store: Store, error: MissingBlobError) -> MissingBlobError:
         """Make the error of a request for which the function did not find a blob.
@@ -120,25 +134,27 @@ class Encoder:
             request_id=error.request_id,
         )
 
-    def look_again(self, run: str) -> None:
+    def look_again(self, space: RunSpace) -> None:
         """Ask the stores anew what a run has left there: it failed."""
         with self._lock:
-            self._left_over = {name: kept for name, kept in self._left_over.items() if name[1] != run}
+            self._left_over = {
+                name: kept for name, kept in self._left_over.items() if name[1] != space.prefix
+            }
 
-    def begin_forgetting(self, run: str) -> None:
+    def begin_forgetting(self, space: RunSpace) -> None:
         """Let ranges of a run wait until it is forgotten: what they write would be deleted with the rest."""
         with self._left:
-            self._leaving[run] += 1
+            self._leaving[space.prefix] += 1
 
-    def forget(self, run: str, stores: Iterable[Store]) -> None:
+    def forget(self, space: RunSpace, stores: Iterable[Store]) -> None:
         """Delete the partial results of a run that succeeded; `begin_forgetting` comes before."""
         try:
-            for store in stores:
-                store.delete(store.keys(partials(run)))
+            for store, prefix in itertools.product(stores, space.prefixes):
+                store.delete(store.keys(prefix))
         finally:
-            self.look_again(run)
+            self.look_again(space)
             with self._left:
-                self._leaving[run] -= 1
+                self._leaving[space.prefix] -= 1
                 self._leaving = +self._leaving
                 self._left.notify_all()
 
@@ -153,7 +169,9 @@ class Encoder:
             bodies=(body,),
             attempt=attempt,
             range_index=call.function.index,
-            result_key=_partial_key(mapper, call.function.index),
+            interval=call.function.interval,
+            result_key=mapper.space.place(call.function.interval),
+            seal_key=mapper.space.key,
             identity=mapper.identity,
             versions=Versions(root=mapper.root),
         )
@@ -167,21 +185,21 @@ class Encoder:
                 self._published[name] = Body(key=_mapper_key(mapper), size=len(mapper.blob))
             return self._published[name]
 
-    def _listed(self, mapper: PackedMapper, store: Store) -> frozenset[str]:
-        """Return the partial results of a mapper's run that were in the store when it began."""
-        name = (store.url, mapper.run)
+    def _listed(self, space: RunSpace, store: Store) -> frozenset[str]:
+        """Return the partial results of a run that were in the store when it began."""
+        name = (store.url, space.prefix)
         with self._lock:
             if name not in self._left_over:
-                self._left_over[name] = frozenset(store.keys(partials(mapper.run)))
+                self._left_over[name] = frozenset(store.keys(space.prefix_of_all))
             return self._left_over[name]
 
-    def _wait_for_leaving(self, run: str) -> None:
+    def _wait_for_leaving(self, space: RunSpace) -> None:
         with self._left:
-            self._left.wait_for(lambda: not self._leaving[run], _LEAVING_S)
+            self._left.wait_for(lambda: not self._leaving[space.prefix], _LEAVING_S)
 
 
-def result(call: Call, invocation: Invocation) -> Any:
-    """Return what a call returns, of the invocation that answered it.
+def result(call: Call, request: Request, invocation: Invocation) -> Any:
+    """Return what a call returns, of the request that was made of it and the invocation that answered.
 
     Ranges and merges return a `Body`, unopened.
 
@@ -199,7 +217,7 @@ def result(call: Call, invocation: Invocation) -> Any:
         raise ProtocolError("the function answered without a result", task=call.task)
     if call.run is not None:
         return reply.body
-    return wire.loads(reply.body.fetch())
+    return wire.loads(reply.body.fetch(request.seal_key))
 
 
 def clean_up(request: Request, invocation: Invocation | None, store: Store) -> None:
@@ -210,11 +228,6 @@ def clean_up(request: Request, invocation: Invocation | None, store: Store) -> N
     bodies = (*request.bodies, *((reply.body,) if reply is not None and reply.body is not None else ()))
     if any(body.key is not None for body in bodies):
         store.delete(store.keys(request.result_key.rpartition("/")[0] + "/"))
-
-
-def partials(run: str) -> str:
-    """Prefix of the keys of a run's partial results."""
-    return f"partials/{run}/"
 
 
 def _original(invocation: Invocation) -> BaseException | None:
@@ -240,16 +253,13 @@ def _mapper_key(mapper: PackedMapper) -> str:
     return f"mappers/{mapper.digest}"
 
 
-def _partial_key(mapper: PackedMapper, index: int) -> str:
-    return f"{partials(mapper.run)}{index}"
-
-
-def _at_hand(body: Body, store: Store) -> Body:
+def _at_hand(body: Body, store: Store, seal_key: bytes) -> Body:
     """Fetch what lies in another store, since the execution was changed: a function looks into its own."""
-    return body if body.inline is not None or body.store in ("", store.url) else Body.of(body.fetch())
+    at_home = body.inline is not None or body.store in ("", store.url)
+    return body if at_home else Body.of(body.fetch(seal_key))
 
 
-def _fitted(bodies: Sequence[Body], store: Store, prefix: str) -> tuple[Body, ...]:
+def _fitted(bodies: Sequence[Body], store: Store, prefix: str, seal_key: bytes) -> tuple[Body, ...]:
     """Put bodies into the store, the largest first, until the rest fits into an envelope."""
     fitted = list(bodies)
     by_size = sorted(range(len(fitted)), key=lambda index: fitted[index].size)
@@ -258,6 +268,6 @@ def _fitted(bodies: Sequence[Body], store: Store, prefix: str) -> tuple[Body, ..
         blob = fitted[largest].inline
         if blob is not None:
             key = f"{prefix}{uuid.uuid4().hex}"
-            store.put(key, blob)
+            store.put(key, seal.sealed(seal_key, key, blob))
             fitted[largest] = Body(key=key, size=len(blob), store=store.url)
     return tuple(fitted)

@@ -24,6 +24,7 @@ from dask_root_lambda.execution.policy import RetryPolicy
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker, LocalInvoker
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol.errors import (
     CrashError,
     DaskRootLambdaError,
@@ -41,6 +42,8 @@ _IDLE_THREAD_S = 30.0
 
 _END_TIMEOUT_S = 5.0
 """How long a shutdown waits for tasks that it has ended."""
+
+_NOT_REUSED = "should a run fail, no later process can take what it computed: {}"
 
 Opener = Callable[[Settings], Invoker]
 OPENERS: Mapping[Execution, Opener] = {
@@ -187,14 +190,14 @@ class LambdaExecutor(Executor):
         """Return what was done so far, and what it cost."""
         return self.ledger.report()
 
-    def forget(self, run: str) -> threading.Thread:
+    def forget(self, space: RunSpace) -> threading.Thread:
         """Delete what a run that succeeded left in the stores, in the thread that is returned.
 
         Ranges of the same run that are submitted from now on wait for it.
         """
-        self._encoder.begin_forgetting(run)
+        self._encoder.begin_forgetting(space)
         stores = [invoker.store for invoker in list(self._invokers.values())]
-        thread = threading.Thread(target=self._forget, args=(run, stores), daemon=True)
+        thread = threading.Thread(target=self._forget, args=(space, stores), daemon=True)
         thread.start()
         return thread
 
@@ -249,11 +252,11 @@ class LambdaExecutor(Executor):
                 job.future.set_exception(_stopped(job))
             job.cancellation.cancel()
 
-    def _forget(self, run: str, stores: list[Store]) -> None:
+    def _forget(self, space: RunSpace, stores: list[Store]) -> None:
         try:
-            self._encoder.forget(run, stores)
+            self._encoder.forget(space, stores)
         except DaskRootLambdaError as error:
-            logger.warning("partial results of run %s stay until they expire: %s", run, error)
+            logger.warning("partial results of run %s stay until they expire: %s", space.run, error)
 
     def _start_threads(self) -> None:
         """Start threads where tasks wait, too few are idle and the limit allows it; the lock is held."""
@@ -319,6 +322,8 @@ class LambdaExecutor(Executor):
         if job.account is None:
             run, n_ranges = job.call.run or CALLS, mapper.n_ranges if mapper is not None else 0
             job.account = self.ledger.begin(run, n_ranges, invoker)
+            if job.call.space is not None and job.call.space.not_reused:
+                self.ledger.note(_NOT_REUSED.format(job.call.space.not_reused))
         try:
             value, empty = self._attempt(job, job.account, invoker)
         except DaskRootLambdaError as error:
@@ -354,7 +359,7 @@ class LambdaExecutor(Executor):
             invocation = invoker.invoke(request, job.cancellation)
             self.ledger.add(account, invocation)
             job.observe(invocation)
-            value = encoding.result(job.call, invocation)
+            value = encoding.result(job.call, request, invocation)
         except MissingBlobError as error:
             raise self._encoder.missing(request, invoker.store, error) from error.__cause__
         finally:
@@ -365,8 +370,8 @@ class LambdaExecutor(Executor):
     def _fail(self, job: _Job, error: BaseException) -> None:
         if job.account is not None:
             self.ledger.end(job.account, is_range=job.call.mapper is not None, failed=True)
-        if job.call.run is not None:
-            self._encoder.look_again(job.call.run)
+        if job.call.space is not None:
+            self._encoder.look_again(job.call.space)
         with suppress(InvalidStateError):
             job.future.set_exception(error)
 

@@ -117,6 +117,7 @@ class Ledger:
         self._accounts: list[Account] = []
         self._current: dict[str, Account] = {}
         self._prices: list[Prices] = []
+        self._notes: list[str] = []
         self._watchers: list[Callable[[Progress], None]] = []
 
     def watch(self, watcher: Callable[[Progress], None]) -> None:
@@ -157,6 +158,12 @@ class Ledger:
             for each in (account, self._total):
                 each.count(retries=1)
 
+    def note(self, text: str) -> None:
+        """Keep a sentence that the report is to say, once."""
+        with self._lock:
+            if text not in self._notes:
+                self._notes.append(text)
+
     def end(self, account: Account, *, is_range: bool, failed: bool, empty: bool = False) -> None:
         """Count a task that ended; ``empty`` is a range without entries."""
         now_s = self._clock()
@@ -183,7 +190,7 @@ class Ledger:
         with self._lock:
             now_s = self._clock()
             runs = tuple(account.snapshot(now_s) for account in self._accounts)
-            return Report(runs, self._total.snapshot(now_s), tuple(self._prices))
+            return Report(runs, self._total.snapshot(now_s), tuple(self._prices), tuple(self._notes))
 
     def _account(self, run: str, n_ranges: int) -> Account:
         account = self._current.get(run)

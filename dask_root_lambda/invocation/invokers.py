@@ -20,8 +20,8 @@ from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.connection import abortable
 from dask_root_lambda.invocation.function import FunctionInfo, function_error
 from dask_root_lambda.invocation.journal import Journal, Spent
+from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol import store as stores
-from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     CorruptBlobError,
@@ -106,7 +106,7 @@ class LocalInvoker:
         began_s = time.monotonic()
         reply = self._answer(self._environment, event, cancellation.on_cancel)
         # Nobody else can open this store, and the answer goes no further than this process.
-        reply = replace(reply, body=reply.body and self._taken_out(reply.body))
+        reply = replace(reply, body=reply.body and self._taken_out(reply.body, request.seal_key))
         if cancellation.cancelled:
             raise RunCancelledError("the run was stopped", task=request.task)
         seconds = time.monotonic() - began_s
@@ -116,10 +116,10 @@ class LocalInvoker:
         error = _failure(reply, request, None)
         return Invocation(reply, error, bill, 0.0, sent, size, uuid.uuid4().hex, seconds)
 
-    def _taken_out(self, body: Body) -> Body:
+    def _taken_out(self, body: Body, seal_key: bytes) -> Body:
         if body.key is None:
             return body
-        blob = self.store.get(body.key)
+        blob = seal.opened(seal_key, body.key, self.store.get(body.key))
         self.store.delete([body.key])
         return Body.of(blob)
 

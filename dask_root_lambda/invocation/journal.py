@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from dask_root_lambda.invocation import aws, state_home
+from dask_root_lambda import state_home
+from dask_root_lambda.invocation import aws
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Journal:
 
     @classmethod
     def of(cls, deployment: str, account: str, session: aws.Session) -> Journal:
-        """Open the journal of a deployment; see `dask_root_lambda.invocation.state_home.directory`."""
+        """Open the journal of a deployment; see `dask_root_lambda.state_home.directory`."""
         return cls(state_home.directory(account, session.region, deployment, session.endpoint) / FILE)
 
     def add(self, spent: Spent) -> None:

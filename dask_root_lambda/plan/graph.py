@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import DataNode, List, Task, TaskRef
+from dask.tokenize import tokenize
 from dask.typing import Key
 
 from dask_root_lambda.plan import reduction
-from dask_root_lambda.plan.steps import Finish, MapRange, Merge, PackedMapper
+from dask_root_lambda.plan.steps import Finish, Merge, PackedMapper
+from dask_root_lambda.protocol.intervals import Interval
 
 PREFIX = "rdf-"
 """What the keys of all tasks of runs begin with: others name tasks ``range-...`` and ``merge-...``, too."""
+
+_Part = tuple[Key, Interval]
+"""The key of a partial result, and what it has seen."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,14 @@ def build(
         How often the run has failed. It has other keys then: an error under one of its keys may still be on
         its way to Dask's scheduler, which would take it for that of the new try.
     """
-    run = f"{mapper.run}-{failures}" if failures else mapper.run
+    run = task_name(mapper, failures)
     name, finished = f"{PREFIX}mapper-{run}", f"{PREFIX}finish-{run}"
-    leaves: list[Key] = [range_key(run, index) for index in range(mapper.n_ranges)]
-    merge = Merge(mapper.run, on_lambda=merge_on_lambda)
+    leaves: list[_Part] = [(range_key(run, each.index), each.interval) for each in mapper.ranges]
+    merge = Merge(mapper.space, mapper.division[0], on_lambda=merge_on_lambda)
     merges, merged = _merges(f"{PREFIX}merge-{run}", merge, leaves, fan_in)
     tasks: dict[Key, Any] = {
         name: DataNode(name, mapper),
-        **{key: Task(key, MapRange(index), TaskRef(name)) for index, key in enumerate(leaves)},
+        **{key: Task(key, step, TaskRef(name)) for (key, _), step in zip(leaves, mapper.ranges, strict=True)},
         **merges,
         finished: Task(finished, finish, TaskRef(merged)),
     }
@@ -65,23 +70,30 @@ def build(
     return RunGraph(HighLevelGraph({layer: MaterializedLayer(tasks)}, {layer: set()}), merged, finished)
 
 
+def task_name(mapper: PackedMapper, failures: int = 0) -> str:
+    """Name the tasks of a try of a run: those of another division, or of the next try, are others."""
+    return str(tokenize(mapper.run, [str(interval) for interval in mapper.division], failures))
+
+
 def range_key(run: str, index: int) -> tuple[str, int]:
-    """Return the key of a range, by its run and its number from 0."""
+    """Return the key of a range, by the name of its run's tasks and its number from 0."""
     return f"{PREFIX}range-{run}", index
 
 
-def _merges(name: str, merge: Merge, leaves: list[Key], fan_in: int) -> tuple[dict[Key, Task], Key]:
+def _merges(name: str, merge: Merge, leaves: list[_Part], fan_in: int) -> tuple[dict[Key, Task], Key]:
     """Return the tasks of the merge tree, and the key of its root: the leaf itself if there is one."""
     tasks: dict[Key, Task] = {}
     below = leaves
     for level, groups in enumerate(reduction.plan(len(leaves), fan_in)):
-        here: list[Key] = []
+        here: list[_Part] = []
         for index, group in enumerate(groups):
             inputs = [below[each] for each in group]
+            part = inputs[0]
             if len(inputs) > 1:
-                key = (name, level, index)
-                tasks[key] = Task(key, merge, List(*map(TaskRef, inputs)))
-                inputs = [key]
-            here += inputs
+                interval = Interval(inputs[0][1].start, inputs[-1][1].stop)
+                part = (name, level, index), interval
+                step = replace(merge, interval=interval)
+                tasks[part[0]] = Task(part[0], step, List(*(TaskRef(key) for key, _ in inputs)))
+            here.append(part)
         below = here
-    return tasks, below[0]
+    return tasks, below[0][0]

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dask_root_lambda.plan import arrivals
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.intervals import Division, Interval
 from dask_root_lambda.protocol.task import Body
 
 _FILES_NAMED = 3
@@ -21,13 +23,14 @@ _FILES_NAMED = 3
 class PackedMapper:
     """An RDataFrame graph and its dataset, packed to travel once."""
 
-    run: str
-    """Identity of graph, dataset and number of ranges."""
+    space: RunSpace
+    """The run, and where its partial results lie."""
     blob: bytes
     """Blob of a `dask_root_lambda.protocol.task.Mapper`."""
     digest: str
     """SHA-256 of the blob."""
-    n_ranges: int
+    division: Division
+    """The ranges of the run, in order, without gaps."""
     root: str = ""
     """ROOT's minor version on the client."""
     identity: str = ""
@@ -36,6 +39,21 @@ class PackedMapper:
     """Files of this machine that it reads."""
     local_outputs: tuple[str, ...] = ()
     """Files of this machine that it writes."""
+
+    @property
+    def run(self) -> str:
+        """Identity of the run."""
+        return self.space.run
+
+    @property
+    def n_ranges(self) -> int:
+        """How many ranges the run has."""
+        return len(self.division)
+
+    @property
+    def ranges(self) -> list[MapRange]:
+        """The steps that run them."""
+        return [MapRange(index, interval) for index, interval in enumerate(self.division)]
 
     def __sizeof__(self) -> int:
         """Bytes that Dask should count for it."""
@@ -66,14 +84,16 @@ class MapRange(Step):
     """Run one range of a dataset: `PackedMapper` -> partial result."""
 
     index: int
-    """Which range, from 0."""
+    """Which range of the run, from 0."""
+    interval: Interval
+    """What it reads."""
 
     def __call__(self, mapper: PackedMapper) -> Body:
         """Run it in this process."""
         from lambda_runtime.runner import SHARED
 
         with arrivals.failures_told(mapper.run):
-            blob, _ = SHARED.map(mapper.digest, lambda: mapper.blob, self.index)
+            blob, _ = SHARED.map(mapper.digest, lambda: mapper.blob, self.index, self.interval)
         return Body.of(blob)
 
 
@@ -81,8 +101,10 @@ class MapRange(Step):
 class Merge(Step):
     """Merge partial results, in order, into a new one."""
 
-    run: str
+    space: RunSpace
     """The run they belong to."""
+    interval: Interval
+    """What they have seen together."""
     on_lambda: bool = False
     """Whether a worker that has the executor merges there."""
 
@@ -90,15 +112,15 @@ class Merge(Step):
         """Merge in this process; parts that lie in a store are fetched, one at a time."""
         from lambda_runtime.runner import SHARED
 
-        with arrivals.failures_told(self.run):
-            return Body.of(SHARED.merge(part.fetch() for part in parts))
+        with arrivals.failures_told(self.space.run):
+            return Body.of(SHARED.merge(part.fetch(self.space.key) for part in parts))
 
 
 @dataclass(frozen=True)
 class Finish(Step):
     """Check the merged result against its dataset; split it into one blob per action."""
 
-    run: str
+    space: RunSpace
     """The run that is done with it."""
     n_files: int
     """Length of the dataset's file table."""
@@ -109,7 +131,9 @@ class Finish(Step):
         """See `lambda_runtime.runner.Runner.finish`."""
         from lambda_runtime.runner import SHARED
 
-        with arrivals.failures_told(self.run):
-            blobs = SHARED.finish(merged.fetch(), n_files=self.n_files, entries=self.entries)
-        arrivals.arrived(self.run, blobs)
+        run = self.space.run
+        with arrivals.failures_told(run):
+            blob = merged.fetch(self.space.key)
+            blobs = SHARED.finish(blob, n_files=self.n_files, entries=self.entries)
+        arrivals.arrived(run, blobs)
         return blobs

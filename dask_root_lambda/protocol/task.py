@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from dask_root_lambda.protocol import errors, store, wire
+from dask_root_lambda.protocol import errors, seal, store, wire
 from dask_root_lambda.protocol.errors import ProtocolError, VersionMismatchError
+from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.rootfile import FileIdentity
 
 Operation = Literal["map", "merge", "call"]
@@ -86,19 +87,26 @@ class Body:
         """Wrap a blob that travels inline."""
         return cls(inline=blob, size=len(blob))
 
-    def fetch(self) -> bytes:
+    def fetch(self, key: bytes) -> bytes:
         """Return the blob, from the store that it lies in if it is not inline.
+
+        Parameters
+        ----------
+        key
+            Has sealed it there.
 
         Raises
         ------
         MissingBlobError, StoreError
             The store has no such blob, or failed.
+        CorruptBlobError
+            What lies there is not what was put there.
         """
         if self.inline is not None:
             return self.inline
         if self.key is None:
             raise ProtocolError("a body with neither bytes nor key")
-        return store.connect(self.store).get(self.key)
+        return seal.opened(key, self.key, store.connect(self.store).get(self.key))
 
     def stored_in(self, url: str) -> Body:
         """Say in which store the key is to be looked up."""
@@ -133,9 +141,13 @@ class Request:
     """``map``: the mapper. ``merge``: the partial results, in order. ``call``: the call."""
     attempt: int = 1
     range_index: int | None = None
-    """``map``: which range of the mapper's dataset."""
+    """``map``: number of the range in its run."""
+    interval: Interval | None = None
+    """``map``: which part of the mapper's dataset."""
     result_key: str = ""
     """Key of the result in the store, should it be too large to be inline."""
+    seal_key: bytes = field(default=b"", repr=False)
+    """Seals the result there, and has sealed bodies that lie there; graphs are named by their content."""
     identity: str = ""
     """Names the code, headers, libraries and files that it brings into the process that answers it."""
     versions: Versions = field(default_factory=Versions)
@@ -152,7 +164,9 @@ class Request:
             "task": self.task,
             "attempt": self.attempt,
             "range": self.range_index,
+            "interval": str(self.interval) if self.interval is not None else "",
             "result": self.result_key,
+            "seal": wire.encode(self.seal_key),
             "identity": self.identity,
             "bodies": [body.to_json() for body in self.bodies],
         }
@@ -175,7 +189,9 @@ class Request:
                 bodies=tuple(Body.from_json(body) for body in event["bodies"]),
                 attempt=int(event.get("attempt", 1)),
                 range_index=int(event["range"]) if operation == "map" else None,
+                interval=Interval.parse(event["interval"]) if operation == "map" else None,
                 result_key=str(event.get("result", "")),
+                seal_key=wire.decode(event.get("seal", "")),
                 identity=str(event.get("identity", "")),
                 versions=requested_versions(event),
             )
@@ -214,8 +230,8 @@ class Program:
 
     initialize: Callable[[], object]
     """The user's function, given to ``initialize``."""
-    ranges: Callable[..., list[Any]]
-    """``exec_id=`` -> the dataset's ranges (``ROOT._distrdf.Ranges``)."""
+    range: Callable[[int, Interval], Any]
+    """Number and interval of a range -> that range (``ROOT._distrdf.Ranges``)."""
     build: Callable[[Any], Any]
     """Range -> RDataFrame over it, and the entries of its trees."""
     nodes: dict[int, Any]
@@ -248,8 +264,10 @@ class PartialResult:
 
     values: list[Any] | None
     """One mergeable object per action, in booking order; None where the range was empty."""
+    intervals: tuple[Interval, ...]
+    """What it has seen of the dataset, in order, disjoint."""
     processed: int
-    """Entries processed."""
+    """Entries that the event loops saw."""
     entries_by_file: dict[int, int]
     """Entries of each file that was opened, by its index in the file table."""
 

@@ -20,7 +20,7 @@ import cloudpickle
 
 from dask_root_lambda.protocol.errors import CorruptBlobError, ProtocolError
 
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 """Version of the envelope and of the records inside; both sides must have the same."""
 
 _MAGIC = b"DRL" + bytes([WIRE_VERSION])

@@ -13,8 +13,9 @@ from dask.base import get_scheduler
 from dask.threaded import get as threaded_get
 from distributed import Client
 
-from dask_root_lambda.plan import arrivals
+from dask_root_lambda.plan import arrivals, unfinished
 from dask_root_lambda.plan.graph import RunGraph
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol.errors import (
     CrashError,
     FunctionTimeoutError,
@@ -78,7 +79,7 @@ def together(asked: int, pending: Set[int], failures: Iterable[Failure]) -> froz
 class Lowering:
     """Results that are computed in one pass, as a Dask graph."""
 
-    run: str
+    space: RunSpace
     graph: RunGraph
     places: Mapping[int, int]
     """Number of DistRDF's node -> place among the graph's results."""
@@ -87,13 +88,14 @@ class Lowering:
 
     def arrived(self, blobs: Sequence[bytes]) -> None:
         """Keep the values, for the results that wait for one."""
+        unfinished.end(self.space)
         self.bookings.keep({number: blobs[place] for number, place in self.places.items()})
 
     def failed(self, error: BaseException) -> None:
         """Remember it, and what failed together, where that is a reason to compute it apart."""
         if not self._failed:
             self._failed = True
-            self.bookings.count_failure(self.run)
+            self.bookings.count_failure(self.space.run)
         if isinstance(error, RemoteError | CrashError | FunctionTimeoutError | OutOfMemoryError):
             of_user = isinstance(error, RemoteError | CrashError)
             self.bookings.remember(frozenset(self.places), of_user=of_user)
@@ -199,6 +201,6 @@ class Bookings:
             raise GraphError("LiveVisualize is not possible on Lambda: remove the call")
         lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs)
         places = {node.node_id: place for place, node in enumerate(lowered.actions)}
-        lowering = Lowering(lowered.run, lowered.graph, places, self)
-        arrivals.listen(lowered.run, lowering)
+        lowering = Lowering(lowered.space, lowered.graph, places, self)
+        arrivals.listen(lowered.space.run, lowering)
         return lowering

@@ -33,6 +33,7 @@ from dask_root_lambda import destination
 from dask_root_lambda.config import Settings
 from dask_root_lambda.plan import graph as graphs
 from dask_root_lambda.plan.graph import RunGraph
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from dask_root_lambda.rdf import inputs, packing
@@ -277,8 +278,8 @@ def is_instant(node: Any) -> bool:
 class Lowered:
     """Booked actions as a Dask graph."""
 
-    run: str
-    """Identity of the run."""
+    space: RunSpace
+    """The run, and where its partial results lie."""
     graph: RunGraph
     actions: tuple[Any, ...]
     """DistRDF's nodes, in the order of the graph's results."""
@@ -302,7 +303,8 @@ def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
 def lower(head: Any, actions: Sequence[Any], client: Client | None, failures: Mapping[str, int]) -> Lowered:
     """Lower actions that are booked on a head node to a Dask graph.
 
-    The number of ranges is what the user asked for, else what the client's cluster runs at once.
+    The number of ranges is what the user asked for, else what the client's cluster runs at once; see
+    `dask_root_lambda.rdf.packing.pack`.
 
     Parameters
     ----------
@@ -316,11 +318,7 @@ def lower(head: Any, actions: Sequence[Any], client: Client | None, failures: Ma
         How often each run of the frame has failed.
     """
     settings = Settings.resolve()
-    n_ranges = head.npartitions
-    if n_ranges is None:
-        slots = destination.slots(client or destination.current_client())
-        n_ranges = packing.suggested_ranges(head, slots)
-    packed = packing.pack(head, actions, n_ranges)
+    packed = packing.pack(head, actions, head.npartitions, client or destination.current_client())
     run = graphs.build(
         packed.mapper,
         packed.finish,
@@ -328,7 +326,7 @@ def lower(head: Any, actions: Sequence[Any], client: Client | None, failures: Ma
         merge_on_lambda=settings.merge_on == "lambda",
         failures=failures.get(packed.mapper.run, 0),
     )
-    return Lowered(packed.mapper.run, run, packed.actions)
+    return Lowered(packed.mapper.space, run, packed.actions)
 
 
 class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types

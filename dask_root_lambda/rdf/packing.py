@@ -11,6 +11,7 @@ import copy
 import os
 import types
 import uuid
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,19 +20,23 @@ from typing import Any, Literal
 
 import ROOT
 from dask.tokenize import TokenizationError, tokenize
+from distributed import Client
 from ROOT._distrdf import HeadNode, Ranges
 from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
-from dask_root_lambda import __version__
+from dask_root_lambda import __version__, destination
+from dask_root_lambda.plan import secret, unfinished
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
+from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
 from dask_root_lambda.rdf import inputs
 from lambda_runtime import diagnostics
 from lambda_runtime.attachments import note
-from lambda_runtime.ranges import entry_ranges, file_ranges
+from lambda_runtime.ranges import entry_range, file_range
 from lambda_runtime.runner import ROOT_VERSION
 
 _compiled: set[str] = set()
@@ -67,13 +72,19 @@ class _Dataset:
     friends: tuple[DataFile, ...]
     entries: int | None
     """Entries of a frame without files."""
-    ranges: Callable[..., list[Any]]
+    range: Callable[[int, Interval], Any]
     """See `dask_root_lambda.protocol.task.Program`."""
     identity: tuple[Any, ...]
-    """Content of the files, of friends too, and how they are divided."""
+    """Content of the files, of friends too."""
+
+    def divided(self, n_ranges: int) -> Division:
+        """Divide it into ranges."""
+        if self.entries is not None:
+            return divided_entries(self.entries, n_ranges)
+        return divided(len(self.files), n_ranges)
 
 
-def pack(head: Any, actions: Sequence[Any], n_ranges: int) -> Packed:
+def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client | None = None) -> Packed:
     """Pack actions that are booked on a head node.
 
     Parameters
@@ -83,7 +94,10 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int) -> Packed:
     actions
         DistRDF's nodes of the actions.
     n_ranges
-        Ranges to divide its dataset into.
+        Ranges to divide its dataset into; None for what the run was divided into before, or what the
+        client's cluster runs at once.
+    client
+        Whose cluster computes it.
 
     Raises
     ------
@@ -94,7 +108,7 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int) -> Packed:
     """
     booked = _above(head, actions)
     nodes = _nodes(booked)
-    dataset = _dataset(head, n_ranges)
+    dataset = _dataset(head)
     attachments = tuple(_attachments(head.backend))
     note(attachments)
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
@@ -102,7 +116,7 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int) -> Packed:
     graph = _token(_operations(nodes), identity)
     program = Program(
         initialize=head.backend.initialization,
-        ranges=dataset.ranges,
+        range=dataset.range,
         build=head._generate_rdf_creator(),
         nodes=nodes,
     )
@@ -117,18 +131,48 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int) -> Packed:
         session=session(),
     )
     blob = wire.dumps(mapper)
+    space, division = _begun(
+        head,
+        dataset,
+        _token(graph, dataset.identity, ROOT_VERSION, wire.WIRE_VERSION, __version__),
+        n_ranges,
+        client,
+    )
     packed = PackedMapper(
-        run=_token(graph, dataset.identity, ROOT_VERSION, wire.WIRE_VERSION, __version__),
+        space=space,
         blob=blob,
         digest=wire.digest(blob),
-        n_ranges=_n_ranges(dataset, n_ranges),
+        division=division,
         root=ROOT_VERSION,
         identity=identity,
         local_inputs=_local(file.url for file in (*dataset.files, *dataset.friends)),
         local_outputs=_local(_outputs(nodes)),
     )
-    finish = Finish(packed.run, len(dataset.files), dataset.entries)
+    finish = Finish(space, len(dataset.files), dataset.entries)
     return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))
+
+
+def _begun(
+    head: Any, dataset: _Dataset, identity: str, n_ranges: int | None, client: Client | None
+) -> tuple[RunSpace, Division]:
+    """Begin the run of a graph on a dataset, or go on with it."""
+    user = secret.of_user()
+    run = user.run(identity)
+    if n_ranges is None:
+        slots = destination.slots(client)
+        division = unfinished.division(user, run, lambda: dataset.divided(suggested_ranges(head, slots)))
+    else:
+        division = dataset.divided(n_ranges)
+    worker = f"{client.id if client is not None else ''} {tokenize(division)}"
+    return unfinished.begin(user, run, worker, _alive(client)), division
+
+
+def _alive(client: Client | None) -> Callable[[], bool]:
+    """Return what tells whether a client is in use still."""
+    if client is None:
+        return lambda: True
+    known = weakref.ref(client)
+    return lambda: (here := known()) is not None and here.status != "closed"
 
 
 def _checked_code(registered: dict[str, str]) -> Iterator[str]:
@@ -239,17 +283,15 @@ def _operations(nodes: Mapping[int, Node]) -> list[Any]:
     ]
 
 
-def _dataset(head: Any, n_ranges: int) -> _Dataset:
+def _dataset(head: Any) -> _Dataset:
     source = next(name for kind, name in _SOURCES if isinstance(head, kind))
     if source == "entries":
         entries = int(head.nentries)
-        return _Dataset(
-            source, (), (), entries, partial(entry_ranges, entries, n_ranges), (entries, n_ranges)
-        )
-    return _files(head, source, n_ranges)
+        return _Dataset(source, (), (), entries, partial(entry_range, entries), (entries,))
+    return _files(head, source)
 
 
-def _files(head: Any, source: Source, n_ranges: int) -> _Dataset:
+def _files(head: Any, source: Source) -> _Dataset:
     trees = head.subnames if source == "rntuple" else head.subtreenames
     friends = None if source == "rntuple" else head.friendinfo
     found = inputs.identities(head)
@@ -259,16 +301,10 @@ def _files(head: Any, source: Source, n_ranges: int) -> _Dataset:
         DataFile(url, "", identity) for url, identity in zip(inputs.friends(head), others, strict=True)
     )
     samples = head.sampleMap if source == "spec" else None
-    ranges = partial(
-        file_ranges, list(trees), list(head.inputfiles), n_ranges, friends=friends, samples=samples
-    )
     described = _samples(samples or {})
-    identity = table, beside, n_ranges, _friends(head), described
-    return _Dataset(source, table, beside, None, ranges, identity)
-
-
-def _n_ranges(dataset: _Dataset, asked: int) -> int:
-    return asked if dataset.entries is None else max(1, min(asked, dataset.entries))
+    identity = table, beside, _friends(head), described
+    data_range = partial(file_range, list(trees), list(head.inputfiles), friends, samples)
+    return _Dataset(source, table, beside, None, data_range, identity)
 
 
 def _friends(head: Any) -> list[Any]:

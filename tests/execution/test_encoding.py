@@ -15,11 +15,14 @@ from dask_root_lambda.execution import encoding
 from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import LocalInvoker
+from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Merge
+from dask_root_lambda.protocol import seal
+from dask_root_lambda.protocol.intervals import divided
 from dask_root_lambda.protocol.store import DirectoryStore
 from dask_root_lambda.protocol.task import Body
 from lambda_runtime import handler
-from tests.invokers import ScriptedInvoker
+from tests.invokers import KEY, ScriptedInvoker
 
 
 class Elsewhere(LocalInvoker):
@@ -37,7 +40,7 @@ class Elsewhere(LocalInvoker):
         self.then()
         return invocation
 
-    def _taken_out(self, body):
+    def _taken_out(self, body, seal_key):
         return body.stored_in(self.store.url)
 
 
@@ -87,11 +90,12 @@ def test_parts_of_another_store_are_brought_along(tmp_path):
     small, large = b"small", os.urandom(6_000_000)
     here.put("partials/run/2", b"at home")
     for key, blob in (("partials/run/0", small), ("partials/run/1", large)):
-        there.put(key, blob)
+        there.put(key, seal.sealed(KEY, key, blob))
     bodies = [Body(key=f"partials/run/{index}", size=1, store=there.url) for index in range(2)]
     at_home = replace(bodies[0], key="partials/run/2", store=here.url)
-    request = Encoder().request(Call("merge", Merge("run"), [[*bodies, at_home]]), invoker, 1)
+    merge = Merge(RunSpace("run", KEY, "session"), divided(3, 1)[0])
+    request = Encoder().request(Call("merge", merge, [[*bodies, at_home]]), invoker, 1)
     first, second, third = request.bodies
     assert (first.inline, third) == (small, at_home)
     assert second.inline is None
-    assert here.get(second.key) == large
+    assert seal.opened(KEY, second.key, here.get(second.key)) == large

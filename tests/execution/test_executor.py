@@ -9,7 +9,6 @@ import time
 import pytest
 
 from dask_root_lambda.execution.encoding import Call
-from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     CrashError,
@@ -19,7 +18,7 @@ from dask_root_lambda.protocol.errors import (
     ThrottledError,
     UserCodeError,
 )
-from tests.invokers import Gate, ScriptedInvoker, ranges
+from tests.invokers import Gate, ScriptedInvoker, packed_mapper, ranges
 
 
 def test_submit_and_map_as_any_executor(make_executor):
@@ -222,7 +221,7 @@ def test_the_switch_sends_what_has_not_started_the_new_way(make_executor):
     executor, remote = make_executor(
         script={f"range-{index}": [gate] for index in range(2)}, concurrency=2, local=local
     )
-    futures = ranges(executor, 6)
+    futures = ranges(executor, 6, packed_mapper("run", n_ranges=6))
     gate.wait_for(2)
     executor.execution = "local"
     assert all(future.result(30) for future in futures[2:])
@@ -245,7 +244,7 @@ def test_an_unknown_execution_changes_nothing(make_executor):
 def test_local_files_never_go_to_another_machine(make_executor):
     """A range of files on this machine fails before anything is invoked, naming a file and the way out."""
     executor, invoker = make_executor()
-    mapper = PackedMapper("run", b"blob", "digest", 3, local_inputs=("/data/a.root", "/data/b.root"))
+    mapper = packed_mapper("run", local_inputs=("/data/a.root", "/data/b.root"))
     with pytest.raises(
         InputError, match=r"cannot read files of this machine: /data/a.root.*execution='local'"
     ):

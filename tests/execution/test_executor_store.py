@@ -9,13 +9,12 @@ import pytest
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.execution.encoding import INLINE_MAPPER_BYTES, Call
 from dask_root_lambda.execution.executor import LambdaExecutor
-from dask_root_lambda.plan.steps import MapRange, PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import AccessError, MissingMapperError
 from dask_root_lambda.protocol.store import MemoryStore
 from dask_root_lambda.rdf import packing
 from lambda_runtime.handler import Environment
-from tests.invokers import Gate, ranges
+from tests.invokers import MAPPER, Gate, packed_mapper, ranges
 
 
 def test_a_small_mapper_travels_inline_and_a_large_one_once(make_executor):
@@ -23,7 +22,7 @@ def test_a_small_mapper_travels_inline_and_a_large_one_once(make_executor):
     executor, invoker = make_executor()
     [future.result(30) for future in ranges(executor)]
     assert [request.bodies[0].inline for request in invoker.requests] == [b"blob"] * 3
-    large = PackedMapper("large", b"x" * 100_000, "abc", 3)
+    large = packed_mapper("large", b"x" * 100_000, "abc")
     [future.result(30) for future in ranges(executor, mapper=large)]
     assert {request.bodies[0].key for request in invoker.requests[3:]} == {"mappers/abc"}
     assert list(invoker.store.keys()) == ["mappers/abc"]
@@ -32,7 +31,7 @@ def test_a_small_mapper_travels_inline_and_a_large_one_once(make_executor):
 def test_a_mapper_that_expired_is_put_into_the_store_again(make_executor):
     """Blobs in the store expire; a session that lasts longer does not notice."""
     executor, invoker = make_executor()
-    large = PackedMapper("large", b"x" * 100_000, "abc", 3)
+    large = packed_mapper("large", b"x" * 100_000, "abc")
     [future.result(30) for future in ranges(executor, mapper=large)]
     invoker.store.delete(["mappers/abc"])
     [future.result(30) for future in ranges(executor, 50, mapper=large)]
@@ -44,7 +43,7 @@ def test_a_mapper_that_the_function_does_not_find_is_an_error(make_executor, mon
     """A function with another store than ours is told after one more try."""
     executor, invoker = make_executor()
     monkeypatch.setattr(invoker, "functions_store", MemoryStore())
-    large = PackedMapper("large", b"x" * 100_000, "abc", 3)
+    large = packed_mapper("large", b"x" * 100_000, "abc")
     with pytest.raises(MissingMapperError, match=r"no mappers/abc in memory:.*is not the client's, memory:"):
         ranges(executor, 1, mapper=large)[0].result(30)
     assert [request.attempt for request in invoker.requests] == [1, 2]
@@ -61,7 +60,7 @@ def test_an_environment_finds_a_mapper_that_expired(events_file):
         bodies = [future.result(60) for future in ranges(executor, 1, mapper)]
         invoker.store.delete(invoker.store.keys("mappers/"))
         invoker._environment = Environment(invoker.store)
-        bodies += [executor.submit_call(Call("range-1", MapRange(1), [mapper])).result(60)]
+        bodies += [executor.submit_call(Call("range-1", mapper.ranges[1], [mapper])).result(60)]
     assert sum(wire.loads(body.inline).processed for body in bodies) == 1000
     assert total is not None
 
@@ -69,19 +68,19 @@ def test_an_environment_finds_a_mapper_that_expired(events_file):
 def test_what_a_failed_run_left_is_not_computed_again(make_executor):
     """A partial result that lies in the store under the same identity is taken as it is."""
     executor, invoker = make_executor()
-    invoker.store.put("partials/run/1", b"left over")
+    invoker.store.put("partials/run/session/1-2", b"left over")
     bodies = [future.result(30) for future in ranges(executor)]
-    assert bodies[1].key == "partials/run/1"
+    assert bodies[1].key == "partials/run/session/1-2"
     assert sorted(request.range_index for request in invoker.requests) == [0, 2]
 
 
 def test_what_a_run_left_is_deleted_when_it_succeeded(make_executor):
     """Forgetting a run removes its partial results and nothing else; the next run starts afresh."""
     executor, invoker = make_executor()
-    for key in ("partials/run/1", "partials/other/1"):
+    for key in ("partials/run/session/1-2", "partials/other/1"):
         invoker.store.put(key, b"blob")
     [future.result(30) for future in ranges(executor)]
-    executor.forget("run").join(30)
+    executor.forget(MAPPER.space).join(30)
     assert list(invoker.store.keys()) == ["partials/other/1"]
     [future.result(30) for future in ranges(executor)]
     assert len(invoker.requests) == 2 + 3
@@ -93,16 +92,16 @@ def test_what_a_run_that_failed_here_left_is_found(make_executor):
     futures = ranges(executor)
     assert isinstance(futures[2].exception(30), AccessError)
     [future.result(30) for future in futures[:2]]
-    invoker.store.put("partials/run/0", b"left over")
-    assert [future.result(30).key for future in ranges(executor)] == ["partials/run/0", None, None]
+    invoker.store.put("partials/run/session/0-1", b"left over")
+    assert [future.result(30).key for future in ranges(executor)] == ["partials/run/session/0-1", None, None]
 
 
 def test_what_another_worker_deleted_is_computed_again(make_executor):
     """A partial result that was there when the run was first looked at, and is not now, is no result."""
     executor, invoker = make_executor()
-    invoker.store.put("partials/run/1", b"left over")
-    assert ranges(executor)[1].result(30).key == "partials/run/1"
-    invoker.store.delete(["partials/run/1"])
+    invoker.store.put("partials/run/session/1-2", b"left over")
+    assert ranges(executor)[1].result(30).key == "partials/run/session/1-2"
+    invoker.store.delete(["partials/run/session/1-2"])
     assert ranges(executor)[1].result(30).key is None
 
 
@@ -117,10 +116,10 @@ def test_ranges_wait_until_the_same_run_before_is_forgotten(make_executor, monke
         delete(keys)
 
     monkeypatch.setattr(invoker.store, "delete", slow_delete)
-    forgetting = executor.forget("run")
+    forgetting = executor.forget(MAPPER.space)
     gate.wait_for(1)
     futures = ranges(executor)
-    other = PackedMapper("other", b"blob", "digest", n_ranges=3)
+    other = packed_mapper("other")
     [future.result(30) for future in ranges(executor, 1, other)]
     assert not any(future.done() for future in futures)
     gate.open()

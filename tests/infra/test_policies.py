@@ -25,10 +25,11 @@ from dask_root_lambda.emulator.policies import is_allowed
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.invokers import AwsInvoker
-from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.task import Body, Request
 
 from ..conftest import EVENTS
+from ..invokers import KEY
 from ..terraform import INFRA, Terraform
 from .access import PARAMETERS, ROOT_MODULE, Access, clean, look, surround
 from .permissions import (
@@ -150,12 +151,13 @@ def test_large_bodies_go_through_the_store_with_the_policies(as_user: dict[str, 
     invoker = AwsInvoker(Settings.resolve(**as_user))
     try:
         blob = wire.dumps((os.urandom, (6_000_000,), {}))
-        assert invoker.store.put("calls/in", blob)
-        request = Request("call", "task", (Body(key="calls/in", size=len(blob)),), result_key="calls/out")
+        assert invoker.store.put("calls/in", seal.sealed(KEY, "calls/in", blob))
+        body = Body(key="calls/in", size=len(blob))
+        request = Request("call", "task", (body,), result_key="calls/out", seal_key=KEY)
         reply = invoker.invoke(request, Cancellation()).reply
         assert reply is not None
         assert reply.body is not None
-        assert len(wire.loads(invoker.store.get("calls/out"))) == 6_000_000
+        assert len(wire.loads(seal.opened(KEY, "calls/out", invoker.store.get("calls/out")))) == 6_000_000
         invoker.store.delete(["calls/in", "calls/out"])
         assert list(invoker.store.keys()) == []
     finally:

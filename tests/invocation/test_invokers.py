@@ -20,8 +20,8 @@ from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.emulated import EmulatedInvoker, EmulatorProcess
 from dask_root_lambda.invocation.function import FunctionInfo, function_error
 from dask_root_lambda.invocation.invokers import AwsInvoker, LocalInvoker
+from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol import store as stores
-from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     AccessError,
     ConfigurationError,
@@ -42,10 +42,11 @@ from dask_root_lambda.protocol.errors import (
     VersionMismatchError,
 )
 from dask_root_lambda.protocol.task import Body, Request, Versions
+from tests.invokers import KEY
 
 
 def call(function, *args, **options):
-    return Request("call", "task-1", (Body.of(wire.dumps((function, args, {}))),), **options)
+    return Request("call", "task-1", (Body.of(wire.dumps((function, args, {}))),), seal_key=KEY, **options)
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +100,8 @@ def test_a_request_that_is_cancelled_before_is_not_answered(invoker):
 def test_the_store_of_the_invoker_is_the_functions_store(invoker):
     """What the client puts into the store, the function finds there."""
     blob = wire.dumps((len, ("abcd",), {}))
-    invoker.store.put("calls/here/in", blob)
-    request = Request("call", "task", (Body(key="calls/here/in", size=len(blob)),))
+    invoker.store.put("calls/here/in", seal.sealed(KEY, "calls/here/in", blob))
+    request = Request("call", "task", (Body(key="calls/here/in", size=len(blob)),), seal_key=KEY)
     assert wire.loads(invoker.invoke(request, Cancellation()).reply.body.inline) == 4
     invoker.store.delete(["calls/here/in"])
 
@@ -108,10 +109,12 @@ def test_the_store_of_the_invoker_is_the_functions_store(invoker):
 def test_what_goes_through_the_store_is_counted(emulated_invoker):
     """Bytes up hold what was put into the store, once for all that use it; bytes down the results there."""
     padded = wire.dumps((len, (os.urandom(1_000_000),), {}))
-    emulated_invoker.store.put("calls/counted/in", padded)
-    request = Request("call", "task", (Body(key="calls/counted/in", size=len(padded)),))
+    sealed = seal.sealed(KEY, "calls/counted/in", padded)
+    emulated_invoker.store.put("calls/counted/in", sealed)
+    body = Body(key="calls/counted/in", size=len(padded))
+    request = Request("call", "task", (body,), seal_key=KEY)
     first, second = (emulated_invoker.invoke(request, Cancellation()) for _ in range(2))
-    assert first.bytes_up == second.bytes_up + len(padded)
+    assert first.bytes_up == second.bytes_up + len(sealed)
     large = call(os.urandom, 6_000_000, result_key="calls/counted/result")
     assert emulated_invoker.invoke(large, Cancellation()).bytes_down > 6_000_000
     emulated_invoker.store.delete(["calls/counted/in", "calls/counted/result"])

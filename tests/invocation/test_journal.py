@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
-from dask_root_lambda.invocation import state_home
+from dask_root_lambda import state_home
 from dask_root_lambda.invocation.journal import Journal, Spent, month_start, spent_since
 
 JULY = datetime(2026, 7, 1, tzinfo=timezone.utc)

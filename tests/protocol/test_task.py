@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import pytest
 
 from dask_root_lambda.protocol import errors, wire
 from dask_root_lambda.protocol.errors import ProtocolError, VersionMismatchError
+from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import Body, Failure, Reply, Request, Usage, Versions, requested_versions
 
 REQUEST = Request(
@@ -16,7 +18,9 @@ REQUEST = Request(
     bodies=(Body.of(b"inline"), Body(key="mappers/abc", size=10)),
     attempt=2,
     range_index=0,
-    result_key="partials/run/0",
+    interval=Interval(Fraction(1, 3), Fraction(2)),
+    result_key="partials/run/session/1_3-2",
+    seal_key=b"0123456789abcdef",
     versions=Versions(root="6.40"),
 )
 
@@ -55,6 +59,8 @@ def test_fields_of_a_newer_runtime_are_left_out():
         {"op": "map"},
         {"op": "map", "task": "t", "bodies": []},
         {"op": "map", "task": "t", "bodies": [], "range": "first"},
+        {"op": "map", "task": "t", "bodies": [], "range": 0},
+        {"op": "map", "task": "t", "bodies": [], "range": 0, "interval": "2-1"},
         {"op": "format-disk", "task": "t", "bodies": []},
         {"op": 1},
     ],

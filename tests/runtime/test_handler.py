@@ -10,11 +10,13 @@ from dataclasses import asdict
 
 import pytest
 
-from dask_root_lambda.protocol import task, wire
+from dask_root_lambda.protocol import seal, task, wire
+from dask_root_lambda.protocol.intervals import divided
 from dask_root_lambda.protocol.store import MemoryStore
 from dask_root_lambda.protocol.task import Body, Reply, Request, Versions
 from lambda_runtime import handler
 from lambda_runtime.handler import Environment, answer
+from tests.invokers import KEY
 
 
 def ask(request, environment=None):
@@ -24,7 +26,11 @@ def ask(request, environment=None):
 
 def call(function, *args, **kwargs):
     return Request(
-        "call", "task", (Body.of(wire.dumps((function, args, kwargs))),), result_key="calls/1/result"
+        "call",
+        "task",
+        (Body.of(wire.dumps((function, args, kwargs))),),
+        result_key="calls/1/result",
+        seal_key=KEY,
     )
 
 
@@ -138,7 +144,8 @@ def test_a_large_result_goes_into_the_store(monkeypatch):
     store = MemoryStore()
     reply = ask(call(lambda: bytes(range(256)) * 10), Environment(store))
     assert reply.body.key == "calls/1/result"
-    assert wire.loads(store.get("calls/1/result")) == bytes(range(256)) * 10
+    sealed = store.get("calls/1/result")
+    assert wire.loads(seal.opened(KEY, "calls/1/result", sealed)) == bytes(range(256)) * 10
 
 
 def test_a_large_result_that_is_there_already_is_success(monkeypatch):
@@ -165,16 +172,34 @@ def test_a_body_in_the_store_is_fetched():
     """Arguments that were too large to be inline are read from the store."""
     store = MemoryStore()
     blob = wire.dumps((len, ("abc",), {}))
-    store.put("calls/2/in", blob)
-    request = Request("call", "task", (Body(key="calls/2/in", size=len(blob)),))
+    store.put("calls/2/in", seal.sealed(KEY, "calls/2/in", blob))
+    request = Request("call", "task", (Body(key="calls/2/in", size=len(blob)),), seal_key=KEY)
     assert wire.loads(ask(request, Environment(store)).body.inline) == 3
+
+
+@pytest.mark.parametrize("operation", ["call", "merge"])
+def test_what_another_has_put_there_is_not_unpickled(operation):
+    """A body in the store that this client has not sealed, or has sealed for another place, is refused."""
+    store = MemoryStore()
+    blob = wire.dumps((len, ("abc",), {}))
+    for key, found in (
+        ("a", blob),
+        ("b", seal.sealed(b"x" * 16, "b", blob)),
+        ("c", seal.sealed(KEY, "a", blob)),
+    ):
+        store.put(key, found)
+        request = Request(operation, "task", (Body(key=key, size=len(blob)),), seal_key=KEY)
+        failure = ask(request, Environment(store)).failure
+        assert failure.error == "CorruptBlobError"
+        assert f"{key} is not what this run put there" in failure.message
 
 
 def test_a_mapper_under_the_wrong_name_is_refused():
     """A mapper's key is its hash; another content under that key is corruption."""
     store = MemoryStore()
     store.put("mappers/abc", wire.dumps("not the mapper"))
-    request = Request("map", "task", (Body(key="mappers/abc", size=1),), range_index=0)
+    whole = divided(1, 1)[0]
+    request = Request("map", "task", (Body(key="mappers/abc", size=1),), range_index=0, interval=whole)
     assert ask(request, Environment(store)).failure.error == "CorruptBlobError"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 from types import SimpleNamespace
 from unittest import mock
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from ROOT._distrdf import Ranges
 
 from dask_root_lambda import RDataFrame
-from lambda_runtime.ranges import file_ranges
+from dask_root_lambda.protocol import intervals
+from lambda_runtime.ranges import file_range
 from tests.conftest import write_events
 
 FILES = st.lists(st.lists(st.integers(1, 3), max_size=5), min_size=1)
@@ -23,7 +25,9 @@ FILES = st.lists(st.lists(st.integers(1, 3), max_size=5), min_size=1)
 
 def divided(names, n_ranges, exec_id=None):
     """Ranges over files of these names."""
-    return file_ranges(names, names, n_ranges, friends=None, samples=None, exec_id=exec_id)
+    shared = intervals.divided(len(names), n_ranges)
+    ranges = [file_range(names, names, None, None, *numbered) for numbered in enumerate(shared)]
+    return [replace(each, exec_id=exec_id) for each in ranges]
 
 
 def processed(files, n_ranges):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import pytest
 
@@ -16,6 +17,7 @@ from dask_root_lambda.protocol.errors import (
     ProtocolError,
     UserCodeError,
 )
+from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.rdf import packing
 from lambda_runtime.diagnostics import record, user_code
 from lambda_runtime.runner import Runner
@@ -28,7 +30,8 @@ def packed(results, n_ranges):
 
 
 def run(runner, packed, index):
-    return runner.map(packed.mapper.digest, lambda: packed.mapper.blob, index)[0]
+    step = packed.mapper.ranges[index]
+    return runner.map(packed.mapper.digest, lambda: packed.mapper.blob, index, step.interval)[0]
 
 
 def values(runner, packed, blobs):
@@ -53,12 +56,13 @@ def test_ranges_add_up_to_the_whole(runner, events_file):
     assert values(runner, whole, [run(runner, whole, index) for index in range(4)]) == [1000, 499500.0, 999.0]
 
 
-@pytest.mark.parametrize("index", [-1, 2])
-def test_a_range_that_is_not_there(runner, events_file, index):
+@pytest.mark.parametrize("source", [1000, "file"])
+def test_a_range_that_is_not_there(runner, events_file, source):
     """It is an error, and never another range."""
-    whole = packed([RDataFrame("Events", events_file).Count()], 2)
-    with pytest.raises(ProtocolError, match=f"there is no range {index}: the dataset has 2"):
-        run(runner, whole, index)
+    whole = packed([RDataFrame(*(("Events", events_file) if source == "file" else (source,))).Count()], 2)
+    beyond = Interval(Fraction(1, 2), Fraction(1001))
+    with pytest.raises(ProtocolError, match="there is no range 1_2-1001: the dataset ends at"):
+        runner.map(whole.mapper.digest, lambda: whole.mapper.blob, 1, beyond)
 
 
 def test_a_merge_done_twice(runner, events_file):
@@ -85,22 +89,22 @@ def test_a_range_run_twice_counts_once(runner, events_file):
 
 
 def test_a_range_that_is_counted_twice_is_an_error(runner, events_file):
-    """If a range were merged twice, the check of processed entries would not let it pass."""
+    """A merge is of disjoint partial results: a range cannot be in it twice."""
     frame = RDataFrame("Events", events_file)
     count = frame.Count()
     whole = packed([count], 2)
     blobs = [run(runner, whole, index) for index in (0, 0, 1)]
-    with pytest.raises(IncompleteResultError, match="1,500 entries were processed of 1,000"):
+    with pytest.raises(IncompleteResultError, match="results of 0-1_2 and of 0-1_2 overlap"):
         values(runner, whole, blobs)
 
 
 def test_a_range_that_is_missing_is_an_error(runner, tmp_path):
-    """A file that no range opened is named as such."""
+    """What was merged is not the whole: that of the first range is not the result."""
     files = [write_events(tmp_path / f"{index}.root", entries=100) for index in range(2)]
     frame = RDataFrame("Events", files)
     count = frame.Count()
     whole = packed([count], 2)
-    with pytest.raises(IncompleteResultError, match="1 of 2 files were not opened"):
+    with pytest.raises(IncompleteResultError, match="of the dataset, 0-2, only 0-1 was merged"):
         values(runner, whole, [run(runner, whole, 0)])
 
 
@@ -196,6 +200,7 @@ def test_an_event_loop_can_be_ended(runner):
     frame = RDataFrame(100_000)
     total = frame.Define("slow", "gSystem->Sleep(10); return 1.0;").Sum("slow")
     whole = packed([total], 1)
+    (interval,) = whole.mapper.division
     begun = threading.Event()
     ends = []
 
@@ -205,7 +210,7 @@ def test_an_event_loop_can_be_ended(runner):
             begun.set()
 
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(runner.map, whole.mapper.digest, lambda: whole.mapper.blob, 0, on_stop)
+        future = pool.submit(runner.map, whole.mapper.digest, lambda: whole.mapper.blob, 0, interval, on_stop)
         assert begun.wait(60)
         ends[0]()
         assert isinstance(future.exception(30), UserCodeError)
@@ -218,7 +223,8 @@ def test_an_end_that_comes_too_late_ends_nothing(runner, events_file):
 
     def blob(index):
         on_stop = lambda end: ends.append(end) if end is not None else None  # noqa: E731
-        return runner.map(whole.mapper.digest, lambda: whole.mapper.blob, index, on_stop)[0]
+        interval = whole.mapper.division[index]
+        return runner.map(whole.mapper.digest, lambda: whole.mapper.blob, index, interval, on_stop)[0]
 
     first = blob(0)
     ends[0]()

@@ -72,7 +72,14 @@ def test_mappers_need_nothing_that_the_image_has_not(image_files, events_file):
         for results in frames(events_file)
     ]
     requests = [
-        Request("map", f"range-{index}", (Body.of(mapper.blob),), result_key="r", range_index=1)
+        Request(
+            "map",
+            f"range-{index}",
+            (Body.of(mapper.blob),),
+            result_key="r",
+            range_index=1,
+            interval=mapper.division[1],
+        )
         for index, mapper in enumerate(mappers)
     ]
     assert ask(image_files, requests) == [None] * len(requests)

@@ -1,10 +1,18 @@
-"""Where a user's machine keeps what belongs to a deployment: Terraform's state, the journal of costs."""
+"""Where a user's machine keeps what lasts: Terraform's state, journals, the secret, unfinished runs."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
+
+
+def home() -> Path:
+    """Return the directory of all that is kept; it may not exist yet."""
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # https://specifications.freedesktop.org/basedir-spec/latest/: a relative path is to be ignored.
+    state = named if named.is_absolute() else Path.home() / ".local" / "state"
+    return state / "dask-root-lambda"
 
 
 def directory(account: str, region: str, name: str, endpoint: str | None = None) -> Path:
@@ -21,11 +29,8 @@ def directory(account: str, region: str, name: str, endpoint: str | None = None)
     endpoint
         Another endpoint than AWS's. Emulators claim all kinds of accounts, so what is in them is kept apart.
     """
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    # https://specifications.freedesktop.org/basedir-spec/latest/: a relative path is to be ignored.
-    home = named if named.is_absolute() else Path.home() / ".local" / "state"
     place = f"{account}-at-{_NOT_IN_NAMES.sub('-', endpoint)}" if endpoint else account
-    return home / "dask-root-lambda" / place / region / name
+    return home() / place / region / name
 
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.]+")

@@ -1,0 +1,163 @@
+"""What this user's machine remembers of runs that are not done: who computes them, and how they are divided.
+
+Each run has a directory in the state directory. A session, which is one client at work on the run, has a file
+there that its process keeps locked: the kernel unlocks it when the process ends, however it ends. What a
+session has left whose file nobody locks, another may adopt, by locking the file. So no two take the same,
+and nobody deletes what somebody still uses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dask_root_lambda import state_home
+from dask_root_lambda.plan.secret import Secret
+from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.protocol.intervals import Division, Interval
+from dask_root_lambda.protocol.task import session as process
+
+_DIVISION = "division.json"
+_SESSION = ".session"
+_KEPT_S = 30 * 86_400.0
+"""What nobody has touched for so long is forgotten: the partial results have expired in the store."""
+
+
+@dataclass(eq=False)
+class _Held:
+    """A session's file that this process keeps locked."""
+
+    descriptor: int
+    owner: str
+    """The session that uses it: its own, or the one that has adopted it."""
+    alive: Callable[[], bool]
+    """Whether somebody is still at work on it."""
+
+
+_lock = threading.Lock()
+_held: dict[Path, _Held] = {}
+_swept: set[Path] = set()
+
+
+def begin(secret: Secret, run: str, worker: str, alive: Callable[[], bool] = lambda: True) -> RunSpace:
+    """Begin a run, or go on with it; return its space, with what ended sessions have left of it.
+
+    Parameters
+    ----------
+    secret
+        The user's.
+    run
+        Identity of the run.
+    worker
+        Tells those apart that may be at work on one run at once in this process: client and division.
+    alive
+        Whether they still are.
+    """
+    name = hashlib.sha256(f"{process()} {worker}".encode()).hexdigest()[:16]
+    key, reason = secret.key(run), secret.not_kept
+    adopted: tuple[str, ...] = ()
+    if not reason:
+        try:
+            adopted = _adopted(_directory(run), name, alive)
+        except OSError as error:
+            reason = f"{_directory(run)} cannot be used: {error}"
+    return RunSpace(run, key, name, adopted, reason)
+
+
+def end(space: RunSpace) -> None:
+    """Forget a run that is done: its sessions, and with the last of them its division."""
+    directory = _directory(space.run)
+    with _lock:
+        for session in (space.session, *space.adopted):
+            path = directory / f"{session}{_SESSION}"
+            held = _held.pop(path, None)
+            if held is not None:
+                path.unlink(missing_ok=True)
+                os.close(held.descriptor)
+        if not any(directory.glob(f"*{_SESSION}")):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def division(secret: Secret, run: str, decide: Callable[[], Division]) -> Division:
+    """Return how a run is divided: as it was when it was first tried, else as is decided now."""
+    if secret.not_kept:
+        return decide()
+    path = _directory(run) / _DIVISION
+    with contextlib.suppress(OSError, ValueError):
+        return _read(path)
+    decided = decide()
+    with contextlib.suppress(OSError, ValueError):
+        _write_new(path, decided)
+        # Another process may have decided first.
+        return _read(path)
+    return decided
+
+
+def _directory(run: str) -> Path:
+    return state_home.home() / "runs" / run
+
+
+def _adopted(directory: Path, name: str, alive: Callable[[], bool]) -> tuple[str, ...]:
+    with _lock:
+        _sweep(directory.parent)
+        directory.mkdir(parents=True, exist_ok=True)
+        own = directory / f"{name}{_SESSION}"
+        for path in {own, *directory.glob(f"*{_SESSION}")}:
+            held = _held.get(path)
+            if held is not None and not held.alive():
+                held.owner, held.alive = name, alive
+            elif held is None and (descriptor := _locked(path)) is not None:
+                _held[path] = _Held(descriptor, name, alive)
+        used = [path for path, held in _held.items() if held.owner == name and path.parent == directory]
+        return tuple(sorted(path.name.removesuffix(_SESSION) for path in used if path != own))
+
+
+def _locked(path: Path) -> int | None:
+    """Lock a session's file; None where another process has it, or has just ended it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    if os.fstat(descriptor).st_nlink == 0:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _sweep(runs: Path) -> None:
+    """Remove what is left of runs that nobody has touched for long; once in a process."""
+    if runs in _swept:
+        return
+    _swept.add(runs)
+    long_ago_s = time.time() - _KEPT_S
+    for directory in runs.glob("*"):
+        if directory.stat().st_mtime < long_ago_s:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _read(path: Path) -> Division:
+    return tuple(Interval.parse(name) for name in json.loads(path.read_text()))
+
+
+def _write_new(path: Path, division: Division) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump([str(interval) for interval in division], file)
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        Path(name).unlink()

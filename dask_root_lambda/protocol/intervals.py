@@ -1,0 +1,79 @@
+"""Intervals of a dataset: which part of it a range reads, and a partial result has seen.
+
+A dataset of files is a line on which each file has length 1, whatever its size: the interval from 1/2 to 2 is
+the second half of the first file, and the second file. So a client names ranges without opening a file.
+A dataset of entries without files is a line on which each entry has length 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from dask_root_lambda.protocol.errors import IncompleteResultError
+
+
+@dataclass(frozen=True, order=True)
+class Interval:
+    """A half-open part of a dataset."""
+
+    start: Fraction
+    stop: Fraction
+
+    def __str__(self) -> str:
+        """Return its name, such as ``1_2-2``: in keys of stores, ``/`` means something else."""
+        return f"{self.start}-{self.stop}".replace("/", "_")
+
+    @classmethod
+    def parse(cls, name: str) -> Interval:
+        """Read what `str` wrote; `ValueError` for anything else."""
+        start, stop = (Fraction(text) for text in name.replace("_", "/").split("-"))
+        if not 0 <= start <= stop:
+            raise ValueError(f"{name} is no interval")
+        return cls(start, stop)
+
+
+Division = tuple[Interval, ...]
+"""A dataset as disjoint intervals, in order, without gaps."""
+
+
+def divided(length: int, n_parts: int) -> Division:
+    """Divide a dataset of files into equal parts, which may end within a file.
+
+    In fractions: ROOT's DistRDF reckons where range ``i`` begins as ``files / n_ranges * i``, in floats, by
+    which the last one ends beyond the last file, or before its last cluster.
+    """
+    bounds = (Fraction(length * index, n_parts) for index in range(n_parts + 1))
+    return tuple(Interval(start, stop) for start, stop in itertools.pairwise(bounds))
+
+
+def divided_entries(entries: int, n_parts: int) -> Division:
+    """Divide a number of entries, as evenly as whole entries allow; none at all are one part."""
+    n_parts = max(1, min(n_parts, entries))
+    bounds = [Fraction(entries * index // n_parts) for index in range(n_parts + 1)]
+    return tuple(Interval(start, stop) for start, stop in itertools.pairwise(bounds))
+
+
+def union(parts: Iterable[Interval]) -> tuple[Interval, ...]:
+    """Unite disjoint intervals; those that touch become one.
+
+    Raises
+    ------
+    IncompleteResultError
+        Two of them overlap, or are the same: something would count twice.
+    """
+    united: list[Interval] = []
+    for part in sorted(parts):
+        last = united[-1] if united else None
+        if last is not None and (part.start < last.stop or part == last):
+            raise IncompleteResultError(
+                f"partial results of {last} and of {part} overlap: what is in both would count twice. Please "
+                "report this, with the analysis"
+            )
+        if last is not None and part.start == last.stop:
+            united[-1] = Interval(last.start, part.stop)
+        else:
+            united.append(part)
+    return tuple(united)
