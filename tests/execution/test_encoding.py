@@ -16,8 +16,9 @@ from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import LocalInvoker
 from dask_root_lambda.plan.space import RunSpace
-from dask_root_lambda.plan.steps import Merge
-from dask_root_lambda.protocol import seal
+from dask_root_lambda.plan.steps import Merge, PackedMapper
+from dask_root_lambda.protocol import seal, wire
+from dask_root_lambda.protocol.errors import CorruptBlobError
 from dask_root_lambda.protocol.intervals import divided
 from dask_root_lambda.protocol.store import DirectoryStore
 from dask_root_lambda.protocol.task import Body
@@ -99,3 +100,97 @@ def test_parts_of_another_store_are_brought_along(tmp_path):
     assert (first.inline, third) == (small, at_home)
     assert second.inline is None
     assert seal.opened(KEY, second.key, here.get(second.key)) == large
+
+
+class Bomb:
+    """What a pickle can do: it runs code where it is read."""
+
+    def __reduce__(self):
+        return os.putenv, ("DRL_BOMB", "exploded")
+
+
+def forged(_, __):
+    """What anybody who may write into the bucket can put there."""
+    return wire.dumps(Bomb())
+
+
+def swapped(store, key):
+    """The partial result of another range of the same run."""
+    return next(store.get(other) for other in store.keys("results/") if other != key)
+
+
+def of_another_user(store, key):
+    """A partial result that is right, but for the key of its seal."""
+    return seal.sealed(KEY, key, store.get(key)[32:])
+
+
+@pytest.mark.parametrize("attack", [forged, swapped, of_another_user])
+@pytest.mark.parametrize("merge_on", ["lambda", "cluster"])
+def test_who_writes_into_the_bucket_changes_no_count(two_places, events_file, attack, merge_on, monkeypatch):
+    """What was put in the place of a partial result is an error, and no code, wherever it is merged."""
+    executor, (invoker, _) = two_places[0], two_places[1].values()
+    loaded, original = [], wire.loads
+    monkeypatch.setattr(wire, "loads", lambda blob: loaded.append(bytes(blob)) or original(blob))
+
+    def replace_the_first():
+        keys = list(invoker.store.keys("results/"))
+        if len(keys) == 2 and len(invoker.requests) == 2:
+            content = attack(invoker.store, keys[0])
+            invoker.store.delete([keys[0]])
+            invoker.store.put(keys[0], content)
+
+    invoker.then = replace_the_first
+    settings = {"dask-root-lambda.merge-on": merge_on, "dask-root-lambda.fan-in": 2}
+    with (
+        dask.config.set(settings),
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        (worker,) = cluster.workers.values()
+        client.sync(worker.plugin_add, plugin=LambdaPlugin(executor=executor))
+        frame = RDataFrame("Events", events_file, npartitions=2).Define("r", "std::sin(x * 12345.678)")
+        histogram = frame.Histo1D(("h", "", 5000, -1, 1), "r", "r")
+        with pytest.raises(CorruptBlobError, match="is not what this run put there"):
+            histogram.compute()
+    assert len(list(invoker.store.keys("results/"))) == 2
+    assert wire.dumps(Bomb()) not in loaded
+
+
+class TestSessions:
+    """Who may take what of the partial results of one run, and who deletes it."""
+
+    @pytest.fixture
+    def invoker(self):
+        return ScriptedInvoker()
+
+    def call(self, session, *adopted, run="run"):
+        mapper = PackedMapper(RunSpace(run, KEY, session, adopted), b"blob", "digest", divided(1, 1))
+        return Call("range-0", mapper.ranges[0], [mapper])
+
+    def test_nobody_takes_what_another_may_still_use(self, invoker):
+        """Two clients with the same analysis compute it twice; one does not lose what the other deletes."""
+        mine, others = self.call("mine"), self.call("others")
+        invoker.store.put("partials/run/others/0-1", b"a partial result")
+        assert Encoder().left_over(mine, invoker) is None
+        assert Encoder().left_over(others, invoker).key == "partials/run/others/0-1"
+
+    def test_a_session_that_has_ended_can_be_adopted(self, invoker):
+        """Who has adopted it takes what it left."""
+        invoker.store.put("partials/run/dead/0-1", b"a partial result")
+        assert Encoder().left_over(self.call("mine", "dead"), invoker).key == "partials/run/dead/0-1"
+
+    def test_each_deletes_its_own(self, invoker):
+        """What is done with deletes what it wrote and what it adopted, and nothing else of the run."""
+        for session in ("mine", "dead", "others"):
+            invoker.store.put(f"partials/run/{session}/0-1", b"a partial result")
+        encoder, space = Encoder(), self.call("mine", "dead").space
+        encoder.begin_forgetting(space)
+        encoder.forget(space, [invoker.store])
+        assert list(invoker.store.keys()) == ["partials/run/others/0-1"]
+
+    def test_a_request_says_where_its_result_goes(self, invoker):
+        """Into the client's own session, under the interval; the key of the seal is in the request alone."""
+        request = Encoder().request(self.call("mine", "dead"), invoker, 1)
+        assert request.result_key == "partials/run/mine/0-1"
+        assert request.seal_key == KEY
+        assert KEY not in b"".join(map(invoker.store.get, invoker.store.keys()))

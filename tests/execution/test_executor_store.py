@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -134,3 +135,12 @@ def test_large_arguments_and_results_of_calls_go_through_the_store(make_executor
     assert executor.submit(len, data).result(30) == 6_000_000
     assert invoker.requests[0].bodies[0].inline is None
     assert list(invoker.store.keys("calls/")) == []
+
+
+def test_the_report_says_when_nothing_can_be_taken_later(make_executor):
+    """Where no secret can be kept, a run that fails leaves nothing for a later process; once, with the reason."""
+    executor, _ = make_executor()
+    lost = replace(MAPPER, space=replace(MAPPER.space, not_reused="the disk is full"))
+    for mapper in (lost, MAPPER, lost):
+        [future.result(30) for future in ranges(executor, mapper=mapper)]
+    assert str(executor.report()).count("no later process can take what it computed: the disk is full") == 1

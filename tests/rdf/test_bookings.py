@@ -11,8 +11,10 @@ from distributed import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_root_lambda import RDataFrame
+from dask_root_lambda import RDataFrame, destination
+from dask_root_lambda.plan import unfinished
 from dask_root_lambda.protocol.errors import CrashError, GraphError, UserCodeError
+from dask_root_lambda.rdf import packing
 from dask_root_lambda.rdf.bookings import Failure, together
 from tests.conftest import ROOT
 
@@ -252,3 +254,18 @@ class TestVariationsOfWhatNothingVaries:
         x, y = map(ROOT.RDF.Experimental.VariationsFor, (frame.Sum("x"), frame.Sum("y")))
         assert dict(x.GetValue()) == {"nominal": 499500.0}
         assert dict(y.GetValue()) == {"nominal": 999000.0, "y:down": 998000.0, "y:up": 1000000.0}
+
+
+def test_the_next_try_is_divided_as_the_first(events_file, monkeypatch):
+    """Until a run is done, what runs at once does not change its ranges: partial results fit the next try."""
+    frame = RDataFrame("Events", events_file)
+    total = frame.Filter("x > 17").Sum("x")
+
+    def divided(slots):
+        monkeypatch.setattr(destination, "slots", lambda _: slots)
+        return packing.pack(frame._headnode, [total.node], None).mapper
+
+    first = divided(3)
+    assert divided(5).division == first.division
+    unfinished.end(first.space)
+    assert [len(mapper.division) for mapper in (first, divided(5))] == [3, 5]
