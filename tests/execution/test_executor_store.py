@@ -138,7 +138,7 @@ def test_large_arguments_and_results_of_calls_go_through_the_store(make_executor
 
 
 def test_the_report_says_when_nothing_can_be_taken_later(make_executor):
-    """Where no secret can be kept, a run that fails leaves nothing for later processes: once, with the reason."""
+    """Where no secret can be kept, a run that fails leaves nothing for later processes; it says why, once."""
     executor, _ = make_executor()
     lost = replace(MAPPER, space=replace(MAPPER.space, not_reused="the disk is full"))
     for mapper in (lost, MAPPER, lost):
