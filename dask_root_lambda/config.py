@@ -80,6 +80,8 @@ class Settings:
     """Fork emulated environments from one in which the usual graphs are compiled."""
     max_attempts: int = _count("retry.max-attempts", 1, 100)
     max_crashes: int = _count("retry.max-crashes", 1, 100)
+    max_retry_share: float = _option("retry.max-share", 0, 100)
+    """Tries after the first of all ranges of a run, as a part of their number."""
     prices: Mapping[str, Any] = _option("prices")
     """More regions for the price table."""
 

@@ -13,7 +13,7 @@ from dask_root_lambda.protocol.intervals import Interval
 
 
 def entry_range(entries: int, index: int, interval: Interval) -> Any:
-    """Make DistRDF's range of an interval of ``entries`` entries."""
+    """Make DistRDF's range of an interval of ``entries`` entries, whose bounds are rounded down."""
     _check(interval, entries)
     return Ranges.EmptySourceRange(None, index, int(interval.start), int(interval.stop))
 

@@ -43,6 +43,7 @@ class ScriptedInvoker:
     prices = prices_of("us-east-1")
     remote = True
     standing_usd_per_s = 0.0
+    quota = None
 
     def __init__(self, execution="lambda", script=None, store=None):
         self.execution = execution

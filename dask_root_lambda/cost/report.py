@@ -27,7 +27,9 @@ class RunReport:
     cold_starts: int = 0
     """Invocations that had to wait for a new environment, started or restored."""
     retries: int = 0
-    """Tries after the first."""
+    """Tries after the first, and divisions of ranges."""
+    refused: int = 0
+    """Requests that AWS refused because too many were in flight (429): nothing ran, nothing is billed."""
     failures: int = 0
     """Tasks given up."""
     init_s: float = 0.0

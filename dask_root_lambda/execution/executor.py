@@ -6,22 +6,23 @@ import itertools
 import logging
 import random
 import threading
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future, InvalidStateError
-from contextlib import suppress
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from dask_root_lambda.config import Execution, Settings, check_execution
 from dask_root_lambda.cost.report import Report
-from dask_root_lambda.execution import encoding
+from dask_root_lambda.execution import encoding, jobs
+from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.encoding import Call, Encoder
+from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
-from dask_root_lambda.execution.policy import RetryPolicy
-from dask_root_lambda.invocation.cancellation import Cancellation
+from dask_root_lambda.execution.policy import Divide, RetryPolicy
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker, LocalInvoker
 from dask_root_lambda.plan.space import RunSpace
@@ -29,13 +30,18 @@ from dask_root_lambda.protocol.errors import (
     CrashError,
     DaskRootLambdaError,
     MissingBlobError,
+    NotReadyError,
     RunCancelledError,
+    ThrottledError,
 )
 from dask_root_lambda.protocol.store import Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 900.0
+"""How long a task that is refused waits while nothing at all is answered."""
 
 _IDLE_THREAD_S = 30.0
 """A thread that has had nothing to do for so long ends."""
@@ -52,20 +58,6 @@ OPENERS: Mapping[Execution, Opener] = {
     "local": lambda _: LocalInvoker(),
 }
 """How the invoker of each execution is opened."""
-
-
-@dataclass(eq=False)
-class _Job:
-    """A submitted call and what becomes of it."""
-
-    call: Call
-    observe: Callable[[Invocation], None]
-    future: Future[Any] = field(default_factory=Future)
-    cancellation: Cancellation = field(default_factory=Cancellation)
-    errors: list[DaskRootLambdaError] = field(default_factory=list)
-    """Of its tries so far."""
-    account: Account | None = None
-    """Where it is counted, once it has begun."""
 
 
 class LambdaExecutor(Executor):
@@ -109,9 +101,17 @@ class LambdaExecutor(Executor):
         self.ledger = Ledger()
         self._openers = openers
         self._encoder = Encoder()
-        self._policy = RetryPolicy(self.settings.max_attempts, self.settings.max_crashes)
-        self._pending: deque[_Job] = deque()
-        self._running: dict[_Job, Execution] = {}
+        self._policy = RetryPolicy(
+            self.settings.max_attempts, self.settings.max_crashes, max_share=self.settings.max_retry_share
+        )
+        self._pending: deque[Job] = deque()
+        self._delayed: list[tuple[Job, float]] = []
+        """Jobs that are tried again, and when."""
+        self._alarm: threading.Timer | None = None
+        self._alarm_s = 0.0
+        self._told_of_limit = False
+        self._allowed: dict[Execution, Concurrency] = {}
+        self._running: dict[Job, Execution] = {}
         self._in_flight: Counter[Execution] = Counter()
         self._threads = 0
         self._idle = 0
@@ -139,13 +139,13 @@ class LambdaExecutor(Executor):
         self._open(execution)
         with self._lock:
             self._execution = execution
-            self._start_threads()
-            self._work_to_do.notify_all()
+            self._wake()
 
     @property
     def concurrency(self) -> int:
-        """Tasks that run at once, at most, under the present execution."""
-        return self.settings.limit(self._execution)
+        """Tasks that run at once, at most, under the present execution; fewer where AWS gives fewer."""
+        with self._lock:
+            return self._limits(self._execution).limit
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)``; see `concurrent.futures.Executor.submit`. Never blocks."""
@@ -162,17 +162,16 @@ class LambdaExecutor(Executor):
         observe
             Called with each invocation of it, in the thread that made it.
         """
-        job = _Job(call, observe)
+        job = Job(call, observe)
         with self._lock:
             if self._closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._pending.append(job)
             try:
-                self._start_threads()
+                self._wake()
             except RuntimeError:
                 self._pending.remove(job)
                 raise
-            self._work_to_do.notify()
         return job.future
 
     def cancel(self, future: Future[Any]) -> None:
@@ -180,7 +179,7 @@ class LambdaExecutor(Executor):
 
         A function in AWS that has begun runs on there, to its end, and is billed; its answer is dropped.
         """
-        self._cancel(lambda job: job.future is future)
+        self._cancel(lambda job: job.submitted.future is future)
 
     def cancel_all(self) -> None:
         """End all tasks; see `cancel`."""
@@ -214,9 +213,9 @@ class LambdaExecutor(Executor):
             self._cancel(lambda job: not wait or job not in self._running)
         with self._lock:
             # What was ended gets a moment: the process must not exit while ROOT is at work in a thread.
-            self._all_done.wait_for(
-                lambda: not (self._pending or self._running), None if wait else _END_TIMEOUT_S
-            )
+            self._all_done.wait_for(lambda: not self._has_work, None if wait else _END_TIMEOUT_S)
+            if self._alarm is not None:
+                self._alarm.cancel()
         with self._opening:
             invokers, self._invokers = list(self._invokers.values()), {}
         for invoker in invokers:
@@ -239,17 +238,17 @@ class LambdaExecutor(Executor):
                 self._invokers[execution] = self._openers[execution](self.settings)
             return self._invokers[execution]
 
-    def _cancel(self, which: Callable[[_Job], bool]) -> None:
+    def _cancel(self, which: Callable[[Job], bool]) -> None:
         with self._lock:
-            waiting = [job for job in self._pending if which(job)]
+            waiting = [job for job in (*self._pending, *(job for job, _ in self._delayed)) if which(job)]
             running = [job for job in self._running if which(job)]
             self._pending = deque(job for job in self._pending if not which(job))
+            self._delayed = [(job, ready_s) for job, ready_s in self._delayed if not which(job)]
             self._tell_if_done()
         for job in waiting:
             self._fail(job, _stopped(job))
         for job in running:
-            with suppress(InvalidStateError):
-                job.future.set_exception(_stopped(job))
+            job.fail(_stopped(job))
             job.cancellation.cancel()
 
     def _forget(self, space: RunSpace, stores: list[Store]) -> None:
@@ -258,10 +257,48 @@ class LambdaExecutor(Executor):
         except DaskRootLambdaError as error:
             logger.warning("partial results of run %s stay until they expire: %s", space.run, error)
 
+    def _limits(self, execution: Execution) -> Concurrency:
+        """Return what may be in flight under an execution; the lock is held."""
+        if execution not in self._allowed:
+            invoker = self._invokers.get(execution)
+            limit = self.settings.limit(execution)
+            if invoker is not None and invoker.quota is not None:
+                limit = max(1, min(limit, invoker.quota))
+            self._allowed[execution] = Concurrency(limit, ramps=execution != "local")
+        return self._allowed[execution]
+
+    def _free(self) -> int:
+        """Return how many more may start now; the lock is held."""
+        allowed = self._limits(self._execution).allowed(time.monotonic())
+        return min(len(self._pending), allowed - self._in_flight[self._execution])
+
+    def _wake(self) -> None:
+        """Let what may start be started, now and when time allows more; the lock is held."""
+        self._start_threads()
+        self._work_to_do.notify(max(0, self._free()))
+        now_s = time.monotonic()
+        due = [ready_s for _, ready_s in self._delayed]
+        if self._pending and (change_s := self._limits(self._execution).next_change_s(now_s)) is not None:
+            due.append(change_s)
+        if due and not (self._alarm is not None and self._alarm_s <= min(due)):
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_s = min(due)
+            self._alarm = threading.Timer(max(0.0, self._alarm_s - now_s), self._ring)
+            self._alarm.daemon = True
+            self._alarm.start()
+
+    def _ring(self) -> None:
+        with self._lock:
+            self._alarm, now_s = None, time.monotonic()
+            due = [job for job, ready_s in self._delayed if ready_s <= now_s]
+            self._delayed = [(job, ready_s) for job, ready_s in self._delayed if ready_s > now_s]
+            self._pending.extendleft(reversed(due))
+            self._wake()
+
     def _start_threads(self) -> None:
         """Start threads where tasks wait, too few are idle and the limit allows it; the lock is held."""
-        startable = min(len(self._pending), self.concurrency - self._in_flight[self._execution])
-        for _ in range(startable - self._idle):
+        for _ in range(self._free() - self._idle):
             name = f"dask-root-lambda-{next(self._numbers)}"
             # Daemons: at exit the interpreter must not wait a quarter of an hour for an answer.
             thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -282,59 +319,65 @@ class LambdaExecutor(Executor):
         """Run jobs until there have been none for a while."""
         while (taken := self._take()) is not None:
             job, invoker = taken
-            again = self._run(job, invoker)
+            follow = self._run(job, invoker)
             with self._lock:
                 self._in_flight[self._running.pop(job)] -= 1
                 self._idle += 1
-                if again and not job.cancellation.cancelled:
-                    self._pending.appendleft(job)
-                    again = False
+                stopped = [each for each, _ in follow if each.ended]
+                for each, delay_s in reversed(follow):
+                    if not each.ended:
+                        self._enqueue(each, delay_s)
+                self._wake()
                 self._tell_if_done()
-            if again:
-                self._fail(job, _stopped(job))
+            for each in stopped:
+                self._fail(each, _stopped(each))
 
-    def _take(self) -> tuple[_Job, Invoker] | None:
+    def _enqueue(self, job: Job, delay_s: float) -> None:
+        if delay_s > 0:
+            self._delayed.append((job, time.monotonic() + delay_s))
+        else:
+            self._pending.appendleft(job)
+
+    def _take(self) -> tuple[Job, Invoker] | None:
         """Wait for a job that may start; None if the thread is to end."""
         with self._lock:
-            self._work_to_do.wait_for(lambda: self._startable() or self._closing, _IDLE_THREAD_S)
+            self._work_to_do.wait_for(lambda: self._free() > 0 or self._closing, _IDLE_THREAD_S)
             self._idle -= 1
-            while self._startable():
+            while self._free() > 0:
                 job = self._pending.popleft()
                 if job.account is not None or job.future.set_running_or_notify_cancel():
                     self._running[job] = self._execution
                     self._in_flight[self._execution] += 1
+                    self._limits(self._execution).started(time.monotonic())
                     return job, self._invokers[self._execution]
             # What was left may have been futures that were cancelled.
             self._tell_if_done()
             self._threads -= 1
             return None
 
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._pending or self._delayed or self._running)
+
     def _tell_if_done(self) -> None:
-        if not (self._pending or self._running):
+        if not self._has_work:
             self._all_done.notify_all()
 
-    def _startable(self) -> bool:
-        return bool(self._pending) and self._in_flight[self._execution] < self.concurrency
+    def _run(self, job: Job, invoker: Invoker) -> list[tuple[Job, float]]:
+        """Try a job once; return what is to be run next because of it, and after how many seconds.
 
-    def _run(self, job: _Job, invoker: Invoker) -> bool:
-        """Try a job once, and settle its future unless it is to be tried again, which is returned."""
-        mapper = job.call.mapper
+        That is nothing where its future is settled, the job itself where it is to be tried again, or the
+        parts that it was divided into.
+        """
         if job.account is None:
-            run, n_ranges = job.call.run or CALLS, mapper.n_ranges if mapper is not None else 0
-            job.account = self.ledger.begin(run, n_ranges, invoker)
-            if job.call.space is not None and job.call.space.not_reused:
-                self.ledger.note(_NOT_REUSED.format(job.call.space.not_reused))
+            job.account = self._begin(job.call, invoker)
         try:
             value, empty = self._attempt(job, job.account, invoker)
+        except ThrottledError as error:
+            return self._refused(job, job.account, invoker, error)
         except DaskRootLambdaError as error:
             job.errors.append(error)
-            delay_s = self._policy.delay_s(job.errors, random.random())  # noqa: S311  (spreads retries)
-            if delay_s is not None and not job.cancellation.cancelled:
-                logger.info("%s is tried again in %.1f s: %s", job.call.task, delay_s, error)
-                job.cancellation.sleep(delay_s)
-                self.ledger.retry(job.account)
-                return True
-            self._fail(job, error)
+            return self._after(job, job.account, error)
         except Exception as error:
             self._fail(job, error)
         except BaseException as error:
@@ -343,12 +386,24 @@ class LambdaExecutor(Executor):
             ended.__cause__ = error
             self._fail(job, ended)
         else:
-            self.ledger.end(job.account, is_range=mapper is not None, failed=False, empty=empty)
-            with suppress(InvalidStateError):
-                job.future.set_result(value)
-        return False
+            self._end(job, failed=False, empty=empty)
+            job.settle(value)
+        return []
 
-    def _attempt(self, job: _Job, account: Account, invoker: Invoker) -> tuple[Any, bool]:
+    def _begin(self, call: Call, invoker: Invoker) -> Account:
+        run, n_ranges = call.run or CALLS, call.mapper.n_ranges if call.mapper is not None else 0
+        account = self.ledger.begin(run, n_ranges, invoker)
+        if call.space is not None and call.space.not_reused:
+            self.ledger.note(_NOT_REUSED.format(call.space.not_reused))
+        return account
+
+    def _end(self, job: Job, *, failed: bool, empty: bool = False) -> None:
+        # A part of a range counts with the whole.
+        if job.account is not None and job.whole is None:
+            is_range = job.call.mapper is not None
+            self.ledger.end(job.account, is_range=is_range, failed=failed, empty=empty)
+
+    def _attempt(self, job: Job, account: Account, invoker: Invoker) -> tuple[Any, bool]:
         """Invoke once; return the result, and whether it is of a range without entries."""
         left_over = self._encoder.left_over(job.call, invoker)
         if left_over is not None:
@@ -357,6 +412,8 @@ class LambdaExecutor(Executor):
         invocation: Invocation | None = None
         try:
             invocation = invoker.invoke(request, job.cancellation)
+            with self._lock:
+                self._limits(invoker.execution).answered(time.monotonic())
             self.ledger.add(account, invocation)
             job.observe(invocation)
             value = encoding.result(job.call, request, invocation)
@@ -367,14 +424,65 @@ class LambdaExecutor(Executor):
         entries = invocation.reply.usage.entries if invocation.reply is not None else 0
         return value, job.call.mapper is not None and entries == 0
 
-    def _fail(self, job: _Job, error: BaseException) -> None:
-        if job.account is not None:
-            self.ledger.end(job.account, is_range=job.call.mapper is not None, failed=True)
+    def _refused(
+        self, job: Job, account: Account, invoker: Invoker, error: ThrottledError
+    ) -> list[tuple[Job, float]]:
+        """Let a job wait that the service refused: that is no failure, as long as anything gets on."""
+        now_s = time.monotonic()
+        with self._lock:
+            limits, others = self._limits(invoker.execution), self._in_flight[invoker.execution] - 1
+            jitter = random.random()  # noqa: S311  (spreads tries)
+            if isinstance(error, NotReadyError):
+                limits.wait(now_s, jitter)
+            else:
+                limits.refused(now_s, others, jitter)
+            job.refused_s = now_s if job.refused_s is None else job.refused_s
+            waited_s = now_s - max(job.refused_s, limits.answered_s)
+        self.ledger.refuse(account)
+        if not isinstance(error, NotReadyError) and not self._told_of_limit:
+            self._told_of_limit = True
+            logger.warning("%s; %d go on, the others wait", error.message, max(1, others))
+        if waited_s > _PATIENCE_S:
+            self._fail(job, error)
+            return []
+        return [(job, 0.0)]
+
+    def _after(self, job: Job, account: Account, error: DaskRootLambdaError) -> list[tuple[Job, float]]:
+        """Decide what follows a failure."""
+        jitter = random.random()  # noqa: S311  (spreads tries)
+        decision = self._policy.after(job.errors, jitter, divisible=job.divisible)
+        if decision is None or job.cancellation.cancelled:
+            self._fail(job, error)
+            return []
+        if job.call.space is not None and not self._policy.allows(account.retries, account.ranges):
+            self._fail(job, _too_many(error, account.retries))
+            return []
+        self.ledger.retry(account)
+        if isinstance(decision, Divide):
+            logger.info("%s is divided: %s", job.call.task, error)
+            return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
+        logger.info("%s is tried again in %.1f s: %s", job.call.task, decision.delay_s, error)
+        return [(job, decision.delay_s)]
+
+    def _whole_done(self, whole: Job) -> None:
+        """Count a range whose parts are done, and end what is left of them if one has failed."""
+        failed = whole.future.exception() is not None
+        self._end(whole, failed=failed)
+        if failed:
+            self._cancel(lambda job: job.whole is whole)
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        self._end(job, failed=True)
         if job.call.space is not None:
             self._encoder.look_again(job.call.space)
-        with suppress(InvalidStateError):
-            job.future.set_exception(error)
+        job.fail(error)
 
 
-def _stopped(job: _Job) -> RunCancelledError:
+def _stopped(job: Job) -> RunCancelledError:
     return RunCancelledError("the run was stopped", task=job.call.task)
+
+
+def _too_many(error: DaskRootLambdaError, retries: int) -> DaskRootLambdaError:
+    """Say with the last error of a run that it had too many."""
+    error.args = (f"{error.message} (the run has had {retries} further tries, and gets no more)",)
+    return error

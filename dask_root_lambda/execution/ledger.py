@@ -39,6 +39,11 @@ class Account:
         return int(self._sums["ranges"])
 
     @property
+    def retries(self) -> int:
+        """Tries after the first."""
+        return int(self._sums["retries"])
+
+    @property
     def over(self) -> bool:
         """Whether nothing more belongs to it: the same graph on the same data begins a new one."""
         complete = 0 < self.ranges <= self.ranges_done
@@ -163,6 +168,12 @@ class Ledger:
         with self._lock:
             if text not in self._notes:
                 self._notes.append(text)
+
+    def refuse(self, account: Account) -> None:
+        """Count a request that the service refused."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(refused=1)
 
     def end(self, account: Account, *, is_range: bool, failed: bool, empty: bool = False) -> None:
         """Count a task that ended; ``empty`` is a range without entries."""

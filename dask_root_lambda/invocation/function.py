@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from dask_root_lambda.config import Settings
+from dask_root_lambda.cost import billing
 from dask_root_lambda.invocation import aws
 from dask_root_lambda.protocol.errors import (
     CrashError,
@@ -15,16 +17,23 @@ from dask_root_lambda.protocol.errors import (
     ExecutionEnvironmentError,
     FunctionTimeoutError,
     InitError,
+    KilledError,
     OutOfMemoryError,
     TooLargeError,
 )
 from dask_root_lambda.protocol.store import STORE_VARIABLE
+
+logger = logging.getLogger(__name__)
 
 _PLATFORM_RECORD = re.compile(r'\{"time": ?"[^"]*", ?"type": ?"platform\.')
 """Start of a record of Lambda's own in a log in JSON.
 
 https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
 """
+
+
+_FULL = 0.95
+"""Part of the memory from which on a process that was killed needed more than there is."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +89,27 @@ class FunctionInfo:
             log_group=str(found.get("LoggingConfig", {}).get("LogGroup", "")),
         )
 
+    def quota(self, session: aws.Session) -> int | None:
+        """Ask AWS how many invocations at once it allows: of the function, else of the account.
+
+        None where the user may not know. Others of the account may use some of them.
+        """
+        client = session.client("lambda")
+        try:
+            with aws.translated("the concurrency is not known"):
+                reserved = client.get_function_concurrency(FunctionName=self.name)
+                if "ReservedConcurrentExecutions" in reserved:
+                    return int(reserved["ReservedConcurrentExecutions"])
+                return int(client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"])
+        except DaskRootLambdaError as error:
+            logger.debug("%s", error)
+            return None
+
 
 def function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> DaskRootLambdaError:
     """Make an error of what Lambda says when a function did not answer.
 
+    Lambda ends by SIGKILL what needs too much memory, and so may others: its report tells them apart.
     https://docs.aws.amazon.com/lambda/latest/dg/troubleshooting-invocation.html
     """
     kind, message = str(document.get("errorType", "")), str(document.get("errorMessage", ""))
@@ -93,10 +119,17 @@ def function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> Da
             f"the task took longer than the function's {info.timeout_s} s: use more partitions, or raise the "
             f"time limit (900 s at most). {said}"
         )
-    if kind == "Runtime.OutOfMemory" or "signal: killed" in message:
+    report = billing.parse_report(log)
+    full = report is not None and report.peak_memory_mb >= _FULL * info.memory_mb
+    if kind == "Runtime.OutOfMemory" or ("signal: killed" in message and full):
         return OutOfMemoryError(
             f"the task needed more than the function's {info.memory_mb} MB: use more partitions, or give it "
             f"more memory (10,240 MB at most). {said}"
+        )
+    if "signal: killed" in message:
+        used = f"{report.peak_memory_mb:,.0f} of its" if report is not None else "an unknown part of its"
+        return KilledError(
+            f"the environment was killed from outside, with {used} {info.memory_mb} MB used. {said}"
         )
     if kind == "Function.ResponseSizeTooLarge":
         return TooLargeError(f"the result is over Lambda's limit: give the function a store. {said}")

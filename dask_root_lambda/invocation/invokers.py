@@ -69,6 +69,8 @@ class Invoker(Protocol):
     prices: Prices
     standing_usd_per_s: float
     """What the function costs while it is kept: SnapStart's snapshot."""
+    quota: int | None
+    """Invocations at once that the account allows; None where nobody says."""
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """Send a request and wait for its answer, at most for a bounded time.
@@ -90,6 +92,7 @@ class LocalInvoker:
     remote = False
     prices = NO_PRICES
     standing_usd_per_s = 0.0
+    quota = None
 
     def __init__(self) -> None:
         from lambda_runtime import handler
@@ -160,6 +163,7 @@ class AwsInvoker:
         self.store: Store = self._counted
         stores.register(self.store)
         self.standing_usd_per_s = self.prices.standing_usd_per_s(info.memory_mb) if info.snapstart else 0.0
+        self.quota = info.quota(session)
         self._client = session.invoking_client(
             connections=settings.limit(execution), read_timeout_s=info.timeout_s + _ANSWER_MARGIN_S
         )

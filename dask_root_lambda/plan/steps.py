@@ -39,6 +39,8 @@ class PackedMapper:
     """Files of this machine that it reads."""
     local_outputs: tuple[str, ...] = ()
     """Files of this machine that it writes."""
+    writes: bool = False
+    """Whether its ranges write files, wherever."""
 
     @property
     def run(self) -> str:

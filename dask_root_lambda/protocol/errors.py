@@ -18,6 +18,7 @@
     │   ├── FunctionTimeoutError      the function's time limit
     │   ├── OutOfMemoryError          the function's memory limit
     │   ├── CrashError                an exit or a signal
+    │   ├── KilledError               ended from outside, with memory left
     │   └── InitError                 the environment did not start
     ├── RemoteError               code raised where the task ran
     │   ├── UserCodeError             the user's Python, or C++ that threw
@@ -133,21 +134,31 @@ class UnreachableError(InvocationError):
 class NoAnswerError(InvocationError):
     """The deadline passed without an answer; the function may be running still."""
 
+    retryable = True
+
 
 class ExecutionEnvironmentError(DaskRootLambdaError):
     """The execution environment ended while it ran the task."""
 
 
 class FunctionTimeoutError(ExecutionEnvironmentError):
-    """The task took longer than the function's time limit."""
+    """The task took longer than the function's time limit. A range is divided, and its parts are tried."""
+
+    retryable = True
 
 
 class OutOfMemoryError(ExecutionEnvironmentError):
-    """The task needed more than the function's memory."""
+    """The task needed more than the function's memory. A range is divided, and its parts are tried."""
 
 
 class CrashError(ExecutionEnvironmentError):
     """The process exited or was ended by a signal, such as a segmentation fault in user code."""
+
+    retryable = True
+
+
+class KilledError(ExecutionEnvironmentError):
+    """The environment was ended from outside (SIGKILL), though its memory was far from its limit."""
 
     retryable = True
 
@@ -229,13 +240,9 @@ class StoreError(DaskRootLambdaError):
 class MissingBlobError(StoreError):
     """There is no blob under that key."""
 
-    retryable = False
-
 
 class MissingMapperError(MissingBlobError):
     """The graph of a range, put into the store before, is not there any more."""
-
-    retryable = True
 
 
 class DeploymentError(DaskRootLambdaError):

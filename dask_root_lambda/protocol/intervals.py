@@ -26,6 +26,12 @@ class Interval:
         """Return its name, such as ``1_2-2``: in keys of stores, ``/`` means something else."""
         return f"{self.start}-{self.stop}".replace("/", "_")
 
+    @property
+    def halves(self) -> tuple[Interval, Interval]:
+        """The interval as two."""
+        middle = (self.start + self.stop) / 2
+        return Interval(self.start, middle), Interval(middle, self.stop)
+
     @classmethod
     def parse(cls, name: str) -> Interval:
         """Read what `str` wrote; `ValueError` for anything else."""

@@ -147,6 +147,7 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         identity=identity,
         local_inputs=_local(file.url for file in (*dataset.files, *dataset.friends)),
         local_outputs=_local(_outputs(nodes)),
+        writes=any(_outputs(nodes)),
     )
     finish = Finish(space, len(dataset.files), dataset.entries)
     return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))

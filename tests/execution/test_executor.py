@@ -5,19 +5,29 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 import time
+from collections import defaultdict
 
 import pytest
 
+from dask_root_lambda import LambdaExecutor, RDataFrame
+from dask_root_lambda.config import Settings
+from dask_root_lambda.execution import executor as executor_module
 from dask_root_lambda.execution.encoding import Call
+from dask_root_lambda.invocation.invokers import LocalInvoker
+from dask_root_lambda.plan.steps import Merge
+from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     CrashError,
+    FunctionTimeoutError,
     InputError,
+    OutOfMemoryError,
     RunCancelledError,
     ServiceError,
     ThrottledError,
     UserCodeError,
 )
+from dask_root_lambda.rdf import packing
 from tests.invokers import Gate, ScriptedInvoker, packed_mapper, ranges
 
 
@@ -37,7 +47,6 @@ def test_submit_and_map_as_any_executor(make_executor):
         ([None], 1),
         ([ServiceError("500")], 2),
         ([ServiceError("500"), CrashError("signal"), ServiceError("503")], 4),
-        ([ThrottledError("429")] * 3, 4),
     ],
 )
 def test_what_may_pass_is_tried_again(make_executor, outcomes, tries):
@@ -259,3 +268,143 @@ def test_nothing_is_lost_when_many_threads_submit(make_executor):
         futures = list(pool.map(lambda index: executor.submit(abs, -index), range(500)))
     assert [future.result(30) for future in futures] == list(range(500))
     assert len(invoker.requests) == 500
+
+
+class TestRefused:
+    """Requests that AWS refuses, because others use what the account has, are no failures."""
+
+    def test_they_wait(self, make_executor, caplog):
+        """Each task is done in its first try, the refusals are counted apart, and the user is told once."""
+        script = {f"task-{index}": [ThrottledError("429")] for index in range(2, 5)}
+        executor, invoker = make_executor(script=script, concurrency=4)
+        futures = [executor.submit_call(Call(f"task-{index}", abs, [-index])) for index in range(8)]
+        assert [future.result(60) for future in futures] == list(range(8))
+        total = executor.report().total
+        assert (total.refused, total.retries, total.failures) == (3, 0, 0)
+        assert {request.attempt for request in invoker.requests} == {1}
+        assert caplog.text.count("the others wait") == 1
+
+    def test_as_many_go_on_as_were_accepted(self, make_executor):
+        """While some are in flight, no more are tried than AWS took."""
+        gate = Gate()
+        script = {"a": [gate], "b": [gate], "c": [ThrottledError("429")] * 1}
+        executor, invoker = make_executor(script=script, concurrency=3)
+        futures = [executor.submit_call(Call(name, abs, [-1])) for name in "abcdef"]
+        gate.wait_for(2)
+        while not executor.report().total.refused:
+            time.sleep(0.01)
+        time.sleep(0.2)  # more would be tried by now
+        assert len(invoker.requests) == 3
+        gate.open()
+        assert [future.result(30) for future in futures] == [1] * 6
+        assert executor.report().total.refused == 1
+
+    def test_a_quota_that_is_known_is_kept(self, make_executor):
+        """What the account does not allow is not asked for."""
+        small = ScriptedInvoker("lambda")
+        small.quota = 2
+        executor, _ = make_executor(concurrency=50, **{"lambda": small})
+        assert executor.concurrency == 2
+        assert [future.result(30) for future in [executor.submit(abs, -1) for _ in range(20)]] == [1] * 20
+        assert small.peak <= 2
+
+    def test_patience_ends(self, make_executor, monkeypatch):
+        """Where nothing at all is answered for a quarter of an hour, the error says so."""
+        monkeypatch.setattr(executor_module, "_PATIENCE_S", 0.3)
+        executor, _ = make_executor(script={"task": [ThrottledError("429")] * 99})
+        with pytest.raises(ThrottledError):
+            executor.submit_call(Call("task", abs, [-1])).result(60)
+        assert executor.report().total.failures == 1
+
+
+class TestDivided:
+    """Ranges that are too large for the function are divided, and the parts merged."""
+
+    @pytest.fixture
+    def run(self, events_file):
+        """Runs the ranges of a real graph by the real handler, with errors by a script."""
+
+        def run(script, n_ranges=2, **options):
+            frame = RDataFrame("Events", events_file)
+            total = frame.Count()
+            packed = packing.pack(frame._headnode, [total.node], n_ranges)
+            invoker = ScriptedHandler(script)
+            settings = Settings.resolve(execution="local", local_threads=2, **options)
+            with LambdaExecutor(settings=settings, openers={"local": lambda _: invoker}) as executor:
+                bodies = [future.result(60) for future in ranges(executor, n_ranges, packed.mapper)]
+                report = executor.report().total
+            merged = Merge(packed.mapper.space, packed.mapper.division[0])(bodies)
+            (blob,) = packed.finish(merged)
+            return wire.loads(blob).GetValue(), report, invoker
+
+        return run
+
+    @pytest.mark.parametrize("error", [FunctionTimeoutError("slow"), OutOfMemoryError("large")])
+    def test_the_count_is_right(self, run, error):
+        """One that meets it twice is divided twice; the run has the ranges that it had."""
+        count, report, invoker = run({"range-0": [error], "range-0.1": [error]})
+        assert count == 1000
+        assert (report.ranges, report.done, report.retries, report.failures) == (2, 2, 2, 0)
+        tasks = sorted(request.task for request in invoker.requests)
+        assert tasks == ["range-0", "range-0.0", "range-0.1", "range-0.1.0", "range-0.1.1", "range-1"]
+
+    def test_one_cluster_is_the_smallest_part(self, run):
+        """A part that always takes too long ends the run, after a bounded number of tries."""
+        slow = defaultdict(lambda: [FunctionTimeoutError("slow")] * 9)
+        with pytest.raises(FunctionTimeoutError):
+            run(slow, 1, max_retry_share=100.0)
+
+    def test_a_run_that_fails_everywhere_ends_soon(self, run):
+        """It has a limit of further tries, and the error says so."""
+        slow = defaultdict(lambda: [FunctionTimeoutError("slow")] * 9)
+        with pytest.raises(FunctionTimeoutError, match="has had 20 further tries, and gets no more"):
+            run(slow, 4)
+
+    def test_a_part_that_fails_ends_the_others(self, make_executor):
+        """The whole fails with its error, and what waits is not invoked."""
+        gate = Gate()
+        script = {"range-0": [FunctionTimeoutError("slow")], "range-0.0": [UserCodeError("raised")]}
+        executor, invoker = make_executor(script={**script, "range-1": [gate]}, concurrency=1)
+        first, second, *_ = ranges(executor)
+        assert isinstance(first.exception(30), UserCodeError)
+        gate.open()
+        second.result(30)
+        assert "range-0.1" not in [request.task for request in invoker.requests]
+        assert executor.report().total.failures == 1
+
+    def test_what_writes_files_is_not_divided(self, make_executor):
+        """Its files are named by the range; it is tried once more."""
+        executor, invoker = make_executor(script={"range-0": [FunctionTimeoutError("slow")] * 9})
+        with pytest.raises(FunctionTimeoutError):
+            ranges(executor, 1, packed_mapper("run", writes=True))[0].result(30)
+        assert [request.task for request in invoker.requests] == ["range-0"] * 2
+
+    def test_a_range_that_is_cancelled_is_with_its_parts(self, make_executor):
+        """Cancelling the future of a divided range ends its parts."""
+        gate = Gate()
+        script = {"range-0": [FunctionTimeoutError("slow")], "range-0.0": [gate], "range-0.1": [gate]}
+        executor, invoker = make_executor(script=script, concurrency=2)
+        (future, *_) = ranges(executor, 1)
+        gate.wait_for(2)
+        executor.cancel(future)
+        assert isinstance(future.exception(0), RunCancelledError)
+        gate.open()
+        assert executor.submit(abs, -3).result(30) == 3
+        assert len(invoker.requests) == 4
+
+
+class ScriptedHandler(LocalInvoker):
+    """The real handler in this process, whose answers are errors first, by a script."""
+
+    def __init__(self, script):
+        super().__init__()
+        self.script, self.requests = script, []
+
+    def invoke(self, request, cancellation):
+        self.requests.append(request)
+        if request.task in self.script or isinstance(self.script, defaultdict):
+            errors = self.script[request.task]
+            if errors:
+                self.script[request.task] = errors[1:]
+                raise errors[0]
+        return super().invoke(request, cancellation)

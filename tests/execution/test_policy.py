@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dask_root_lambda.execution.policy import RetryPolicy
+from dask_root_lambda.execution.policy import Again, Divide, RetryPolicy
 from dask_root_lambda.protocol.errors import (
     AccessError,
     CompilationError,
@@ -12,22 +12,22 @@ from dask_root_lambda.protocol.errors import (
     CrashError,
     FunctionTimeoutError,
     InputError,
+    KilledError,
     MissingBlobError,
     MissingMapperError,
     NoAnswerError,
-    NotReadyError,
     OutOfMemoryError,
     RunCancelledError,
     ServiceError,
     StoreError,
-    ThrottledError,
     UnreachableError,
     UserCodeError,
     VersionMismatchError,
 )
 
-POLICY = RetryPolicy(max_attempts=4, max_crashes=2, max_throttles=60, base_delay_s=0.2, max_delay_s=20.0)
-T, S, C, M = ThrottledError("429"), ServiceError("500"), CrashError("signal"), MissingMapperError("gone")
+POLICY = RetryPolicy(max_attempts=4, max_crashes=2, base_delay_s=0.2, max_delay_s=20.0)
+S, C, M = ServiceError("500"), CrashError("signal"), MissingMapperError("gone")
+N, L = NoAnswerError("lost"), FunctionTimeoutError("slow")
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,11 @@ T, S, C, M = ThrottledError("429"), ServiceError("500"), CrashError("signal"), M
         ([S], True),
         ([S, S, S], True),
         ([S, S, S, S], False),
-        ([T] * 59, True),
-        ([T] * 60, False),
-        ([NotReadyError("409")] * 12, True),
-        ([T] * 20 + [S, S, S], True),
-        ([S, S, S] + [T] * 20, True),
-        ([S, T, S, T, S, T, S], False),
+        ([N, N], True),
+        ([N, N, N], False),
+        ([L], True),
+        ([L, L], False),
+        ([S, S, S, L], True),
         ([C], True),
         ([C, C], False),
         ([S, C], True),
@@ -53,8 +52,8 @@ T, S, C, M = ThrottledError("429"), ServiceError("500"), CrashError("signal"), M
     ],
 )
 def test_limits(errors, tried_again):
-    """Throttled tries have a limit of their own, crashes and lost graphs lower ones, the rest share one."""
-    assert (POLICY.delay_s(errors, 0.5) is not None) == tried_again
+    """Crashes, lost graphs, lost answers and time-outs have limits of their own, the rest share one."""
+    assert (POLICY.after(errors, 0.5) is not None) == tried_again
 
 
 @pytest.mark.parametrize(
@@ -62,10 +61,7 @@ def test_limits(errors, tried_again):
     [
         AccessError,
         CompilationError,
-        FunctionTimeoutError,
         InputError,
-        MissingBlobError,
-        NoAnswerError,
         OutOfMemoryError,
         RunCancelledError,
         UserCodeError,
@@ -74,25 +70,42 @@ def test_limits(errors, tried_again):
 )
 def test_what_would_only_fail_again_is_not_tried_again(kind):
     """User code, the dataset, credentials and limits fail alike a second time."""
-    assert POLICY.delay_s([kind("no")], 0.5) is None
+    assert POLICY.after([kind("no")], 0.5) is None
 
 
 @pytest.mark.parametrize(
-    "kind", [StoreError, CorruptBlobError, UnreachableError, ServiceError, ThrottledError]
+    "kind", [StoreError, CorruptBlobError, UnreachableError, ServiceError, MissingBlobError, KilledError]
 )
 def test_what_may_pass_is_tried_again(kind):
     """Storage, transport and the service recover."""
-    assert POLICY.delay_s([kind("maybe")], 0.5) is not None
+    assert POLICY.after([kind("maybe")], 0.5) is not None
+
+
+@pytest.mark.parametrize("kind", [FunctionTimeoutError, OutOfMemoryError])
+def test_a_range_that_is_too_large_is_divided(kind):
+    """Whatever went wrong before; a plain call cannot be divided."""
+    assert POLICY.after([S, kind("too large")], 0.5, divisible=True) == Divide()
+    assert POLICY.after([kind("too large"), S], 0.5, divisible=True) == Again(pytest.approx(0.2))
+    assert POLICY.after([S, kind("too large")], 0.5) != Divide()
+
+
+def test_a_run_has_a_limit_too():
+    """As many further tries as it has ranges, and a few in any case."""
+    assert POLICY.allows(19, 1)
+    assert not POLICY.allows(20, 1)
+    assert POLICY.allows(99, 100)
+    assert not POLICY.allows(100, 100)
 
 
 def test_delays_double_up_to_a_limit():
     """Each try waits twice as long as the one before, at most the longest delay."""
-    delays = [POLICY.delay_s([T] * count, 0.999_999) for count in range(1, 12)]
+    patient = RetryPolicy(max_attempts=20)
+    delays = [patient.after([S] * count, 0.999_999).delay_s for count in range(1, 12)]
     assert delays[:4] == pytest.approx([0.2, 0.4, 0.8, 1.6], rel=1e-4)
     assert delays[-1] == pytest.approx(20.0, rel=1e-4)
 
 
-def test_jitter_spreads_the_second_half():
-    """Tasks that failed together come back between half the delay and all of it."""
-    assert POLICY.delay_s([S], 0.0) == pytest.approx(0.1)
-    assert POLICY.delay_s([S], 0.999_999) == pytest.approx(0.2, rel=1e-4)
+def test_jitter_spreads_all_of_it():
+    """Tasks that failed together come back between at once and the whole delay."""
+    assert POLICY.after([S], 0.0) == Again(0.0)
+    assert POLICY.after([S], 0.999_999) == Again(pytest.approx(0.2, rel=1e-4))

@@ -30,6 +30,7 @@ from dask_root_lambda.protocol.errors import (
     FunctionTimeoutError,
     InitError,
     InvocationError,
+    KilledError,
     NoAnswerError,
     NotReadyError,
     OutOfMemoryError,
@@ -146,7 +147,7 @@ def test_a_request_in_flight_can_be_ended(emulated_invoker):
     [
         ("import os; os._exit(3)", CrashError, "exit status 3"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", CrashError, "segmentation fault"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", OutOfMemoryError, "killed"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", KilledError, "killed"),
     ],
 )
 def test_a_process_that_ends_is_an_error_of_its_kind(emulated_invoker, code, kind, said):
@@ -351,12 +352,26 @@ JSON_LOG = (
         ("Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 3.00 seconds", FunctionTimeoutError),
         ("", "2026-01-01T00:00:00Z 1 Task timed out after 3.00 seconds", FunctionTimeoutError),
         ("Runtime.OutOfMemory", "RequestId: 1 Error: Runtime exited", OutOfMemoryError),
-        ("Runtime.ExitError", EXITED + "signal: killed", OutOfMemoryError),
+        ("Runtime.ExitError", EXITED + "signal: killed", KilledError),
         ("Runtime.ExitError", EXITED + "signal: segmentation fault", CrashError),
         ("Runtime.ImportModuleError", "Unable to import module", InitError),
         ("Function.ResponseSizeTooLarge", "too large", TooLargeError),
     ],
 )
+@pytest.mark.parametrize(
+    ("used_mb", "kind"), [(1769, OutOfMemoryError), (1700, OutOfMemoryError), (641, KilledError)]
+)
+def test_what_was_killed_needed_too_much_memory_only_if_it_used_it(used_mb, kind):
+    """Lambda's report says how much it was; others send SIGKILL too."""
+    info = FunctionInfo("f", None, 1769, 3, 512, "x86_64", snapstart=False, store_url=None)
+    log = (
+        "REPORT RequestId: 1\tDuration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 1769 MB\t"
+        f"Max Memory Used: {used_mb} MB\t"
+    )
+    document = {"errorType": "Runtime.ExitError", "errorMessage": EXITED + "signal: killed"}
+    assert type(function_error(info, document, log)) is kind
+
+
 @pytest.mark.parametrize("log", [TEXT_LOG, JSON_LOG], ids=["text", "json"])
 def test_function_errors(error_type, message, kind, log):
     """Errors are told apart by type; of a log, text or JSON, what the user's code wrote is shown."""
