@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dask_root_lambda.execution.kept import Kept
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import MapRange, Merge, PackedMapper
 from dask_root_lambda.protocol import seal, wire
-from dask_root_lambda.protocol.errors import MissingBlobError, MissingMapperError, ProtocolError
+from dask_root_lambda.protocol.errors import CorruptBlobError, MissingBlobError, MissingMapperError
 from dask_root_lambda.protocol.store import Store
 from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Versions
 
@@ -74,6 +75,7 @@ class Encoder:
         self._left_over: dict[tuple[str, str], frozenset[str]] = {}
         self._leaving: Counter[str] = Counter()
         self._left = threading.Condition()
+        self._kept = Kept()
 
     def request(self, call: Call, invoker: Invoker, attempt: int) -> Request:
         """Make the request of a call.
@@ -101,11 +103,14 @@ class Encoder:
         )
 
     def left_over(self, call: Call, invoker: Invoker) -> Body | None:
-        """Return the partial result of this range that is in the store since an earlier try, which failed."""
+        """Return the partial result of this range that an earlier try has left, which failed."""
         mapper = call.mapper
         if mapper is None or not isinstance(call.function, MapRange):
             return None
         self._wait_for_leaving(mapper.space)
+        kept = self._kept.find(mapper.space, call.function.interval)
+        if kept is not None:
+            return Body.of(kept)
         store = invoker.store
         listed = self._listed(mapper.space, store)
         for key in mapper.space.places(call.function.interval):
@@ -113,6 +118,13 @@ class Encoder:
             if key in listed and key in store.keys(key):
                 return Body(key=key, store=store.url)
         return None
+
+    def keep(self, call: Call, result: Any) -> None:
+        """Keep the partial result of a range, if it is not in the store, for the case that the run fails."""
+        mapper = call.mapper
+        if mapper is None or not isinstance(call.function, MapRange) or result.inline is None:
+            return
+        self._kept.add(mapper.space, call.function.interval, result.inline)
 
     def missing(self, request: Request, store: Store, error: MissingBlobError) -> MissingBlobError:
         """Make the error of a request for which the function did not find a blob.
@@ -140,6 +152,7 @@ class Encoder:
             self._left_over = {
                 name: kept for name, kept in self._left_over.items() if name[1] != space.prefix
             }
+        self._kept.look_again(space)
 
     def begin_forgetting(self, space: RunSpace) -> None:
         """Let ranges of a run wait until it is forgotten: what they write would be deleted with the rest."""
@@ -149,6 +162,7 @@ class Encoder:
     def forget(self, space: RunSpace, stores: Iterable[Store]) -> None:
         """Delete the partial results of a run that succeeded; `begin_forgetting` comes before."""
         try:
+            self._kept.forget(space)
             for store, prefix in itertools.product(stores, space.prefixes):
                 store.delete(store.keys(prefix))
         finally:
@@ -214,7 +228,7 @@ def result(call: Call, request: Request, invocation: Invocation) -> Any:
     if invocation.error is not None:
         raise _original(invocation) or invocation.error
     if reply is None or reply.body is None:
-        raise ProtocolError("the function answered without a result", task=call.task)
+        raise CorruptBlobError("the function answered without a result", task=call.task)
     if call.run is not None:
         return reply.body
     return wire.loads(reply.body.fetch(request.seal_key))

@@ -417,6 +417,7 @@ class LambdaExecutor(Executor):
             self.ledger.add(account, invocation)
             job.observe(invocation)
             value = encoding.result(job.call, request, invocation)
+            self._encoder.keep(job.call, value)
         except MissingBlobError as error:
             raise self._encoder.missing(request, invoker.store, error) from error.__cause__
         finally:

@@ -92,7 +92,7 @@ class LocalInvoker:
     remote = False
     prices = NO_PRICES
     standing_usd_per_s = 0.0
-    quota = None
+    quota: int | None = None
 
     def __init__(self) -> None:
         from lambda_runtime import handler

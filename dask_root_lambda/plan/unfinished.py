@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,11 @@ from dask_root_lambda.protocol.task import session as process
 
 _DIVISION = "division.json"
 _SESSION = ".session"
+_PARTS = ".parts"
 _KEPT_S = 30 * 86_400.0
 """What nobody has touched for so long is forgotten: the partial results have expired in the store."""
+_PARTS_KEPT_S = 86_400.0
+"""So are partial results on this machine."""
 
 
 @dataclass(eq=False)
@@ -46,6 +50,8 @@ class _Held:
 
 _lock = threading.Lock()
 _held: dict[Path, _Held] = {}
+_ended: Counter[str] = Counter()
+"""How often each run has been done in this process: the next time it is another session."""
 _swept: set[Path] = set()
 
 
@@ -63,7 +69,8 @@ def begin(secret: Secret, run: str, worker: str, alive: Callable[[], bool] = lam
     alive
         Whether they still are.
     """
-    name = hashlib.sha256(f"{process()} {worker}".encode()).hexdigest()[:16]
+    described = f"{process()} {worker} {_ended[run]}"
+    name = hashlib.sha256(described.encode()).hexdigest()[:16]
     key, reason = secret.key(run), secret.not_kept
     adopted: tuple[str, ...] = ()
     if not reason:
@@ -78,10 +85,12 @@ def end(space: RunSpace) -> None:
     """Forget a run that is done: its sessions, and with the last of them its division."""
     directory = _directory(space.run)
     with _lock:
+        _ended[space.run] += 1
         for session in (space.session, *space.adopted):
             path = directory / f"{session}{_SESSION}"
             held = _held.pop(path, None)
             if held is not None:
+                file(space.run, session).unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
                 os.close(held.descriptor)
         if not any(directory.glob(f"*{_SESSION}")):
@@ -103,6 +112,11 @@ def division(secret: Secret, run: str, decide: Callable[[], Division]) -> Divisi
     return decided
 
 
+def file(run: str, session: str) -> Path:
+    """Return the file of a session's partial results on this machine."""
+    return _directory(run) / f"{session}{_PARTS}"
+
+
 def _directory(run: str) -> Path:
     return state_home.home() / "runs" / run
 
@@ -110,7 +124,7 @@ def _directory(run: str) -> Path:
 def _adopted(directory: Path, name: str, alive: Callable[[], bool]) -> tuple[str, ...]:
     with _lock:
         _sweep(directory.parent)
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = directory / f"{name}{_SESSION}"
         for path in {own, *directory.glob(f"*{_SESSION}")}:
             held = _held.get(path)
@@ -141,10 +155,13 @@ def _sweep(runs: Path) -> None:
     if runs in _swept:
         return
     _swept.add(runs)
-    long_ago_s = time.time() - _KEPT_S
+    now_s = time.time()
     for directory in runs.glob("*"):
-        if directory.stat().st_mtime < long_ago_s:
+        if directory.stat().st_mtime < now_s - _KEPT_S:
             shutil.rmtree(directory, ignore_errors=True)
+    for parts in runs.glob(f"*/*{_PARTS}"):
+        if parts.stat().st_mtime < now_s - _PARTS_KEPT_S:
+            parts.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Division:
@@ -152,7 +169,7 @@ def _read(path: Path) -> Division:
 
 
 def _write_new(path: Path, division: Division) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
         with os.fdopen(handle, "w") as file:

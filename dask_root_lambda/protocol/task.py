@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from dask_root_lambda.protocol import errors, seal, store, wire
-from dask_root_lambda.protocol.errors import ProtocolError, VersionMismatchError
+from dask_root_lambda.protocol.errors import CorruptBlobError, ProtocolError, VersionMismatchError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.rootfile import FileIdentity
 
@@ -355,7 +355,7 @@ class Reply:
 
         Raises
         ------
-        ProtocolError
+        CorruptBlobError
             The answer is not a reply.
         """
         try:
@@ -366,7 +366,7 @@ class Reply:
                 versions=requested_versions(data),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ProtocolError(
+            raise CorruptBlobError(
                 f"the function's answer is not a reply of dask-root-lambda ({error!r}): is another function "
                 "deployed under this name?"
             ) from None

@@ -18,7 +18,7 @@ from typing import Any
 
 import cloudpickle
 
-from dask_root_lambda.protocol.errors import CorruptBlobError, ProtocolError
+from dask_root_lambda.protocol.errors import CorruptBlobError
 
 WIRE_VERSION = 4
 """Version of the envelope and of the records inside; both sides must have the same."""
@@ -84,13 +84,13 @@ def decode(text: str) -> bytes:
 
     Raises
     ------
-    ProtocolError
+    CorruptBlobError
         The text is not base64.
     """
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ProtocolError(f"the envelope's body is not base64: {error}") from None
+        raise CorruptBlobError(f"the envelope's body is not base64: {error}") from None
 
 
 def encoded_size(size_bytes: int) -> int:

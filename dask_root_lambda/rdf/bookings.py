@@ -20,6 +20,7 @@ from dask_root_lambda.protocol.errors import (
     CrashError,
     FunctionTimeoutError,
     GraphError,
+    IncompleteResultError,
     OutOfMemoryError,
     RemoteError,
 )
@@ -96,6 +97,9 @@ class Lowering:
         if not self._failed:
             self._failed = True
             self.bookings.count_failure(self.space.run)
+        if isinstance(error, IncompleteResultError):
+            # What it has kept is not to be taken again.
+            unfinished.end(self.space)
         if isinstance(error, RemoteError | CrashError | FunctionTimeoutError | OutOfMemoryError):
             of_user = isinstance(error, RemoteError | CrashError)
             self.bookings.remember(frozenset(self.places), of_user=of_user)

@@ -1,0 +1,114 @@
+"""Partial results on disk: found by the next try, of whatever process, and by nobody else."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from dask_root_lambda.execution.kept import Kept
+from dask_root_lambda.plan import unfinished
+from dask_root_lambda.plan.secret import Secret
+from dask_root_lambda.protocol.intervals import divided
+from dask_root_lambda.protocol.seal import KEY_BYTES
+
+PARTS = divided(5, 20)
+
+
+@pytest.fixture
+def space(tmp_path, monkeypatch):
+    """The space of a run that has begun."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    begun = unfinished.begin(Secret(b"s" * 32), "a" * 32, "client")
+    yield begun
+    unfinished.end(begun)
+
+
+def file_of(space):
+    return unfinished.file(space.run, space.session)
+
+
+def keep(space, parts=PARTS):
+    kept = Kept()
+    for part in parts:
+        kept.add(space, part, f"of {part}".encode())
+    return kept
+
+
+def test_what_is_kept_is_found(space):
+    """By this process and by the next, each interval as it was, and no other."""
+    for kept in (keep(space, PARTS[:7]), Kept()):
+        assert [kept.find(space, part) for part in PARTS[:7]] == [f"of {part}".encode() for part in PARTS[:7]]
+        assert kept.find(space, PARTS[7]) is None
+
+
+def test_what_is_kept_later_is_found_too(space):
+    """Also where somebody has looked before."""
+    kept = Kept()
+    assert kept.find(space, PARTS[0]) is None
+    kept.add(space, PARTS[0], b"here")
+    assert kept.find(space, PARTS[0]) == b"here"
+
+
+def test_another_session_takes_it_only_if_it_has_adopted_it(space):
+    """The file of a session that is at work is not read."""
+    keep(space)
+    other = replace(space, session="other")
+    assert Kept().find(other, PARTS[0]) is None
+    assert Kept().find(replace(other, adopted=(space.session,)), PARTS[0]) == b"of 0-1_4"
+
+
+@pytest.mark.parametrize("cut", [1, 10, 45, 60])
+def test_a_file_that_was_cut_short(space, cut):
+    """All whole records are good; the one that a kill interrupted is computed again."""
+    keep(space)
+    content = file_of(space).read_bytes()
+    file_of(space).write_bytes(content[:-cut])
+    kept = Kept()
+    assert [kept.find(space, part) is not None for part in PARTS] == [True] * 19 + [False]
+    kept.add(space, PARTS[-1], b"again")
+    assert kept.find(space, PARTS[0]) == b"of 0-1_4"
+
+
+def test_what_was_changed_is_not_taken(space):
+    """A byte that another wrote there, and another key, make it nothing."""
+    keep(space)
+    content = bytearray(file_of(space).read_bytes())
+    content[-1] ^= 1
+    file_of(space).write_bytes(content)
+    assert Kept().find(space, PARTS[-1]) is None
+    assert Kept().find(replace(space, key=b"x" * KEY_BYTES), PARTS[0]) is None
+
+
+def test_many_threads_keep_at_once(space):
+    """Records do not mix."""
+    kept = Kept()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda part: kept.add(space, part, str(part).encode() * 5000), PARTS))
+    for each in (kept, Kept()):
+        assert all(each.find(space, part) == str(part).encode() * 5000 for part in PARTS)
+
+
+def test_a_run_that_succeeded_leaves_nothing(space):
+    """Its file goes, with those that it adopted."""
+    kept = keep(space)
+    kept.forget(space)
+    assert not file_of(space).exists()
+    assert kept.find(space, PARTS[0]) is None
+
+
+def test_where_nothing_can_be_kept_nothing_is_written(space):
+    """No file, and no error; nor where the directory has gone."""
+    lost = replace(space, session="lost", not_reused="the disk is full")
+    keep(lost)
+    assert not file_of(lost).exists()
+    keep(replace(space, run="b" * 32))
+
+
+def test_a_large_run_does_not_fill_the_disk(space, monkeypatch):
+    """Beyond a limit, partial results are not kept."""
+    monkeypatch.setattr("dask_root_lambda.execution.kept._MOST_BYTES", 1000)
+    kept = keep(space)
+    assert 0 < file_of(space).stat().st_size <= 1000
+    assert kept.find(space, PARTS[-1]) is None
