@@ -114,7 +114,7 @@ class TestCancellation:
         client.cancel(futures)
         executor = plugin._gateway.executor
         deadline = time.monotonic() + 20
-        while not all(job.cancellation.cancelled for job in list(executor._running)):
+        while not all(job.cancellation.cancelled for job in list(executor._pool.running)):
             assert time.monotonic() < deadline
         gate.open()
         invoker._script.default_factory = list

@@ -8,7 +8,6 @@ import random
 import threading
 import time
 import uuid
-from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -23,6 +22,7 @@ from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
 from dask_root_lambda.execution.policy import Divide, RetryPolicy
+from dask_root_lambda.execution.pool import Follow, Pool
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker, LocalInvoker
 from dask_root_lambda.plan.space import RunSpace
@@ -42,9 +42,6 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 900.0
 """How long a task that is refused waits while nothing at all is answered."""
-
-_IDLE_THREAD_S = 30.0
-"""A thread that has had nothing to do for so long ends."""
 
 _END_TIMEOUT_S = 5.0
 """How long a shutdown waits for tasks that it has ended."""
@@ -104,48 +101,30 @@ class LambdaExecutor(Executor):
         self._policy = RetryPolicy(
             self.settings.max_attempts, self.settings.max_crashes, max_share=self.settings.max_retry_share
         )
-        self._pending: deque[Job] = deque()
-        self._delayed: list[tuple[Job, float]] = []
-        """Jobs that are tried again, and when."""
-        self._alarm: threading.Timer | None = None
-        self._alarm_s = 0.0
         self._told_of_limit = False
-        self._allowed: dict[Execution, Concurrency] = {}
-        self._running: dict[Job, Execution] = {}
-        self._in_flight: Counter[Execution] = Counter()
-        self._threads = 0
-        self._idle = 0
-        self._numbers = itertools.count(1)
         self._name = uuid.uuid4().hex[:8]
         self._calls = itertools.count()
-        self._short_of_threads = False
-        self._closing = False
-        self._lock = threading.RLock()
-        self._work_to_do = threading.Condition(self._lock)
-        self._all_done = threading.Condition(self._lock)
         self._opening = threading.Lock()
         self._invokers: dict[Execution, Invoker] = {}
-        self._execution = self.settings.execution
-        self._open(self._execution)
+        self._pool = Pool(self._run, self._stop, self._concurrency, self.settings.execution)
+        self._open(self.settings.execution)
 
     @property
     def execution(self) -> Execution:
         """Where tasks that start from now on run."""
-        return self._execution
+        return self._pool.execution
 
     @execution.setter
     def execution(self, name: str) -> None:
         execution = check_execution(name)
         self._open(execution)
-        with self._lock:
-            self._execution = execution
-            self._wake()
+        self._pool.switch(execution)
 
     @property
     def concurrency(self) -> int:
         """Tasks that run at once, at most, under the present execution; fewer where AWS gives fewer."""
-        with self._lock:
-            return self._limits(self._execution).limit
+        with self._pool.lock:
+            return self._pool.limits(self._pool.execution).limit
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)``; see `concurrent.futures.Executor.submit`. Never blocks."""
@@ -163,15 +142,7 @@ class LambdaExecutor(Executor):
             Called with each invocation of it, in the thread that made it.
         """
         job = Job(call, observe)
-        with self._lock:
-            if self._closing:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            self._pending.append(job)
-            try:
-                self._wake()
-            except RuntimeError:
-                self._pending.remove(job)
-                raise
+        self._pool.submit(job)
         return job.future
 
     def cancel(self, future: Future[Any]) -> None:
@@ -206,16 +177,11 @@ class LambdaExecutor(Executor):
         Waits for the tasks in flight, each of which has a deadline, unless ``wait`` is False: then they are
         ended.
         """
-        with self._lock:
-            self._closing = True
-            self._work_to_do.notify_all()
+        self._pool.close()
         if cancel_futures or not wait:
-            self._cancel(lambda job: not wait or job not in self._running)
-        with self._lock:
-            # What was ended gets a moment: the process must not exit while ROOT is at work in a thread.
-            self._all_done.wait_for(lambda: not self._has_work, None if wait else _END_TIMEOUT_S)
-            if self._alarm is not None:
-                self._alarm.cancel()
+            self._cancel(lambda job: not wait or job not in self._pool.running)
+        # What was ended gets a moment: the process must not exit while ROOT is at work in a thread.
+        self._pool.wait(None if wait else _END_TIMEOUT_S)
         with self._opening:
             invokers, self._invokers = list(self._invokers.values()), {}
         for invoker in invokers:
@@ -232,21 +198,16 @@ class LambdaExecutor(Executor):
 
     def _open(self, execution: Execution) -> Invoker:
         with self._opening:
-            if self._closing:
+            if self._pool.closing:
                 raise RuntimeError("cannot change the execution after shutdown")
             if execution not in self._invokers:
                 self._invokers[execution] = self._openers[execution](self.settings)
             return self._invokers[execution]
 
     def _cancel(self, which: Callable[[Job], bool]) -> None:
-        with self._lock:
-            waiting = [job for job in (*self._pending, *(job for job, _ in self._delayed)) if which(job)]
-            running = [job for job in self._running if which(job)]
-            self._pending = deque(job for job in self._pending if not which(job))
-            self._delayed = [(job, ready_s) for job, ready_s in self._delayed if not which(job)]
-            self._tell_if_done()
+        waiting, running = self._pool.take_out(which)
         for job in waiting:
-            self._fail(job, _stopped(job))
+            self._stop(job)
         for job in running:
             job.fail(_stopped(job))
             job.cancellation.cancel()
@@ -257,118 +218,19 @@ class LambdaExecutor(Executor):
         except DaskRootLambdaError as error:
             logger.warning("partial results of run %s stay until they expire: %s", space.run, error)
 
-    def _limits(self, execution: Execution) -> Concurrency:
-        """Return what may be in flight under an execution; the lock is held."""
-        if execution not in self._allowed:
-            invoker = self._invokers.get(execution)
-            limit = self.settings.limit(execution)
-            if invoker is not None and invoker.quota is not None:
-                limit = max(1, min(limit, invoker.quota))
-            self._allowed[execution] = Concurrency(limit, ramps=execution != "local")
-        return self._allowed[execution]
+    def _concurrency(self, execution: Execution) -> Concurrency:
+        invoker, limit = self._invokers.get(execution), self.settings.limit(execution)
+        if invoker is not None and invoker.quota is not None:
+            limit = max(1, min(limit, invoker.quota))
+        return Concurrency(limit, ramps=execution != "local")
 
-    def _free(self) -> int:
-        """Return how many more may start now; the lock is held."""
-        allowed = self._limits(self._execution).allowed(time.monotonic())
-        return min(len(self._pending), allowed - self._in_flight[self._execution])
-
-    def _wake(self) -> None:
-        """Let what may start be started, now and when time allows more; the lock is held."""
-        self._start_threads()
-        self._work_to_do.notify(max(0, self._free()))
-        now_s = time.monotonic()
-        due = [ready_s for _, ready_s in self._delayed]
-        if self._pending and (change_s := self._limits(self._execution).next_change_s(now_s)) is not None:
-            due.append(change_s)
-        if due and not (self._alarm is not None and self._alarm_s <= min(due)):
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._alarm_s = min(due)
-            self._alarm = threading.Timer(max(0.0, self._alarm_s - now_s), self._ring)
-            self._alarm.daemon = True
-            self._alarm.start()
-
-    def _ring(self) -> None:
-        with self._lock:
-            self._alarm, now_s = None, time.monotonic()
-            due = [job for job, ready_s in self._delayed if ready_s <= now_s]
-            self._delayed = [(job, ready_s) for job, ready_s in self._delayed if ready_s > now_s]
-            self._pending.extendleft(reversed(due))
-            self._wake()
-
-    def _start_threads(self) -> None:
-        """Start threads where tasks wait, too few are idle and the limit allows it; the lock is held."""
-        for _ in range(self._free() - self._idle):
-            name = f"dask-root-lambda-{next(self._numbers)}"
-            # Daemons: at exit the interpreter must not wait a quarter of an hour for an answer.
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                # A container may allow fewer than there are slots: those that run go on with what waits.
-                if self._threads == 0:
-                    raise
-                if not self._short_of_threads:
-                    logger.warning("no more than %d invocations at once: %s", self._threads, error)
-                self._short_of_threads = True
-                return
-            self._threads += 1
-            self._idle += 1
-
-    def _work(self) -> None:
-        """Run jobs until there have been none for a while."""
-        while (taken := self._take()) is not None:
-            job, invoker = taken
-            follow = self._run(job, invoker)
-            with self._lock:
-                self._in_flight[self._running.pop(job)] -= 1
-                self._idle += 1
-                stopped = [each for each, _ in follow if each.ended]
-                for each, delay_s in reversed(follow):
-                    if not each.ended:
-                        self._enqueue(each, delay_s)
-                self._wake()
-                self._tell_if_done()
-            for each in stopped:
-                self._fail(each, _stopped(each))
-
-    def _enqueue(self, job: Job, delay_s: float) -> None:
-        if delay_s > 0:
-            self._delayed.append((job, time.monotonic() + delay_s))
-        else:
-            self._pending.appendleft(job)
-
-    def _take(self) -> tuple[Job, Invoker] | None:
-        """Wait for a job that may start; None if the thread is to end."""
-        with self._lock:
-            self._work_to_do.wait_for(lambda: self._free() > 0 or self._closing, _IDLE_THREAD_S)
-            self._idle -= 1
-            while self._free() > 0:
-                job = self._pending.popleft()
-                if job.account is not None or job.future.set_running_or_notify_cancel():
-                    self._running[job] = self._execution
-                    self._in_flight[self._execution] += 1
-                    self._limits(self._execution).started(time.monotonic())
-                    return job, self._invokers[self._execution]
-            # What was left may have been futures that were cancelled.
-            self._tell_if_done()
-            self._threads -= 1
-            return None
-
-    @property
-    def _has_work(self) -> bool:
-        return bool(self._pending or self._delayed or self._running)
-
-    def _tell_if_done(self) -> None:
-        if not self._has_work:
-            self._all_done.notify_all()
-
-    def _run(self, job: Job, invoker: Invoker) -> list[tuple[Job, float]]:
+    def _run(self, job: Job, execution: Execution) -> Follow:
         """Try a job once; return what is to be run next because of it, and after how many seconds.
 
         That is nothing where its future is settled, the job itself where it is to be tried again, or the
         parts that it was divided into.
         """
+        invoker = self._invokers[execution]
         if job.account is None:
             job.account = self._begin(job.call, invoker)
         try:
@@ -412,8 +274,8 @@ class LambdaExecutor(Executor):
         invocation: Invocation | None = None
         try:
             invocation = invoker.invoke(request, job.cancellation)
-            with self._lock:
-                self._limits(invoker.execution).answered(time.monotonic())
+            with self._pool.lock:
+                self._pool.limits(invoker.execution).answered(time.monotonic())
             self.ledger.add(account, invocation)
             job.observe(invocation)
             value = encoding.result(job.call, request, invocation)
@@ -425,13 +287,11 @@ class LambdaExecutor(Executor):
         entries = invocation.reply.usage.entries if invocation.reply is not None else 0
         return value, job.call.mapper is not None and entries == 0
 
-    def _refused(
-        self, job: Job, account: Account, invoker: Invoker, error: ThrottledError
-    ) -> list[tuple[Job, float]]:
+    def _refused(self, job: Job, account: Account, invoker: Invoker, error: ThrottledError) -> Follow:
         """Let a job wait that the service refused: that is no failure, as long as anything gets on."""
         now_s = time.monotonic()
-        with self._lock:
-            limits, others = self._limits(invoker.execution), self._in_flight[invoker.execution] - 1
+        with self._pool.lock:
+            limits, others = self._pool.limits(invoker.execution), self._pool.in_flight[invoker.execution] - 1
             jitter = random.random()  # noqa: S311  (spreads tries)
             if isinstance(error, NotReadyError):
                 limits.wait(now_s, jitter)
@@ -448,7 +308,7 @@ class LambdaExecutor(Executor):
             return []
         return [(job, 0.0)]
 
-    def _after(self, job: Job, account: Account, error: DaskRootLambdaError) -> list[tuple[Job, float]]:
+    def _after(self, job: Job, account: Account, error: DaskRootLambdaError) -> Follow:
         """Decide what follows a failure."""
         jitter = random.random()  # noqa: S311  (spreads tries)
         decision = self._policy.after(job.errors, jitter, divisible=job.divisible)
@@ -471,6 +331,9 @@ class LambdaExecutor(Executor):
         self._end(whole, failed=failed)
         if failed:
             self._cancel(lambda job: job.whole is whole)
+
+    def _stop(self, job: Job) -> None:
+        self._fail(job, _stopped(job))
 
     def _fail(self, job: Job, error: BaseException) -> None:
         self._end(job, failed=True)
