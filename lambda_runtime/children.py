@@ -23,7 +23,9 @@ from collections.abc import Callable, Mapping
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from lambda_runtime import scratch
 
 Answer = Callable[[Mapping[str, Any], int], dict[str, Any]]
 
@@ -46,6 +48,7 @@ class Children:
         self._answer = answer
         self._children: OrderedDict[str, _Child] = OrderedDict()
         self._events = 0
+        self._scratch = scratch.make()
 
     def answer(self, event: Mapping[str, Any], request_id: str) -> dict[str, Any]:
         """Let the child of an event's identity answer it.
@@ -55,16 +58,35 @@ class Children:
         """
         identity = str(event.get("identity", ""))
         if identity not in self._children:
-            while len(self._children) >= _KEPT:
+            while len(self._children) >= _KEPT or (self._children and self._is_tight()):
                 self._children.popitem(last=False)[1].end()
             self._children[identity] = self._fork()
         self._children.move_to_end(identity)
         self._events += 1
-        return self._children[identity].answer(event, self._events - 1, request_id)
+        child = self._children[identity]
+        try:
+            return child.answer(event, self._events - 1, request_id)
+        except (EOFError, OSError):
+            _die_like(self._buried(identity))
+
+    def _is_tight(self) -> bool:
+        """Whether the children's files take more than they leave to the next child."""
+        return scratch.used_bytes(self._scratch) > shutil.disk_usage(self._scratch).free
+
+    def _buried(self, identity: str) -> int:
+        """Wait for the end of a child, end the others, leave nothing in /tmp; return its wait status.
+
+        AWS keeps /tmp for the process that it starts next.
+        """
+        status = self._children.pop(identity).wait()
+        for other in self._children.values():
+            other.end()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        return status
 
     def _fork(self) -> _Child:
         ours, theirs = Pipe()
-        directory = Path(tempfile.mkdtemp(prefix="dask-root-lambda-"))
+        directory = Path(tempfile.mkdtemp(dir=self._scratch))
         parent = os.getpid()
         # What is buffered would be written by both.
         sys.stdout.flush()
@@ -111,36 +133,38 @@ class _Child:
         self._directory = directory
 
     def answer(self, event: Mapping[str, Any], number: int, request_id: str) -> dict[str, Any]:
-        try:
-            self.connection.send_bytes(json.dumps([event, number, request_id]).encode())
-            answer: dict[str, Any] = json.loads(self.connection.recv_bytes())
-        except (EOFError, OSError):
-            self._die_alike()
+        """Let it answer an event; EOFError or OSError where it has ended."""
+        self.connection.send_bytes(json.dumps([event, number, request_id]).encode())
+        answer: dict[str, Any] = json.loads(self.connection.recv_bytes())
         return answer
+
+    def wait(self) -> int:
+        """Wait until it has ended; return its wait status."""
+        return os.waitpid(self._pid, 0)[1]
 
     def end(self) -> None:
         """End it, and remove what it has written."""
         self.connection.close()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        self.wait()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _die_alike(self) -> None:
-        _, status = os.waitpid(self._pid, 0)
-        shutil.rmtree(self._directory, ignore_errors=True)
-        code = os.waitstatus_to_exitcode(status)
-        if code < 0:
-            # The child has told where it was.
-            faulthandler.disable()
-            with contextlib.suppress(OSError):  # of signals that cannot be handled
-                signal.signal(-code, signal.SIG_DFL)
-            os.kill(os.getpid(), -code)
-            # A container's first process does not end by a signal that is sent to it, but by a fault.
-            if -code == signal.SIGSEGV:
-                ctypes.string_at(0)
-            code = 128 - code
-        os._exit(code)
+
+def _die_like(status: int) -> NoReturn:
+    """End this process as a child has ended, by its wait status."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        # The child has told where it was.
+        faulthandler.disable()
+        with contextlib.suppress(OSError):  # of signals that cannot be handled
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+        # A container's first process does not end by a signal that is sent to it, but by a fault.
+        if -code == signal.SIGSEGV:
+            ctypes.string_at(0)
+        code = 128 - code
+    os._exit(code)
 
 
 class _RequestId(logging.Filter):

@@ -34,20 +34,17 @@ def _peak_rss_bytes(pid: int) -> int:
     return int(text[start + 6 :].split(None, 1)[0]) * 1024 if start >= 0 else 0
 
 
-def rss_bytes(pid: int) -> int:
+def rss_bytes(pid: int, limit_bytes: int = 0) -> int:
     """Resident set of a process and all its descendants, what they share counted once.
 
-    The descendants' exact share costs the kernel a walk over their pages, so it is asked for only
-    where there are descendants.
+    Their exact share costs the kernel a walk over their pages, milliseconds: it is asked for only where it
+    can matter, which is where there are descendants, and sets that share nothing would be over a limit.
     """
-    descendants = _descendants(pid)
-    if not descendants:
-        return _resident_bytes(pid)
-    return sum(_proportional_bytes(each) for each in (pid, *descendants))
-
-
-def _at_most_bytes(pid: int) -> int:
-    return sum(map(_resident_bytes, (pid, *_descendants(pid))))
+    processes = (pid, *_descendants(pid))
+    at_most = sum(map(_resident_bytes, processes))
+    if len(processes) == 1 or at_most <= limit_bytes:
+        return at_most
+    return sum(map(_proportional_bytes, processes))
 
 
 def megabytes(size_bytes: int) -> int:
@@ -132,10 +129,7 @@ class MemoryWatch:
     def _look(self) -> None:
         self._timer = None
         for pid, (limit_bytes, on_excess) in tuple(self._watched.items()):
-            # What processes share is counted once only where that can matter: it takes milliseconds.
-            if _at_most_bytes(pid) <= limit_bytes:
-                continue
-            used = rss_bytes(pid)
+            used = rss_bytes(pid, limit_bytes)
             if used > limit_bytes:
                 self.forget(pid)
                 on_excess(used)
