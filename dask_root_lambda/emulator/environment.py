@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dask_root_lambda.emulator import memory
 from dask_root_lambda.emulator.endpoint import Exchange, Response
 from dask_root_lambda.emulator.faults import LambdaFault
+from dask_root_lambda.emulator.freezing import Freezer
 from dask_root_lambda.emulator.functions import FunctionVersion
 from dask_root_lambda.emulator.host import MIB, Outcome, Platform, lines_of
 from dask_root_lambda.emulator.log_lines import Usage, iso_time
@@ -75,6 +76,8 @@ class Environment:
         self._address = ""
         self._starts = 0
         self._pid = 0
+        self._descendants: list[int] = []
+        self._freezer = Freezer()
         self._gone = asyncio.Event()
         self._exit_status = 0
         self._busy = False
@@ -104,12 +107,14 @@ class Environment:
         Outcome or None
             None if its process was gone before it could take the event: use another environment.
         """
+        self._freezer.thaw()
         self._busy = True
         self._fault = fault
         try:
             return await self._run(event)
         finally:
             self._busy = False
+            self._freeze_if_idle()
 
     async def _run(self, event: Event) -> Outcome | None:
         self._stream.open_tail()
@@ -145,6 +150,7 @@ class Environment:
         self._waiting = exchange
         if self._event is None:
             self._settle(Ready())
+        self._freeze_if_idle()
 
     def runtime_answers(self, request_id: str, payload: bytes) -> Response | None:
         """Take the handler's result."""
@@ -268,7 +274,10 @@ class Environment:
     def _check_peak(self, ending: Ending) -> Ending:
         """Find excesses that came and went between two looks."""
         if self._pid:
-            self._peak_bytes = max(self._peak_bytes, memory.peak_rss_bytes(self._pid))
+            self._descendants = memory.descendants(self._pid)
+            self._peak_bytes = max(
+                self._peak_bytes, *map(memory.peak_rss_bytes, (self._pid, *self._descendants))
+            )
         if self._peak_bytes > self.version.memory_mb * MIB and isinstance(
             ending, (Answered, Failed, TooLarge)
         ):
@@ -336,6 +345,11 @@ class Environment:
     def _asks(self) -> bool:
         """Whether the runtime waits for an event at this moment."""
         return self._waiting is not None and self._waiting.open
+
+    def _freeze_if_idle(self) -> None:
+        """Stop its processes once it has answered and asks for more."""
+        if self._pid and not self._busy and self._asks():
+            self._freezer.freeze(self._pid, self._descendants)
 
     def _watch_memory(self) -> None:
         if self._pid:

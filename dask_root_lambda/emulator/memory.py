@@ -20,11 +20,7 @@ _MIB = 1 << 20
 
 
 def peak_rss_bytes(pid: int) -> int:
-    """Largest resident set that a process, or one of its descendants, has had; 0 if it is gone."""
-    return max(_peak_rss_bytes(each) for each in (pid, *_descendants(pid)))
-
-
-def _peak_rss_bytes(pid: int) -> int:
+    """Largest resident set that a process has had; 0 if it is gone."""
     try:
         with open(f"/proc/{pid}/status", "rb") as status:  # noqa: PTH123 - once per invocation; half the time
             text = status.read()
@@ -40,7 +36,7 @@ def rss_bytes(pid: int, limit_bytes: int = 0) -> int:
     Their exact share costs the kernel a walk over their pages, milliseconds: it is asked for only where it
     can matter, which is where there are descendants, and sets that share nothing would be over a limit.
     """
-    processes = (pid, *_descendants(pid))
+    processes = (pid, *descendants(pid))
     at_most = sum(map(_resident_bytes, processes))
     if len(processes) == 1 or at_most <= limit_bytes:
         return at_most
@@ -68,7 +64,8 @@ def _proportional_bytes(pid: int) -> int:
     return int(text[start + 5 :].split(None, 1)[0]) * 1024 if start >= 0 else 0
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Find the processes that a process has started, and those that they have."""
     found: list[int] = []
     to_visit = [pid]
     while to_visit:

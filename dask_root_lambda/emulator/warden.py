@@ -57,6 +57,7 @@ PACKET_BYTES = 1 << 20
 # Where the emulator unpacks archives, which environments read and do not change.
 CODE = "code"
 PR_SET_CHILD_SUBREAPER = 36
+SA_NOCLDSTOP = 1
 # How often to look whether the emulator is still there, should a fork of its process hold the socket open.
 PARENT_CHECK_S = 1.0
 # How long processes that must end may take to be gone.
@@ -107,6 +108,7 @@ class Warden:
             os.set_blocking(descriptor, False)
         signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        _hear_of_ends_only()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             # It ends when the emulator does, and not before: it is what cleans up.
             signal.signal(number, signal.SIG_IGN)
@@ -309,6 +311,25 @@ def _become(message: dict[str, Any], scratch: Path, descriptors: list[int]) -> N
         os.write(2, f"cannot start {message['argv'][0]}: {error}\n".encode())
     finally:
         os._exit(126)
+
+
+class _SignalAction(ctypes.Structure):
+    """``struct sigaction`` of the C library on 64-bit x86 and ARM: sigaction(2)."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_byte * 128),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+def _hear_of_ends_only() -> None:
+    """Ask for SIGCHLD when a child ends, not when it is stopped: twice per event, which costs 50 us."""
+    libc, action = ctypes.CDLL(None), _SignalAction()
+    if libc.sigaction(signal.SIGCHLD, None, ctypes.byref(action)) == 0:
+        action.flags |= SA_NOCLDSTOP
+        libc.sigaction(signal.SIGCHLD, ctypes.byref(action), None)
 
 
 def _kill_group(pid: int) -> None:
