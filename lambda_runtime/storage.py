@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from dataclasses import replace
 
 import ROOT
 
@@ -31,7 +32,35 @@ def identify(url: str) -> FileIdentity:
         Missing, unreachable, truncated, or not a ROOT file.
     """
     path = rootfile.local_path(url)
-    return _identify_remote(url) if path is None else rootfile.identify_local(path)
+    if path is not None:
+        return rootfile.identify_local(path)
+    return replace(_identify_remote(url), mtime_ns=_mtime_ns(url))
+
+
+def compare(url: str, expected: FileIdentity) -> FileIdentity | None:
+    """Return None if a file is the one that the client saw, else what identifies the one that is there.
+
+    Replicas of a remote file differ in when they were last changed, so that is not asked.
+
+    Raises
+    ------
+    InputError
+        Missing, unreachable, truncated, or not a ROOT file.
+    """
+    path = rootfile.local_path(url)
+    if path is None:
+        found, expected = _identify_remote(url), replace(expected, mtime_ns=0)
+    else:
+        found = rootfile.identify_local(path)
+    return None if found == expected else found
+
+
+def _mtime_ns(url: str) -> int:
+    """Ask a remote file's server when it was last changed, to the second; 0 where it does not tell."""
+    status = ROOT.FileStat_t()
+    with diagnostics.record():
+        unknown = ROOT.gSystem.GetPathInfo(url, status)
+    return 0 if unknown else int(status.fMtime) * 1_000_000_000
 
 
 def _identify_remote(url: str) -> FileIdentity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import time
 from dataclasses import replace
@@ -78,10 +79,35 @@ def test_environments_write_over_the_network(server, remote, emulated):
 
 
 def test_identity_is_the_same_near_and_far(server, remote):
-    """Size and header are read alike over the network; when a replica was changed is not asked."""
+    """Size and header are read alike over the network; when a file was changed, to the second."""
     data, _ = server
     near = storage.identify(str(data / "events0.root"))
-    assert storage.identify(remote[0]) == replace(near, mtime_ns=0)
+    far = storage.identify(remote[0])
+    assert far == replace(near, mtime_ns=near.mtime_ns // 10**9 * 10**9)
+
+
+def test_a_time_of_change_tells_runs_apart(server, local):
+    """A file that may have other content of the same size and header is another run."""
+    data, url = server
+    path = Path(write_events(data / "touched.root"))
+    path.chmod(0o644)
+    frames = []
+    for changed_s in (1_000_000_000, 1_000_000_001):
+        os.utime(path, (changed_s, changed_s))
+        frames.append(RDataFrame("Events", f"{url}/touched.root", npartitions=2).Sum("x"))
+    assert len(set(map(tokenize, frames))) == 2
+
+
+@pytest.mark.parametrize("changed_s", [1_000_000_000, 2_000_000_000])
+def test_a_replica_changed_at_another_time_is_read(server, emulated, changed_s):
+    """The time of change over root:// never fails a range: replicas differ in it."""
+    data, url = server
+    path = Path(write_events(data / f"replica{changed_s}.root"))
+    path.chmod(0o644)
+    with emulated.get_client():
+        total = RDataFrame("Events", f"{url}/{path.name}", npartitions=2).Sum("x")
+        os.utime(path, (changed_s, changed_s))
+        assert total.compute() == SUM
 
 
 def test_a_missing_file_is_named(server, local):

@@ -33,8 +33,9 @@ class FileIdentity:
     """Digest of the header: it holds the UUID that ROOT gives each file it makes, and the positions of the
     directory and of the free segments, which change when a file is updated in place."""
     mtime_ns: int = 0
-    """When a file of this machine was last changed, ns since the epoch: files that ROOT was asked to make
-    reproducible have one UUID. 0 for others, whose replicas differ in it."""
+    """When it was last changed, ns since the epoch, of what the storage told the client; 0 if nothing. Files
+    that ROOT was asked to make reproducible have one UUID. Replicas of a remote file differ in it: it tells
+    runs apart, and is no reason to refuse a file."""
 
 
 def identify(url: str, header: bytes, size: int) -> FileIdentity:
