@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from dask_root_lambda.protocol.task import Attachment
 from lambda_runtime import IN_FUNCTION, diagnostics
 
 FILES_VARIABLE = "DASK_ROOT_LAMBDA_FILES"
-"""Environment variable that names the directory where ``DistributeFiles`` put the user's files."""
+"""Environment variable that names the directory where ``DistributeFiles`` put the user's files: one for the
+process, whose ranges run at the same time and have one environment."""
 
 
 _in_this_process: dict[str, str] = {}
 """Headers and libraries that are in this process, by name -> digest of their content."""
-_directories: dict[tuple[tuple[str, str], ...], Path] = {}
-"""Where attachments have been unpacked, by their names and digests."""
+_unpacked: dict[str, str] = {}
+"""What is in this process's directory, by name -> digest of its content."""
 
 
 def note(attachments: Iterable[Attachment]) -> None:
@@ -37,8 +39,12 @@ def check(attachments: Iterable[Attachment]) -> None:
 
     Neither can be taken out of a process again: the old code would run, without a word.
     """
-    for name, digest in _code(attachments).items():
-        if _in_this_process.get(name, digest) != digest:
+    _compare(_code(attachments), _in_this_process)
+
+
+def _compare(brought: Mapping[str, str], here: Mapping[str, str]) -> None:
+    for name, digest in brought.items():
+        if here.get(name, digest) != digest:
             raise UserCodeError(
                 f"{name} has changed, and this process has its old content, which cannot be taken out of it: "
                 "start it anew (the kernel, the script or Dask's workers), or give the file another name"
@@ -46,13 +52,15 @@ def check(attachments: Iterable[Attachment]) -> None:
 
 
 def _code(attachments: Iterable[Attachment]) -> dict[str, str]:
-    return {
-        each.name: wire.digest(each.content) for each in attachments if each.kind in ("header", "library")
-    }
+    return _digests(each for each in attachments if each.kind in ("header", "library"))
+
+
+def _digests(attachments: Iterable[Attachment]) -> dict[str, str]:
+    return {each.name: wire.digest(each.content) for each in attachments}
 
 
 def unpack(attachments: Iterable[Attachment]) -> Path | None:
-    """Write the attachments into a directory, declare the headers and load the libraries, once in a process.
+    """Write the attachments into this process's directory, declare the headers and load the libraries, once.
 
     In the function, the directory becomes the current one: files are found by their plain names.
 
@@ -66,39 +74,43 @@ def unpack(attachments: Iterable[Attachment]) -> Path | None:
     CompilationError
         A header does not compile.
     UserCodeError
-        A library does not load, or this process has another header or library of that name.
+        A library does not load, or this process has another header, library or file of that name.
     """
     kept = list(attachments)
     if not kept:
         return None
-    contents = tuple((each.name, wire.digest(each.content)) for each in kept)
-    if contents not in _directories:
-        check(kept)
-        _directories[contents] = _unpack(kept)
-        note(kept)
-    directory = _directories[contents]
-    os.environ[FILES_VARIABLE] = str(directory)
+    check(kept)
+    _compare(_digests(kept), _unpacked)
+    directory = _directory()
+    new = [each for each in kept if each.name not in _unpacked]
+    _unpack(new, directory)
+    _unpacked.update(_digests(new))
+    note(new)
     return directory
 
 
-def _unpack(kept: list[Attachment]) -> Path:
+@functools.cache
+def _directory() -> Path:
+    """Make this process's directory."""
     directory = Path(tempfile.mkdtemp(prefix="dask-root-lambda-"))
     # At the end of this process, not of its forks; Dask's workers end without what atexit knows.
     Finalize(None, shutil.rmtree, (directory, True), exitpriority=0)
-    for attachment in kept:
-        (directory / attachment.name).write_bytes(attachment.content)
-    # Headers' code may look there as soon as it is declared.
     os.environ[FILES_VARIABLE] = str(directory)
     if IN_FUNCTION:
         os.chdir(directory)
     ROOT.gInterpreter.AddIncludePath(f"-I{directory}")
-    for attachment in kept:
+    return directory
+
+
+def _unpack(new: list[Attachment], directory: Path) -> None:
+    for attachment in new:
+        (directory / attachment.name).write_bytes(attachment.content)
+    for attachment in new:
         if attachment.kind == "library":
             _load_library(directory / attachment.name)
-    for attachment in kept:
+    for attachment in new:
         if attachment.kind == "header":
             _include(attachment.name)
-    return directory
 
 
 def _include(name: str) -> None:

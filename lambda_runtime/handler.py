@@ -44,6 +44,7 @@ from lambda_runtime.children import Children
 from lambda_runtime.event_loop import OnStop
 from lambda_runtime.runner import ROOT_VERSION, Runner
 from lambda_runtime.storage_token import token
+from lambda_runtime.surroundings import surroundings
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,7 @@ def _children() -> Children:
 
 
 def _answer(event: Mapping[str, Any], number: int) -> dict[str, Any]:
+    surroundings.restore()
     token.keep_fresh()
     environment().invocations = number
     try:

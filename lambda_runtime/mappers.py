@@ -13,8 +13,9 @@ import ROOT
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program, session
-from lambda_runtime import attachments, storage
+from lambda_runtime import IN_FUNCTION, attachments, storage
 from lambda_runtime.diagnostics import user_code
+from lambda_runtime.surroundings import surroundings
 
 _KEPT = 8
 """Mappers that a process remembers."""
@@ -50,6 +51,8 @@ class LoadedMapper:
         with user_code("the function given to initialize"):
             program: Program = wire.loads(mapper.program)
             program.initialize()
+        if IN_FUNCTION:
+            surroundings.keep()
         indices: dict[str, list[int]] = {}
         for index, file in enumerate(mapper.files):
             indices.setdefault(f"{file.url}/{file.tree}", []).append(index)
@@ -84,8 +87,9 @@ class LoadedMapper:
 
 
 def _check_file(file: DataFile) -> None:
-    url, expected, found = file.url, file.identity, storage.identify(file.url)
-    if found != expected:
+    url, expected = file.url, file.identity
+    found = storage.compare(url, expected)
+    if found is not None:
         raise InputError(
             f"{url} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
             f"{expected.size:,}): make the RDataFrame again"

@@ -45,6 +45,7 @@ class StorageToken:
         self._fetch = fetch or _fetch
         self._clock = clock
         self._due_s: float | None = None
+        self._file: Path | None = None
         self.problem = ""
         """Why there is no token, or an old one only; empty if all is well. Nothing of the secret is in it."""
 
@@ -53,12 +54,15 @@ class StorageToken:
 
         Without it, files that need none are still read: so that it cannot be had is only noted.
         """
+        if self._file is not None:
+            # Variables that were restored may be of the time before there was a token.
+            os.environ.setdefault(FILE_VARIABLE, str(self._file))
         secret, now_s = os.environ.get(SECRET_VARIABLE), self._clock()
         if not secret or (self._due_s is not None and now_s < self._due_s <= now_s + _KEPT_S):
             return
         try:
             with _nothing_logged():
-                _write(self._fetch(secret).strip())
+                self._file = _write(self._fetch(secret).strip())
         except Exception as error:  # botocore makes its error classes at run time
             self.problem = f"the token for storage cannot be read from the function's secret: {_name(error)}"
             self._due_s = now_s + _RETRY_S
@@ -77,8 +81,8 @@ def _fetch(secret: str) -> str:
     return str(client.get_secret_value(SecretId=secret)["SecretString"])
 
 
-def _write(token: str) -> None:
-    """Replace the file as a whole: a connection may just be reading it."""
+def _write(token: str) -> Path:
+    """Replace the file as a whole: a connection may just be reading it. Return it."""
     if not token:
         raise ValueError("it is empty")
     directory = Path(tempfile.gettempdir())
@@ -89,6 +93,7 @@ def _write(token: str) -> None:
     Path(path).replace(target)
     if os.environ.get(FILE_VARIABLE) != str(target):
         os.environ[FILE_VARIABLE] = str(target)
+    return target
 
 
 @contextmanager

@@ -69,7 +69,8 @@ class Encoder:
         self._lock = threading.Lock()
         # A random number for each call would let go of the interpreter's lock each time: the kernel makes it.
         self._numbers = itertools.count()
-        self._prefix = f"calls/{uuid.uuid4().hex}-"
+        self._client = uuid.uuid4().hex
+        self._prefix = f"calls/{self._client}-"
         self._seal_key = secrets.token_bytes(seal.KEY_BYTES)
         self._published: dict[tuple[str, str], Body] = {}
         self._left_over: dict[tuple[str, str], frozenset[str]] = {}
@@ -99,7 +100,14 @@ class Encoder:
         blob = wire.dumps((call.function, tuple(call.args), dict(call.kwargs or {})))
         bodies = _fitted([Body.of(blob)], invoker.store, prefix, self._seal_key)
         return Request(
-            "call", call.task, bodies, attempt, result_key=f"{prefix}result", seal_key=self._seal_key
+            operation="call",
+            task=call.task,
+            bodies=bodies,
+            attempt=attempt,
+            result_key=f"{prefix}result",
+            seal_key=self._seal_key,
+            # What a client's functions leave in a process, such as a patched module, is no business of others.
+            identity=self._client,
         )
 
     def left_over(self, call: Call, invoker: Invoker) -> Body | None:

@@ -35,6 +35,28 @@ with LambdaCluster(execution="lambda", function="dask-root-lambda", concurrency=
 print(json.dumps([total, report.total.cold_starts]))
 """
 
+_CALLER = """
+import json, os, sys
+from dask_root_lambda import LambdaExecutor
+from dask_root_lambda.config import Settings
+
+def change():
+    import builtins
+    os.chdir("/")
+    os.environ["CHANGED"] = "yes"
+    builtins.changed = True
+    return look()
+
+def look():
+    import builtins
+    return [os.getcwd() == "/", "CHANGED" in os.environ, hasattr(builtins, "changed")]
+
+settings = Settings.resolve(execution="lambda", function="dask-root-lambda", concurrency=1)
+with LambdaExecutor(settings=settings) as executor:
+    found = [executor.submit(globals()[name]).result(60) for name in sys.argv[1:]]
+print(json.dumps(found))
+"""
+
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "snapstart"])
 def deployment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
@@ -58,7 +80,12 @@ def deployment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
 
 def client(deployment, column, code="", headers=(), files=(), libraries=()):
     """Compute the sum of a column of 10 entries in a new process; return it and the cold starts."""
-    script = [sys.executable, "-c", _CLIENT, json.dumps([code, headers, files, libraries, column])]
+    return program(deployment, _CLIENT, json.dumps([code, headers, files, libraries, column]))
+
+
+def program(deployment, code, *arguments):
+    """Run a new process that is a client; return the JSON that it prints."""
+    script = [sys.executable, "-c", code, *arguments]
     env = {**os.environ, **deployment}
     done = subprocess.run(script, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -108,3 +135,32 @@ def test_libraries_of_one_name(deployment, tmp_path):
         declared = 'extern "C" double from_library();'
         total = client(deployment, "from_library()", code=declared, libraries=[str(library)])
         assert total == [10 * value, 0]
+
+
+_CHANGING = """
+#include <cstdlib>
+#include <fstream>
+#include <unistd.h>
+double change() { return 1 + setenv("CHANGED", "yes", 1) + chdir("/"); }
+double look()
+{
+   double weight = 0;
+   std::ifstream("weights.txt") >> weight;
+   return weight + (getenv("CHANGED") ? 100 : 0);
+}
+"""
+
+
+def test_directory_and_variables_are_each_events_own(deployment, tmp_path):
+    """What code of one range does to both, C++ included, is undone for the next in the same process."""
+    files = written(tmp_path, "weights.txt", "7")
+    assert client(deployment, "change()", code=_CHANGING, files=files) == [10, 0]
+    assert client(deployment, "look()", code=_CHANGING, files=files) == [70, 0]
+
+
+def test_plain_calls_of_two_clients(deployment):
+    """What one client's functions patch, no other's meet; directory and variables are as before at once."""
+    there = [True, True, True]
+    assert program(deployment, _CALLER, "change", "look") == [there, [False, False, True]]
+    assert program(deployment, _CALLER, "look") == [[False, False, False]]
+    assert client(deployment, "1.") == [10, 0]
