@@ -106,7 +106,7 @@ class Encoder:
             attempt=attempt,
             result_key=f"{prefix}result",
             seal_key=self._seal_key,
-            # What a client's functions leave in a process, such as a patched module, is no business of others.
+            # What its functions leave in a process, such as a patched module, is no business of others.
             identity=self._client,
         )
 

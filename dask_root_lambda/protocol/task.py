@@ -149,7 +149,8 @@ class Request:
     seal_key: bytes = field(default=b"", repr=False)
     """Seals the result there, and has sealed bodies that lie there; graphs are named by their content."""
     identity: str = ""
-    """Names the code, headers, libraries and files that it brings into the process that answers it."""
+    """Names what it brings into the process that answers it: code, headers, libraries and files; the client
+    of a plain call."""
     versions: Versions = field(default_factory=Versions)
     """The client's versions."""
 
