@@ -78,6 +78,10 @@ class Settings:
     """How long the emulator may take to start."""
     snapstart: bool = _option("emulated.snapstart")
     """Fork emulated environments from one in which the usual graphs are compiled."""
+    faults: str | None = _option("emulated.faults")
+    """File with what goes wrong in the emulator; None for nothing."""
+    seed: int | None = _count("emulated.seed", 0, 2**32)
+    """Of what is left to chance there; None is another one each time."""
     max_attempts: int = _count("retry.max-attempts", 1, 100)
     max_crashes: int = _count("retry.max-crashes", 1, 100)
     max_retry_share: float = _option("retry.max-share", 0, 100)

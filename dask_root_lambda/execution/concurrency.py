@@ -14,8 +14,9 @@ FIRST = 64
 """Invocations that are started at once in the beginning."""
 STEP_S, GROWTH = 0.2, 1.5
 """Seconds in which they become so many times as many, as long as none was refused: 1,000 in 1.4 s."""
-ANSWERS_PER_STEP = 40
-"""Answers after which more are tried: one, and twice as many each time, until some are refused."""
+FEWEST_ANSWERS, MOST_ANSWERS = 10, 40
+"""Answers after which more are tried, between them as many as are in flight: one more, and twice as many each
+time, until some are refused."""
 LARGEST_STEP = 0.1
 """How many more at most, as a part of those that are in flight."""
 FIRST_PAUSE_S = 0.5
@@ -85,7 +86,8 @@ class Concurrency:
         if self.learned is None:
             return
         self._answers += 1
-        if self._answers >= ANSWERS_PER_STEP and self.learned < self.limit:
+        enough = min(MOST_ANSWERS, max(FEWEST_ANSWERS, self.learned))
+        if self._answers >= enough and self.learned < self.limit:
             self._answers = 0
             self.learned = min(self.limit, self.learned + self._step)
             self._step = max(1, min(2 * self._step, int(LARGEST_STEP * self.learned)))

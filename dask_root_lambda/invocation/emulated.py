@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 from dask_root_lambda.config import Settings
@@ -38,7 +39,9 @@ class EmulatedInvoker(AwsInvoker):
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._process = EmulatorProcess(settings.start_timeout_s)
+        chance = {"--faults": settings.faults, "--seed": settings.seed}
+        given = [str(item) for pair in chance.items() if pair[1] is not None for item in pair]
+        self._process = EmulatorProcess(settings.start_timeout_s, given)
         try:
             own = replace(
                 settings,
@@ -92,9 +95,11 @@ class EmulatorProcess:
     ----------
     start_timeout_s
         Seconds it may take until it serves.
+    arguments
+        More options of ``python -m dask_root_lambda.emulator``.
     """
 
-    def __init__(self, start_timeout_s: float) -> None:
+    def __init__(self, start_timeout_s: float, arguments: Sequence[str] = ()) -> None:
         missing = [name for name in ("moto", "awslambdaric") if importlib.util.find_spec(name) is None]
         if missing:
             raise ConfigurationError(
@@ -104,7 +109,7 @@ class EmulatorProcess:
         # Its standard input closes with this process, also after kill -9. A session of its own keeps the
         # terminal's Ctrl-C from it: the run is stopped here, in order.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dask_root_lambda.emulator", *_ARGUMENTS],
+            [sys.executable, "-m", "dask_root_lambda.emulator", *_ARGUMENTS, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

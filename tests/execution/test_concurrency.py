@@ -63,7 +63,7 @@ def test_a_run_ends_and_wastes_little(gives, limit, duration_s):
     """Whatever the account gives, few are asked for in vain."""
     ranges = 1000
     run = Simulated(Concurrency(limit), lambda _: gives, duration_s).run(ranges)
-    assert run.refused <= 0.05 * ranges + 0.5 * min(gives, limit) + FIRST
+    assert run.refused <= 0.1 * ranges + 0.5 * min(gives, limit) + FIRST
     assert run.peak <= min(gives, limit)
     waves = ranges / min(gives, limit)
     assert run.now_s <= 1.3 * duration_s * waves + 2 * duration_s + 5
@@ -74,7 +74,7 @@ def test_an_account_of_two():
     known = Simulated(Concurrency(2), lambda _: 2, 1.0).run(100)
     assert known.refused == 0
     run = Simulated(Concurrency(1000), lambda _: 2, 1.0).run(100)
-    assert run.refused <= FIRST + 5
+    assert run.refused <= FIRST + 10
     assert run.now_s < 55
 
 
