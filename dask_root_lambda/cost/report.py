@@ -28,6 +28,8 @@ class RunReport:
     """Invocations that had to wait for a new environment, started or restored."""
     retries: int = 0
     """Tries after the first, and divisions of ranges."""
+    second_tries: int = 0
+    """Tries of slow ranges beside the one that was going on; the first answer counts."""
     refused: int = 0
     """Requests that AWS refused because too many were in flight (429): nothing ran, nothing is billed."""
     failures: int = 0

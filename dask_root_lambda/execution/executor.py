@@ -21,11 +21,13 @@ from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
-from dask_root_lambda.execution.policy import Divide, RetryPolicy
+from dask_root_lambda.execution.policy import Again, Divide, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
+from dask_root_lambda.execution.stragglers import Durations
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker, LocalInvoker
 from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
     CrashError,
     DaskRootLambdaError,
@@ -39,6 +41,9 @@ from dask_root_lambda.protocol.store import Store
 P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+
+_LOOK_S = 0.25
+"""Seconds between two looks for slow ranges."""
 
 _PATIENCE_S = 900.0
 """How long a task that is refused waits while nothing at all is answered."""
@@ -102,6 +107,9 @@ class LambdaExecutor(Executor):
             self.settings.max_attempts, self.settings.max_crashes, max_share=self.settings.max_retry_share
         )
         self._told_of_limit = False
+        self._durations: dict[RunSpace, Durations] = {}
+        """Of the runs that are going on."""
+        self._looking: threading.Timer | None = None
         self._name = uuid.uuid4().hex[:8]
         self._calls = itertools.count()
         self._opening = threading.Lock()
@@ -248,9 +256,19 @@ class LambdaExecutor(Executor):
             ended.__cause__ = error
             self._fail(job, ended)
         else:
-            self._end(job, failed=False, empty=empty)
-            job.settle(value)
+            self._succeed(job, value, empty=empty)
         return []
+
+    def _succeed(self, job: Job, value: Any, *, empty: bool) -> None:
+        seconds = time.monotonic() - job.started_s
+        if not job.claim():
+            return
+        self._end(job, failed=False, empty=empty)
+        job.settle(value)
+        if job.twin is not None:
+            self._cancel(lambda other: other is job.twin)
+        if job.call.mapper is not None and job.whole is None:
+            self._watch(job.call.mapper, seconds)
 
     def _begin(self, call: Call, invoker: Invoker) -> Account:
         run, n_ranges = call.run or CALLS, call.mapper.n_ranges if call.mapper is not None else 0
@@ -312,6 +330,9 @@ class LambdaExecutor(Executor):
         """Decide what follows a failure."""
         jitter = random.random()  # noqa: S311  (spreads tries)
         decision = self._policy.after(job.errors, jitter, divisible=job.divisible)
+        if job.has_twin and not isinstance(decision, Again):
+            job.gave_up = True
+            return []
         if decision is None or job.cancellation.cancelled:
             self._fail(job, error)
             return []
@@ -325,10 +346,44 @@ class LambdaExecutor(Executor):
         logger.info("%s is tried again in %.1f s: %s", job.call.task, decision.delay_s, error)
         return [(job, decision.delay_s)]
 
-    def _whole_done(self, whole: Job) -> None:
+    def _watch(self, mapper: PackedMapper, seconds: float) -> None:
+        """Take note that a range is done; when most are, look for slow ones from time to time."""
+        with self._pool.lock:
+            durations = self._durations.setdefault(mapper.space, Durations(mapper.n_ranges))
+            durations.add(seconds)
+            if durations.enough and self._looking is None:
+                self._looking = threading.Timer(_LOOK_S, self._look)
+                self._looking.daemon = True
+                self._looking.start()
+
+    def _look(self) -> None:
+        """Try ranges once more that are slow, beside the try that is going on."""
+        with self._pool.lock:
+            self._looking = None
+            slow = [job for job in self._pool.running if self._is_slow(job)]
+            for job in slow:
+                assert job.account is not None
+                logger.info("%s is slow: it is tried once more", job.call.task)
+                self.ledger.double(job.account)
+            self._pool.submit_first([job.second() for job in slow])
+            running = {job.call.space for job in self._pool.running}
+            self._durations = {space: each for space, each in self._durations.items() if space in running}
+            if self._durations:
+                self._looking = threading.Timer(_LOOK_S, self._look)
+                self._looking.daemon = True
+                self._looking.start()
+
+    def _is_slow(self, job: Job) -> bool:
+        mapper, elapsed_s = job.call.mapper, time.monotonic() - job.started_s
+        if mapper is None or mapper.writes or job.twin is not None or job.whole is not None:
+            return False
+        durations = self._durations.get(mapper.space)
+        return durations is not None and durations.allows(elapsed_s)
+
+    def _whole_done(self, whole: Job, *, failed: bool) -> None:
         """Count a range whose parts are done, and end what is left of them if one has failed."""
-        failed = whole.future.exception() is not None
-        self._end(whole, failed=failed)
+        if whole.claim():
+            self._end(whole, failed=failed)
         if failed:
             self._cancel(lambda job: job.whole is whole)
 
@@ -336,6 +391,8 @@ class LambdaExecutor(Executor):
         self._fail(job, _stopped(job))
 
     def _fail(self, job: Job, error: BaseException) -> None:
+        if not job.claim():
+            return
         self._end(job, failed=True)
         if job.call.space is not None:
             self._encoder.look_again(job.call.space)

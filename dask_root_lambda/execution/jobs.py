@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.ledger import Account
@@ -15,6 +15,15 @@ from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan.steps import MapRange, Merge
 from dask_root_lambda.protocol.errors import DaskRootLambdaError
+from dask_root_lambda.protocol.task import Body
+
+
+class Done(Protocol):
+    """What is called when a range is done that was divided."""
+
+    def __call__(self, *, failed: bool) -> None:
+        """Take note of it."""
+
 
 _DEEPEST = 8
 """Divisions of a range: its smallest parts are 1/256 of it."""
@@ -36,6 +45,14 @@ class Job:
     """When the service refused it first."""
     whole: Job | None = None
     """The job that it is a half of."""
+    started_s: float = 0.0
+    """When its try began, by the monotonic clock."""
+    twin: Job | None = None
+    """The other try of the same range that was made because one is slow; they share the future."""
+    gave_up: bool = False
+    """Whether it has failed for good, and its twin goes on."""
+    _claimed: threading.Lock = field(default_factory=threading.Lock)
+    """Taken by the first that decides the outcome, never released; twins share it."""
     depth: int = 0
     """How often the range that was submitted has been divided to get this one."""
 
@@ -48,6 +65,20 @@ class Job:
     def ended(self) -> bool:
         """Whether nobody waits for it any more."""
         return self.cancellation.cancelled or self.submitted.future.done()
+
+    def claim(self) -> bool:
+        """Tell whether nobody has decided the outcome yet, and decide it."""
+        return self._claimed.acquire(blocking=False)
+
+    @property
+    def has_twin(self) -> bool:
+        """Whether another try of the same goes on."""
+        return self.twin is not None and not self.twin.gave_up
+
+    def second(self) -> Job:
+        """Make a second try of this job, because it is slow."""
+        self.twin = replace(self, cancellation=Cancellation(), errors=[], twin=self)
+        return self.twin
 
     @property
     def divisible(self) -> bool:
@@ -66,7 +97,7 @@ class Job:
             self.future.set_exception(error)
 
 
-def divided(whole: Job, done: Callable[[], None]) -> list[Job]:
+def divided(whole: Job, done: Done) -> list[Job]:
     """Make two jobs of a range; the result of the whole is theirs, merged.
 
     Parameters
@@ -74,7 +105,7 @@ def divided(whole: Job, done: Callable[[], None]) -> list[Job]:
     whole
         A job of a range that can be divided.
     done
-        Called once the whole is settled.
+        Called before the whole is settled, and told whether it has failed.
     """
     step = whole.call.function
     assert isinstance(step, MapRange)
@@ -95,7 +126,7 @@ def divided(whole: Job, done: Callable[[], None]) -> list[Job]:
 class _Union:
     """Waits for the halves of a range, and merges what they give."""
 
-    def __init__(self, whole: Job, halves: list[Job], done: Callable[[], None]) -> None:
+    def __init__(self, whole: Job, halves: list[Job], done: Done) -> None:
         self._whole = whole
         self._halves = halves
         self._done = done
@@ -104,24 +135,24 @@ class _Union:
 
     def settled(self, future: Future[Any]) -> None:
         """Take note of a half that is done: the whole is done with the last one, or one that failed."""
-        error = future.exception()
         with self._lock:
             if self._open == 0:
                 return
-            self._open = 0 if error is not None else self._open - 1
+            self._open = 0 if future.exception() is not None else self._open - 1
             if self._open:
                 return
-        if error is not None:
-            self._whole.fail(error)
+        try:
+            merged = self._merged()
+        except Exception as problem:  # of a half, or of merging: a callback's exception would be lost
+            self._done(failed=True)
+            self._whole.fail(problem)
         else:
-            self._merge()
-        self._done()
+            self._done(failed=False)
+            self._whole.settle(merged)
 
-    def _merge(self) -> None:
+    def _merged(self) -> Body:
         space, step = self._whole.call.space, self._whole.call.function
         assert space is not None
         assert isinstance(step, MapRange)
-        try:
-            self._whole.settle(Merge(space, step.interval)([job.future.result() for job in self._halves]))
-        except Exception as error:  # a callback's exception would be lost
-            self._whole.fail(error)
+        failed = [job for job in self._halves if job.future.done() and job.future.exception() is not None]
+        return Merge(space, step.interval)([job.future.result() for job in failed or self._halves])

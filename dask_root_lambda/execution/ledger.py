@@ -169,6 +169,12 @@ class Ledger:
             if text not in self._notes:
                 self._notes.append(text)
 
+    def double(self, account: Account) -> None:
+        """Count a second try of a range that is slow."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(second_tries=1)
+
     def refuse(self, account: Account) -> None:
         """Count a request that the service refused."""
         with self._lock:

@@ -90,6 +90,12 @@ class Pool:
                 self._pending.remove(job)
                 raise
 
+    def submit_first(self, jobs: list[Job]) -> None:
+        """Run jobs before those that wait."""
+        with self.lock:
+            self._pending.extendleft(jobs)
+            self._wake()
+
     def take_out(self, which: Callable[[Job], bool]) -> tuple[list[Job], list[Job]]:
         """Drop jobs that wait; return them, and those that run, for the caller to end."""
         with self.lock:
@@ -202,7 +208,8 @@ class Pool:
                 if job.account is not None or job.future.set_running_or_notify_cancel():
                     self.running[job] = self.execution
                     self.in_flight[self.execution] += 1
-                    self.limits(self.execution).started(time.monotonic())
+                    job.started_s = time.monotonic()
+                    self.limits(self.execution).started(job.started_s)
                     return job, self.execution
             # What was left may have been futures that were cancelled.
             self._tell_if_done()

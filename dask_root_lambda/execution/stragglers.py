@@ -1,0 +1,64 @@
+"""Which ranges are so slow that a second try is worth while: one rule, and what it needs to know.
+
+Most ranges of a run take about as long. When half of them are done, one that has taken three times as long as
+the median is tried once more beside; the first answer counts. (So does cubed's ``should_launch_backup``, and
+MapReduce did: Dean and Ghemawat, OSDI 2004, section 3.6.)
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+
+FEWEST_DONE = 4
+"""Ranges of a run that have to be done."""
+SHARE_DONE = 0.5
+"""Part of its ranges that has to be done."""
+FACTOR = 3.0
+"""So many times the median duration is slow."""
+SHORTEST_S = 2.0
+"""Nothing is slow before."""
+MOST_SHARE = 0.1
+"""Second tries of a run, as a part of its ranges; two are allowed to any."""
+
+
+def slow_after_s(done_s: Sequence[float], n_ranges: int) -> float | None:
+    """Return after how many seconds a range is slow; None as long as too few are done.
+
+    Parameters
+    ----------
+    done_s
+        Durations of the ranges that are done, in seconds, sorted.
+    n_ranges
+        Ranges of the run.
+    """
+    if len(done_s) < max(FEWEST_DONE, SHARE_DONE * n_ranges):
+        return None
+    return max(SHORTEST_S, FACTOR * done_s[len(done_s) // 2])
+
+
+class Durations:
+    """Durations of the ranges of a run that are done, and its second tries. The executor holds its lock."""
+
+    def __init__(self, n_ranges: int) -> None:
+        self._n_ranges = n_ranges
+        self._done_s: list[float] = []
+        self._second_tries = 0
+
+    def add(self, seconds: float) -> None:
+        """Take note that a range is done."""
+        insort(self._done_s, seconds)
+
+    def allows(self, elapsed_s: float) -> bool:
+        """Tell whether a range that has taken so long may be tried once more, and count it if so."""
+        limit_s = slow_after_s(self._done_s, self._n_ranges)
+        few = self._second_tries < max(2, MOST_SHARE * self._n_ranges)
+        if limit_s is None or elapsed_s < limit_s or not few:
+            return False
+        self._second_tries += 1
+        return True
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many are done that slow ones can be told."""
+        return slow_after_s(self._done_s, self._n_ranges) is not None

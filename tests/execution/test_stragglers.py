@@ -1,0 +1,125 @@
+"""Slow ranges get a second try, and the first answer counts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dask_root_lambda.execution import stragglers
+from dask_root_lambda.execution.stragglers import Durations, slow_after_s
+from dask_root_lambda.protocol.errors import CrashError, ServiceError, UserCodeError
+from tests.invokers import Gate, packed_mapper, ranges
+
+SECONDS = st.lists(st.floats(0.1, 900), min_size=1).map(sorted)
+
+
+@given(SECONDS, st.integers(1, 1000))
+def test_nothing_is_slow_before_most_are_done(done_s, n_ranges):
+    """Half of the ranges, and some, have to be done; then three times the median is slow, but no moment."""
+    limit_s = slow_after_s(done_s, n_ranges)
+    if len(done_s) < n_ranges / 2 or len(done_s) < 4:
+        assert limit_s is None
+    else:
+        assert limit_s >= max(2.0, 3 * done_s[0])
+        assert limit_s <= max(2.0, 3 * done_s[-1])
+
+
+@given(st.integers(4, 500))
+def test_second_tries_cost_little(n_ranges):
+    """However many are slow, a tenth of the ranges is tried once more, or two."""
+    durations = Durations(n_ranges)
+    for _ in range(n_ranges):
+        durations.add(1.0)
+    assert not durations.allows(2.9)
+    assert 2 <= sum(durations.allows(1000.0) for _ in range(n_ranges)) <= max(2, n_ranges / 10 + 1)
+
+
+class TestSecondTries:
+    """By the executor, against a service that does what a script says."""
+
+    @pytest.fixture(autouse=True)
+    def _impatient(self, monkeypatch):
+        monkeypatch.setattr(stragglers, "SHORTEST_S", 0.2)
+
+    @pytest.fixture
+    def run(self, make_executor):
+        """Runs ranges of which the first is slow in its first try: it waits at a gate."""
+
+        def run(then=(), n_ranges=6, **options):
+            gate = Gate()
+            executor, invoker = make_executor(script={"range-0": [gate, *then]}, concurrency=2)
+            mapper = packed_mapper("run", n_ranges=n_ranges, **options)
+            return ranges(executor, n_ranges, mapper), executor, invoker, gate
+
+        return run
+
+    def test_the_first_answer_counts(self, run):
+        """The slow try is ended, the range is counted once, and the report says that it was tried twice."""
+        futures, executor, invoker, gate = run()
+        assert [future.result(30) for future in futures]
+        gate.open()
+        total = executor.report().total
+        assert (total.done, total.second_tries, total.retries, total.failures) == (6, 1, 0, 0)
+        assert [request.task for request in invoker.requests].count("range-0") == 2
+        executor.shutdown()
+        assert executor.ledger.in_flight == 0
+
+    def test_a_second_try_that_fails_changes_nothing(self, run):
+        """The slow one goes on, and its answer counts."""
+        futures, executor, invoker, gate = run(then=[UserCodeError("raised")])
+        [future.result(30) for future in futures[1:]]
+        while [request.task for request in invoker.requests].count("range-0") < 2:
+            gate.arrived.acquire(timeout=0.01)
+        gate.open()
+        assert futures[0].result(30)
+        executor.shutdown()
+        assert executor.report().total.failures == 0
+
+    def test_both_fail(self, make_executor):
+        """Then the range has failed, once."""
+        gate = Gate()
+
+        def fail():
+            gate()
+            raise UserCodeError("of the first try")
+
+        script = {"range-0": [fail, *[CrashError("signal")] * 2]}
+        executor, invoker = make_executor(script=script, concurrency=2)
+        futures = ranges(executor, 6, packed_mapper("run", n_ranges=6))
+        [future.result(30) for future in futures[1:]]
+        while [request.task for request in invoker.requests].count("range-0") < 3:
+            gate.arrived.acquire(timeout=0.01)
+        assert not futures[0].done()
+        gate.open()
+        assert isinstance(futures[0].exception(30), UserCodeError)
+        executor.shutdown()
+        assert executor.report().total.failures == 1
+        assert executor.ledger.in_flight == 0
+
+    def test_a_second_try_is_tried_again(self, run):
+        """Errors that may pass do not end it."""
+        futures, executor, _, gate = run(then=[ServiceError("500")])
+        assert [future.result(30) for future in futures]
+        gate.open()
+        assert executor.report().total.retries == 1
+
+    def test_what_writes_files_is_tried_once(self, run):
+        """Two tries of a Snapshot would write the same file."""
+        futures, executor, invoker, gate = run(writes=True)
+        [future.result(30) for future in futures[1:]]
+        assert not gate.arrived.acquire(timeout=0.2) or not gate.arrived.acquire(timeout=0.8)
+        assert executor.report().total.second_tries == 0
+        gate.open()
+        assert futures[0].result(30)
+        assert len(invoker.requests) == 6
+
+    def test_a_cancelled_range_is_with_both_tries(self, run):
+        """Neither is counted twice, nor runs on."""
+        futures, executor, invoker, gate = run()
+        [future.result(30) for future in futures[1:]]
+        executor.cancel_all()
+        gate.open()
+        executor.shutdown()
+        assert executor.ledger.in_flight == 0
+        assert len(invoker.requests) <= 7
