@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import functools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,13 +38,17 @@ def install() -> None:
 
     All doors of ROOT to Dask (``ROOT.RDataFrame(..., executor=client)``, ``FromSpec``,
     ``ROOT.RDF.Distributed.Dask.RDataFrame``) make a `DaskBackend`, and those of results (``RunGraphs``,
-    ``VariationsFor``) tell by the module of a class what to do. Other clients and results get what they got.
+    ``VariationsFor``) tell by the module of a class what to do. Other clients and results get what they got,
+    but for one thing: ROOT's Dask backend computes by Dask's current client, which may be one of ours; here,
+    by the client that it was given.
     """
     from ROOT._distrdf.Backends.Dask.Backend import DaskBackend
 
     if DaskBackend.__new__ is _new_backend:
         return
     DaskBackend.__new__ = _new_backend
+    for method in ("ProcessAndMerge", "ProcessAndMergeLive"):
+        setattr(DaskBackend, method, _on_its_client(getattr(DaskBackend, method)))
     for namespace in (ROOT.RDF, ROOT.RDF.Distributed):
         namespace.RunGraphs = _ours_first(run_graphs, namespace.RunGraphs)
     for namespace in (ROOT.RDF.Experimental, ROOT.RDF.Distributed):
@@ -67,7 +73,8 @@ def run_graphs(results: Iterable[Result]) -> int:
         # Before there are threads: the user's code is compiled.
         result.bookings.lower(result)
     with ThreadPoolExecutor(max(1, len(frames))) as pool:
-        running = [pool.submit(result.GetValue) for result in frames.values()]
+        # Which client is the current one is known to this thread only, and handed on.
+        running = [pool.submit(contextvars.copy_context().run, result.GetValue) for result in frames.values()]
     for done in running:
         done.result()
     return len(running)
@@ -81,6 +88,17 @@ def _ours_first(ours: Callable[[Any], Any], roots: Callable[..., Any]) -> Callab
         return ours(argument) if isinstance(first, Result) else roots(argument, *args, **kwargs)
 
     return call
+
+
+def _on_its_client(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method of ROOT's backend compute by the backend's own client."""
+
+    @functools.wraps(compute)
+    def on_its_client(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self.client.as_current():
+            return compute(self, *args, **kwargs)
+
+    return on_its_client
 
 
 def _new_backend(stock: type[Any], daskclient: Client | None = None) -> Any:
