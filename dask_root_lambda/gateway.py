@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from dask.task_spec import Task
+from dask._expr import ProhibitReuse
+from dask.task_spec import DataNode, Task
 from dask.typing import Key
 from distributed import Reschedule, WorkerPlugin
 from distributed.core import Status
@@ -24,6 +25,7 @@ from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.worker import Worker, _run_task_simple
 from distributed.worker_state_machine import TaskState
 
+from dask_root_lambda.annotated import keep_annotations
 from dask_root_lambda.config import Settings
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.executor import LambdaExecutor
@@ -178,6 +180,7 @@ class LambdaPlugin(WorkerPlugin):
         executor: LambdaExecutor | None = None,
         limit_merges: bool = False,
     ) -> None:
+        keep_annotations()
         self._limit_merges = limit_merges
         self._settings = settings or Settings.resolve(execution=execution, concurrency=concurrency)
         self._executor = executor
@@ -267,14 +270,15 @@ def _place(state: TaskState) -> None:
     the graph would do only for some of its ways: ``dask.delayed`` drops those of its arguments, and a worker
     without the executor fails a task that asks for it.
 
-    Where a result is an argument of ``dask.delayed``, each step is wrapped into another task, and unwrapped
-    here.
+    Where a collection is an argument of ``dask.delayed``, Dask wraps each of its tasks into another one,
+    whose function the image does not have; they are unwrapped here.
     """
     task = state.run_spec
-    inner = task.args[0] if type(task) is Task and len(task.args) == 1 and not task.kwargs else None
-    if type(inner) is Task and isinstance(inner.func, Step):
-        task = Task(state.key, inner.func, *inner.args, **inner.kwargs)
-        state.run_spec = task
+    if type(task) is Task and task.func is ProhibitReuse._identity:
+        inner = task.args[0]
+        if isinstance(inner, Task | DataNode):
+            task = inner.substitute({}, key=state.key)
+            state.run_spec = task
     step = task.func if type(task) is Task else None
     if isinstance(step, MapRange) or (isinstance(step, Merge) and step.on_lambda):
         state.annotations = {**(state.annotations or {}), "executor": EXECUTOR}

@@ -224,6 +224,11 @@ def _failure(error: DaskRootLambdaError) -> Failure:
 
 def _exception(error: Exception) -> Failure:
     """Make data of an exception that user code raised in a ``call``."""
+    if IN_FUNCTION and isinstance(error, ModuleNotFoundError):
+        error = ModuleNotFoundError(
+            f"{error}: it is not in the function's image, where `dask-root-lambda deploy --package` puts it",
+            name=error.name,
+        )
     try:
         exception = wire.encode(wire.dumps(error))
     except Exception:  # whatever its class does when it is pickled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +34,13 @@ class RunGraph:
 
 
 def build(
-    mapper: PackedMapper, finish: Finish, *, fan_in: int, merge_on_lambda: bool = False, failures: int = 0
+    mapper: PackedMapper,
+    finish: Finish,
+    *,
+    fan_in: int,
+    merge_on_lambda: bool = False,
+    failures: int = 0,
+    annotations: Mapping[str, Any] | None = None,
 ) -> RunGraph:
     """Build the graph of a run.
 
@@ -53,6 +60,8 @@ def build(
     failures
         How often the run has failed. It has other keys then: an error under one of its keys may still be on
         its way to Dask's scheduler, which would take it for that of the new try.
+    annotations
+        Dask's annotations of all its tasks.
     """
     run = task_name(mapper, failures)
     name, finished = f"{PREFIX}mapper-{run}", f"{PREFIX}finish-{run}"
@@ -67,7 +76,10 @@ def build(
     }
     # One layer: Dask goes through the layers of every collection that it computes, and each result is one.
     layer = f"run-{run}"
-    return RunGraph(HighLevelGraph({layer: MaterializedLayer(tasks)}, {layer: set()}), merged, finished)
+    graph = HighLevelGraph({layer: MaterializedLayer(tasks)}, {layer: set()})
+    # Not those that hold here, which Dask takes of itself: it adds those that hold where it computes.
+    graph.layers[layer].annotations = dict(annotations or {}) or None
+    return RunGraph(graph, merged, finished)
 
 
 def task_name(mapper: PackedMapper, failures: int = 0) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from dask.base import get_scheduler
+from dask.base import get_annotations, get_scheduler
 from dask.threaded import get as threaded_get
 from distributed import Client
 
@@ -119,7 +119,8 @@ class Bookings:
     def __init__(self, head: Any, client: Client | None = None) -> None:
         self.head = head
         self.client = client
-        self._results: weakref.WeakSet[Booked] = weakref.WeakSet()
+        self._results: weakref.WeakKeyDictionary[Booked, Mapping[str, Any]] = weakref.WeakKeyDictionary()
+        """With Dask's annotations as they were when each was booked, without where to run."""
         self._lock = threading.Lock()
         """Held to add to the results and to list them: values arrive in threads of Dask's."""
         self._failures: list[Failure] = []
@@ -129,15 +130,16 @@ class Bookings:
         self._lowerings: dict[int, Lowering] = {}
 
     def add(self, result: Booked) -> None:
-        """Book a result."""
+        """Book a result, under the annotations that hold now."""
+        annotations = {name: value for name, value in get_annotations().items() if name != "executor"}
         with self._lock:
-            self._results.add(result)
+            self._results[result] = annotations
         self._changes += 1
 
     def drop(self, result: Booked) -> None:
         """Leave a result out that is no longer wanted, whoever holds it."""
         with self._lock:
-            self._results.discard(result)
+            self._results.pop(result, None)
         self.release(result.node)
 
     def release(self, node: Any) -> None:
@@ -177,9 +179,9 @@ class Bookings:
             self._state, self._lowerings = state, {}
         number = asked.node.node_id
         if number not in self._lowerings:
-            pending = {result.node.node_id: result.node for result in self._pending()}
+            pending = {result.node.node_id: result for result in self._pending()}
             group = together(number, pending.keys(), self._failures)
-            lowering = self._lower([node for each, node in sorted(pending.items()) if each in group])
+            lowering = self._lower([result for each, result in sorted(pending.items()) if each in group])
             self._lowerings.update(dict.fromkeys(group, lowering))
         return self._lowerings[number]
 
@@ -200,10 +202,13 @@ class Bookings:
             results = list(self._results)
         return [result for result in results if not result.computed]
 
-    def _lower(self, actions: Sequence[Any]) -> Lowering:
+    def _lower(self, results: Sequence[Booked]) -> Lowering:
         if self.head.drawables_dict is not None:
             raise GraphError("LiveVisualize is not possible on Lambda: remove the call")
-        lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs)
+        actions = [result.node for result in results]
+        # Of annotations that differ the last one holds.
+        annotations = {name: value for result in results for name, value in self._results[result].items()}
+        lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs, annotations)
         places = {node.node_id: place for place, node in enumerate(lowered.actions)}
         lowering = Lowering(lowered.space, lowered.graph, places, self)
         arrivals.listen(lowered.space.run, lowering)

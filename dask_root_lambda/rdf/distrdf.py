@@ -300,7 +300,13 @@ def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
     return packing.registered(head.backend), client and client.id, *settings
 
 
-def lower(head: Any, actions: Sequence[Any], client: Client | None, failures: Mapping[str, int]) -> Lowered:
+def lower(
+    head: Any,
+    actions: Sequence[Any],
+    client: Client | None,
+    failures: Mapping[str, int],
+    annotations: Mapping[str, Any],
+) -> Lowered:
     """Lower actions that are booked on a head node to a Dask graph.
 
     The number of ranges is what the user asked for, else what the client's cluster runs at once; see
@@ -316,6 +322,8 @@ def lower(head: Any, actions: Sequence[Any], client: Client | None, failures: Ma
         The client of the frame; None is Dask's current one.
     failures
         How often each run of the frame has failed.
+    annotations
+        Dask's annotations of the graph.
     """
     settings = Settings.resolve()
     packed = packing.pack(head, actions, head.npartitions, client or destination.current_client())
@@ -325,6 +333,7 @@ def lower(head: Any, actions: Sequence[Any], client: Client | None, failures: Ma
         fan_in=settings.fan_in,
         merge_on_lambda=settings.merge_on == "lambda",
         failures=failures.get(packed.mapper.run, 0),
+        annotations=annotations,
     )
     return Lowered(packed.mapper.space, run, packed.actions)
 

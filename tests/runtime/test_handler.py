@@ -64,6 +64,16 @@ def test_an_exception_that_cannot_be_pickled_is_still_told():
     assert "with a lock" in failure.message
 
 
+def test_a_module_that_the_image_has_not(monkeypatch):
+    """The error says how it gets there."""
+    monkeypatch.setattr(handler, "IN_FUNCTION", True)
+    failure = ask(call(__import__, "nowhere_to_be_found")).failure
+    assert failure.type_name == "builtins.ModuleNotFoundError"
+    error = wire.loads(wire.decode(failure.exception))
+    assert error.name == "nowhere_to_be_found"
+    assert "not in the function's image, where `dask-root-lambda deploy --package` puts it" in str(error)
+
+
 class StubbornError(Exception):
     def __reduce__(self):
         raise ValueError
