@@ -7,6 +7,7 @@ from typing import Any
 
 import dask
 from distributed import Client, Scheduler, Worker
+from distributed.core import Status
 from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
 
@@ -16,10 +17,17 @@ from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin, merge_pool
 from dask_root_lambda.plan.graph import PREFIX
+from dask_root_lambda.protocol.errors import ConfigurationError
 from dask_root_lambda.rdf import door
 
 _LOOPBACK = "127.0.0.1:0"
 """Any port of this machine only: whoever reaches a scheduler can run code."""
+
+
+_NOT_SCALED = (
+    "a LambdaCluster has one worker, the gateway: AWS Lambda starts functions as they are needed, up to "
+    "LambdaCluster(concurrency=...) at once"
+)
 
 
 class _ToldOnce(logging.Filter):
@@ -136,9 +144,11 @@ class LambdaCluster(SpecCluster):
     @execution.setter
     def execution(self, name: str) -> None:
         self._executor.execution = name
-        if not self.asynchronous:
-            # Whoever makes a graph next is to know how many ranges run at once now.
-            for worker in self.workers.values():
+        # Whoever makes a graph next is to know how many ranges run at once now.
+        for worker in self.workers.values():
+            if self.asynchronous:
+                worker.loop.add_callback(worker.heartbeat)
+            else:
                 self.sync(worker.heartbeat)
 
     @property
@@ -160,8 +170,18 @@ class LambdaCluster(SpecCluster):
         return self._executor.report()
 
     def get_client(self) -> Client:
-        """Return a new client, which becomes Dask's current one."""
-        return Client(self)
+        """Return a new client, which becomes Dask's current one; asynchronous where the cluster is."""
+        return Client(self, asynchronous=self.asynchronous)
+
+    def scale(self, n: int = 0, memory: Any = None, cores: Any = None) -> Any:
+        """Refuse: AWS Lambda scales by itself."""
+        if self.status == Status.closing:  # which distributed does by scaling to none
+            return super().scale(n)
+        raise ConfigurationError(_NOT_SCALED)
+
+    def adapt(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: AWS Lambda scales by itself."""
+        raise ConfigurationError(_NOT_SCALED)
 
 
 def _scheduler(dashboard_address: str | None) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from distributed import Client
+from distributed import Client, Scheduler
 
 from dask_root_lambda.gateway import EXECUTOR
+from dask_root_lambda.protocol.errors import ConfigurationError
 
 
 def current_client() -> Client | None:
@@ -32,11 +33,25 @@ def slots(client: Client | None) -> int:
     reports = _reports(client)
     if reports:
         return sum(int(each["concurrency"]) for each in reports) or 1
-    return sum(client.ncores().values()) or 1
+    return sum(int(worker["nthreads"]) for worker in _workers(client)) or 1
 
 
 def _reports(client: Client) -> list[Mapping[str, Any]]:
     """Return what the workers of a cluster said last of their executors; see `LambdaPlugin`."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    reports = ((worker.get("metrics") or {}).get(EXECUTOR) for worker in workers)
+    reports = ((worker.get("metrics") or {}).get(EXECUTOR) for worker in _workers(client))
     return [each for each in reports if each]
+
+
+def _workers(client: Client) -> list[Mapping[str, Any]]:
+    """Return what the scheduler of a cluster knows of its workers, without waiting for the event loop."""
+    if not client.asynchronous:
+        return list(client.scheduler_info(n_workers=-1)["workers"].values())
+    scheduler = getattr(client.cluster, "scheduler", None)
+    if isinstance(scheduler, Scheduler):
+        return list(scheduler.identity()["workers"].values())
+    if client.scheduler is None:
+        raise ConfigurationError("the client is asynchronous and not connected yet: `await client` first")
+    # Booking cannot await: another client, which has a loop of its own, asks the scheduler in its process.
+    address, security = client.scheduler.address, client.security
+    with Client(address, security=security, set_as_default=False, asynchronous=False) as other:
+        return list(other.scheduler_info(n_workers=-1)["workers"].values())

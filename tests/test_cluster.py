@@ -125,6 +125,26 @@ class TestTheSwitch:
 class TestMistakes:
     """Each ends in one clear error, with nothing left behind."""
 
+    @pytest.mark.parametrize(
+        "scale", [lambda cluster: cluster.scale(4), lambda cluster: cluster.adapt(maximum=4)]
+    )
+    def test_scaling(self, local, scale):
+        """The cluster has one worker: the error names what limits functions, and the worker stays."""
+        with pytest.raises(ConfigurationError, match=r"Lambda starts functions.*LambdaCluster\(concurrency="):
+            scale(local, 4)
+        assert RDataFrame(10, npartitions=2).Count().compute() == 10
+        assert len(local.scheduler.workers) == 1
+
+    def test_the_widget_does_not_scale(self, local):
+        """The Scaling tab in a notebook has nothing to press."""
+
+        def inside(widget):
+            return [widget, *(each for child in getattr(widget, "children", ()) for each in inside(child))]
+
+        shown = [type(each).__name__ for each in inside(local._widget())]
+        assert "Tab" in shown
+        assert "Button" not in shown
+
     def test_an_unknown_execution(self):
         """The constructor names the executions."""
         with pytest.raises(ConfigurationError, match="no execution named 'cloud'"):

@@ -186,9 +186,21 @@ class Bookings:
         return self._lowerings[number]
 
     def run(self, asked: Booked) -> None:
-        """Compute a result, and those of the same pass, and keep their values."""
+        """Compute a result, and those of the same pass, and keep their values.
+
+        Raises
+        ------
+        GraphError
+            The client is asynchronous.
+        """
+        try:
+            get = get_scheduler(scheduler=self.client) or threaded_get
+        except RuntimeError as error:
+            raise GraphError(
+                "a client that is asynchronous computes a result when it is asked to: "
+                "`await client.compute(result)`; Snapshot and AsNumpy are results where they are lazy"
+            ) from error
         lowering = self.lower(asked)
-        get = get_scheduler(scheduler=self.client) or threaded_get
         try:
             (blobs,) = get(lowering.graph.graph, [lowering.graph.finished])
         except BaseException as error:
