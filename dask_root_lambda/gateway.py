@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
 
+import dask
 from dask._expr import ProhibitReuse
 from dask.task_spec import DataNode, Task
 from dask.typing import Key
@@ -41,6 +42,9 @@ EXECUTOR = "lambda"
 _DEFAULT = "default"
 """distributed's name of the executor of tasks without an annotation."""
 
+
+_LONGEST_ERROR = 4_000_000
+"""Characters of an error that distributed passes on as it is: of longer ones it makes plain exceptions."""
 
 _LAST_DELETIONS_S = 10.0
 """How long a worker that closes waits until the partial results of runs that succeeded are deleted."""
@@ -189,6 +193,7 @@ class LambdaPlugin(WorkerPlugin):
         """Give ``worker`` the executor; distributed calls this."""
         if self._executor is None:
             self._executor = await asyncio.to_thread(LambdaExecutor, settings=self._settings)
+        _pass_on_long_errors()
         self._worker = worker
         self._gateway = GatewayExecutor(self._executor)
         self._finished: dict[Key, RunSpace] = {}
@@ -260,6 +265,12 @@ class LambdaPlugin(WorkerPlugin):
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the executor: each worker opens its own."""
         return {"_settings": self._settings, "_executor": None, "_limit_merges": self._limit_merges}
+
+
+def _pass_on_long_errors() -> None:
+    """Let errors of user code, with their texts, arrive as what they are from this process's workers."""
+    name = "distributed.admin.max-error-length"
+    dask.config.set({name: max(dask.config.get(name), _LONGEST_ERROR)})
 
 
 def _place(state: TaskState) -> None:

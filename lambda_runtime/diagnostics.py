@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -106,6 +107,16 @@ TString End()
 
 logger = logging.getLogger(__name__)
 
+_UNDECLARED = re.compile(
+    r"(?:use of undeclared identifier|unknown type name) '([^']+)'"
+    r"|no (?:member|type|template) named '([^']+)' in namespace"
+)
+_TRAVELS = (
+    "what gInterpreter.Declare, ProcessLine, .L and Numba.Declare make does not travel. Give the C++ code to "
+    "ROOT.RDF.Distributed.DistributeCppCode, or a Python function that makes it to "
+    "ROOT.RDF.Distributed.initialize, and run again"
+)
+
 
 class Record:
     """The errors that ROOT and Cling reported, once the block that `record` opened has ended."""
@@ -150,7 +161,9 @@ def user_code(what: str) -> Iterator[None]:
         name = type(error).__name__
         kind = CompilationError if reported.from_compiler else UserCodeError
         verdict = (
-            "does not compile; see the line below" if reported.from_compiler else f"raised {name}: {error}"
+            f"does not compile; see the line below{_hint(reported.text)}"
+            if reported.from_compiler
+            else f"raised {name}: {error}"
         )
         raise kind(
             f"{what} {verdict}",
@@ -158,6 +171,18 @@ def user_code(what: str) -> Iterator[None]:
             traceback=traceback.format_exc(),
             diagnostics=reported.text,
         ) from None
+
+
+def undeclared(text: str) -> list[str]:
+    """Return the names of which Cling says that nobody has declared them."""
+    found = (match.group(1) or match.group(2) for match in _UNDECLARED.finditer(text))
+    return list(dict.fromkeys(found))
+
+
+def _hint(text: str) -> str:
+    """Say what to do about names that are not declared here: where it was booked, the code compiled."""
+    names = ", ".join(undeclared(text))
+    return f". Of {names} only your own process knows: {_TRAVELS}" if names else ""
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import functools
+import json
 import logging
 import os
 import resource
@@ -16,7 +17,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import ROOT
@@ -48,8 +49,13 @@ from lambda_runtime.surroundings import surroundings
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_TEXT = 20_000
-"""Characters of an error's message, or of its traceback, at most: each is up to 12 bytes of the envelope."""
+_LONGEST_MESSAGE_BYTES = 3_200_000
+"""Bytes of the envelope that an error's message takes at most: 1 MB of text, which is up to three times as
+long there, control characters apart."""
+_LONGEST_TEXT_BYTES = 240_000
+"""Bytes of the envelope that a traceback, or what ROOT reported, takes at most."""
+_CHARACTER_BYTES = 12
+"""Bytes of the envelope that a character takes at most."""
 
 VERSIONS = Versions(root=ROOT_VERSION)
 _LIBC = ctypes.CDLL(None)
@@ -238,20 +244,23 @@ def _exception(error: Exception) -> Failure:
 
 
 def _shortened(failure: Failure) -> Failure:
-    """Let an error fit into an envelope: without the exception itself, if that is too large for one."""
-    return replace(
+    """Let an error fit into an envelope: without the exception itself, if that is too large beside it."""
+    short = replace(
         failure,
-        message=_clipped(failure.message),
-        traceback=_clipped(failure.traceback),
-        diagnostics=_clipped(failure.diagnostics),
-        exception=failure.exception if len(failure.exception) <= MAX_ENVELOPE_BYTES else "",
+        message=_clipped(failure.message, _LONGEST_MESSAGE_BYTES),
+        traceback=_clipped(failure.traceback, _LONGEST_TEXT_BYTES),
+        diagnostics=_clipped(failure.diagnostics, _LONGEST_TEXT_BYTES),
+        exception="",
     )
+    left = MAX_ENVELOPE_BYTES - len(json.dumps(asdict(short)))
+    return replace(short, exception=failure.exception) if len(failure.exception) <= left else short
 
 
-def _clipped(text: str) -> str:
-    half = _LONGEST_TEXT // 2
-    if len(text) <= _LONGEST_TEXT:
+def _clipped(text: str, longest_bytes: int) -> str:
+    """Leave the middle of a text out that takes more than so many bytes of an envelope."""
+    if len(json.dumps(text)) <= longest_bytes:
         return text
+    half = longest_bytes // _CHARACTER_BYTES // 2
     return f"{text[:half]}\n... of {len(text):,} characters ...\n{text[-half:]}"
 
 

@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import GraphError, UserCodeError
-from dask_root_lambda.rdf import door, packing
+from dask_root_lambda.rdf import door
 from tests.conftest import ROOT, write_events
 
 SUM = 499500.0
@@ -20,21 +20,6 @@ SUM = 499500.0
 @pytest.fixture
 def client(local):
     return Client.current()
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    """Leaves what users register with DistRDF as it was."""
-    from ROOT._distrdf.Backends.Base import BaseBackend
-
-    names = ("initialization", "headers", "files", "pcms", "shared_libraries", "strings_to_declare")
-    before = {name: vars(BaseBackend)[name] for name in names}
-    monkeypatch.setattr(packing, "_refused", [])
-    for name in names[1:]:
-        setattr(BaseBackend, name, type(before[name])())
-    yield
-    for name, value in before.items():
-        setattr(BaseBackend, name, value)
 
 
 class TestTheHook:

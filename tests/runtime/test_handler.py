@@ -115,16 +115,33 @@ def test_an_exception_too_large_to_travel_is_told():
 
 
 @pytest.mark.parametrize("letter", ["x", "\n", "\U0001f4a5"])
+def test_a_message_of_a_megabyte_arrives_whole(letter):
+    """Class and text are kept, of the exception itself as well."""
+    text = letter * (1_000_000 // len(letter.encode()))
+
+    def fail():
+        raise ValueError(text)
+
+    failure = ask(call(fail)).failure
+    assert len(json.dumps(asdict(failure))) < task.MAX_ENVELOPE_BYTES
+    assert failure.message == f"builtins.ValueError: {text}"
+    assert "in fail" in failure.traceback
+    exception = wire.loads(wire.decode(failure.exception))
+    assert (type(exception), str(exception)) == (ValueError, text)
+
+
+@pytest.mark.parametrize("letter", ["x", "\n", "\x01", "\U0001f4a5"])
 def test_a_message_too_long_to_travel_is_shortened(letter):
     """Of a message of megabytes, which is in the traceback again, beginning and end arrive."""
 
     def fail():
-        raise ValueError(f"begins {letter * 7_000_000}")
+        raise ValueError(f"begins {letter * 7_000_000} ends")
 
     failure = ask(call(fail)).failure
     assert len(json.dumps(asdict(failure))) < task.MAX_ENVELOPE_BYTES
     assert failure.message.startswith("builtins.ValueError: begins ")
-    assert "of 7,000,028 characters" in failure.message
+    assert "of 7,000,033 characters" in failure.message
+    assert failure.message.endswith(" ends")
     assert "in fail" in failure.traceback
 
 
