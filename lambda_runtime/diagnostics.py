@@ -10,7 +10,7 @@ import functools
 import logging
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -129,11 +129,25 @@ class Record:
         return any(line.startswith("cling: ") for line in self.text.splitlines())
 
 
+class LoopError(Exception):
+    """What an event loop raised is its cause.
+
+    Parameters
+    ----------
+    find
+        Finds the operation that raised. It runs code of the user's: called once what ROOT reported is taken.
+    """
+
+    def __init__(self, find: Callable[[], str | None]) -> None:
+        super().__init__()
+        self.find = find
+
+
 @contextmanager
-def record() -> Iterator[Record]:
+def record(*, quiet: bool = False) -> Iterator[Record]:
     """Record what ROOT and Cling report as errors in this thread, instead of printing it.
 
-    It is logged as a warning where the block ends well: then nobody else will tell.
+    It is logged as a warning where the block ends well, unless ``quiet``: then nobody else will tell.
     """
     recorder = _recorder()
     kept = Record()
@@ -144,7 +158,7 @@ def record() -> Iterator[Record]:
         kept.text = _without_repetitions(str(recorder.End()))
         raise
     kept.text = _without_repetitions(str(recorder.End()))
-    if kept.text:
+    if kept.text and not quiet:
         logger.warning("ROOT reported:\n%s", kept.text)
 
 
@@ -157,7 +171,10 @@ def user_code(what: str) -> Iterator[None]:
             yield
     except DaskRootLambdaError:
         raise
-    except Exception as error:
+    except Exception as failure:
+        error = failure
+        if isinstance(failure, LoopError) and isinstance(failure.__cause__, Exception):
+            what, error = failure.find() or what, failure.__cause__
         name = type(error).__name__
         kind = CompilationError if reported.from_compiler else UserCodeError
         verdict = (
@@ -168,7 +185,7 @@ def user_code(what: str) -> Iterator[None]:
         raise kind(
             f"{what} {verdict}",
             type_name=name,
-            traceback=traceback.format_exc(),
+            traceback="".join(traceback.format_exception(error)),
             diagnostics=reported.text,
         ) from None
 

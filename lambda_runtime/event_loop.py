@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import ROOT
@@ -14,10 +15,12 @@ from ROOT._distrdf.Backends import Utils
 from ROOT._distrdf.Operation import Action, InstantAction, VariationsFor
 
 from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import DaskRootLambdaError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
-from lambda_runtime import counting, sharing
+from lambda_runtime import attribution, counting, sharing
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
+from lambda_runtime.diagnostics import LoopError
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
 
@@ -67,11 +70,11 @@ class EventLoop:
             See `lambda_runtime.runner.Runner.map`.
         """
         mapper = loaded.mapper
-        # Graphs of a dataset specification crash in threads: issue 20845 of root-project/root
-        alone = _one_at_a_time if mapper.source == "spec" else nullcontext()
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
-        with alone, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
-            result = dataclasses.replace(self._run(loaded, graph, data_range, on_stop), intervals=(interval,))
+        with _alone(mapper), self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
+            with _attributable(mapper, graph, data_range):
+                result = self._run(loaded, graph, data_range, on_stop)
+            result = dataclasses.replace(result, intervals=(interval,))
             if result.values is None and interval.start == 0 and not any(result.entries_by_file.values()):
                 result = _run_without_entries(mapper, result)
             return result
@@ -126,6 +129,30 @@ class EventLoop:
             if self._shared and _books_anew(graph):
                 sharing.compile_graph(objects.rdf)
         return objects.rdf, objects.entries_in_trees
+
+
+def _alone(mapper: Mapper) -> AbstractContextManager[Any]:
+    """Graphs of a dataset specification crash in threads: issue 20845 of root-project/root."""
+    return _one_at_a_time if mapper.source == "spec" else nullcontext()
+
+
+@contextmanager
+def _attributable(mapper: Mapper, graph: CompiledGraph, data_range: Any) -> Iterator[None]:
+    """Let what is raised in the block tell which operation it was."""
+    began_s = time.monotonic()
+    try:
+        yield
+    except DaskRootLambdaError:
+        raise
+    except Exception as error:
+        raised, took_s = error, time.monotonic() - began_s
+        own = dataclasses.replace(data_range, exec_id=graph.identifier)
+
+        def find() -> str | None:
+            with _alone(mapper):
+                return attribution.find(graph, own, raised, took_s, _turns)
+
+        raise LoopError(find) from error
 
 
 @contextmanager

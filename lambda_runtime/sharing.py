@@ -12,6 +12,8 @@ import ROOT
 
 from lambda_runtime.declaring import declared
 
+_ENDED = "the event loop was ended on request"
+
 _CODE = r"""
 #include <ROOT/RDF/InterfaceUtils.hxx>
 #include <ROOT/RDataFrame.hxx>
@@ -30,7 +32,7 @@ public:
    bool operator()() const
    {
       if (fThrown->load(std::memory_order_relaxed))
-         throw std::runtime_error("the event loop was ended on request");
+         throw std::runtime_error("%s");
       return true;
    }
 };
@@ -44,7 +46,7 @@ public:
 };
 
 } // namespace dask_root_lambda
-"""
+""".replace("%s", _ENDED)
 
 
 def new_switch() -> Any:
@@ -55,6 +57,11 @@ def new_switch() -> Any:
 def behind(switch: Any, frame: Any) -> Any:
     """Return a node of ``frame`` whose entries pass through ``switch``."""
     return declared(_CODE).BehindSwitch(ROOT.RDF.AsRNode(frame), switch)
+
+
+def was_ended(error: Exception) -> bool:
+    """Tell whether an event loop raised because its switch was thrown."""
+    return _ENDED in str(error)
 
 
 def compile_graph(frame: Any) -> None:

@@ -272,6 +272,8 @@ def _named_by_content(item: Any) -> Any:
     own = types.FunctionType(item.__code__, item.__globals__, "function", item.__defaults__, item.__closure__)
     own.__annotations__, own.__kwdefaults__ = dict(item.__annotations__), item.__kwdefaults__
     own.__name__ = own.__qualname__ = f"function_{_token(own)}"
+    # For errors; see `lambda_runtime.attribution`.
+    own.written_as = item.__name__  # type: ignore[attr-defined]
     return own
 
 
