@@ -7,6 +7,7 @@ that raises the same is the one.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 import time
@@ -19,7 +20,7 @@ from ROOT._distrdf import Ranges
 from ROOT._distrdf.Operation import InstantAction, Transformation, VariationsFor
 
 from lambda_runtime import diagnostics, sharing
-from lambda_runtime.compiled import RNTUPLE, CompiledGraph
+from lambda_runtime.compiled import RNTUPLE, CompiledGraph, another
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +83,13 @@ def _found(graph: CompiledGraph, data_range: Any, error: Exception, turns: Turns
     graph.actions = None
     for node in nodes:
         node.rdf_node = None
-    entry, where = _only_entry(head.rdf_node, data_range, int(graph.counter.Seen()))
+    position = int(graph.counter.Seen())
+    entry, where = _only_entry(head.rdf_node, data_range, position)
     with diagnostics.record(quiet=True):
-        node = _first_to_raise(head.rdf_node, entry, nodes, error, turns)
+        if _raised(head.rdf_node, entry.Count, turns) is None:
+            node = _first_to_raise(head.rdf_node, entry, nodes, error, turns)
+        else:
+            node = _first_sample_to_raise(graph, data_range, position, error, turns)
     return None if node is None else f"{_written(node.operation)}{where}"
 
 
@@ -117,8 +122,6 @@ def _place(entry: int, found: Any, trees: Any) -> str:
 def _first_to_raise(head: Any, entry: Any, nodes: Sequence[Any], error: Exception, turns: Turns) -> Any:
     """Return the first node that raises what was raised, on an entry."""
     deadline_s = time.monotonic() + _LONGEST_SEARCH_S
-    if _raised(head, entry.Count, turns) is not None:
-        return None
     frames = [entry]
     for node in nodes:
         if time.monotonic() > deadline_s:
@@ -126,6 +129,26 @@ def _first_to_raise(head: Any, entry: Any, nodes: Sequence[Any], error: Exceptio
         found = _raised(head, functools.partial(_try, node.operation, frames[node.parent_id], frames), turns)
         if found is not None and _alike(found, error):
             return node
+    return None
+
+
+def _first_sample_to_raise(
+    graph: CompiledGraph, data_range: Any, position: int, error: Exception, turns: Turns
+) -> Any:
+    """Return the first ``DefinePerSample`` that raises what was raised.
+
+    ROOT goes on to call one that raised, though it is booked no more: they are tried on another frame.
+    """
+    with another(graph) as identifier:
+        with turns.alone():
+            own = dataclasses.replace(data_range, exec_id=identifier)
+            head = graph.program.build(own).rdf
+        entry, _ = _only_entry(head, own, position)
+        for node in graph.program.nodes.values():
+            if node.operation is not None and node.operation.name == "DefinePerSample":
+                found = _raised(head, functools.partial(_try, node.operation, entry, []), turns)
+                if found is not None and _alike(found, error):
+                    return node
     return None
 
 

@@ -97,6 +97,16 @@ class CompiledGraphs:
             _forget(old)
 
 
+@contextmanager
+def another(graph: CompiledGraph) -> Iterator[ExecutionIdentifier]:
+    """Lend an identifier for another frame of a graph, which is forgotten afterwards."""
+    other = CompiledGraph(_new_identifier(graph.key, graph.identifier.rdf_uuid), graph.key)
+    try:
+        yield other.identifier
+    finally:
+        _forget(other)
+
+
 def _new_identifier(key: str, name: str = _OURS) -> ExecutionIdentifier:
     return ExecutionIdentifier(name, f"{key}-{next(_serial)}")
 

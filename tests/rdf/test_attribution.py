@@ -69,6 +69,22 @@ class TestOperations:
         assert message.startswith("Vary('x', ")
         assert f"at entry 778 of {files[0]}, raised" in message
 
+    def test_a_value_of_samples(self, local, frame, files):
+        """What is defined for samples raises at the first entry of a file."""
+        expression = 'if (rdfsampleinfo_.Contains("f2.root")) throw std::runtime_error("late"); return 1.;'
+        others = frame.DefinePerSample("one", "1.").Define("y", "one + x").Filter("y > 0", "above")
+        message = raised(others.DefinePerSample("late", expression).Sum("late"))
+        assert message.startswith(
+            f"DefinePerSample('late', {expression!r}), at entry 0 of {files[2]}, raised "
+        )
+
+    def test_metadata_that_is_not_there(self, local, files):
+        """Such as what asks a sample for metadata that it has not."""
+        spec = ROOT.RDF.Experimental.RDatasetSpec()
+        spec.AddSample(("sample", "Events", files))
+        defined = RDataFrame(spec, npartitions=1).DefinePerSample("lumi", 'rdfsampleinfo_.GetD("lumi")')
+        assert raised(defined.Sum("lumi")).startswith("DefinePerSample('lumi', 'rdfsampleinfo_.GetD")
+
     def test_a_column_that_nothing_reads(self, local, frame, files):
         """What would raise, and was not evaluated, is not named."""
         message = raised(frame.Define("unused", "v.at(9)").Define("used", "v.at(3)").Sum("used"))
