@@ -125,9 +125,7 @@ class TestTheSwitch:
 class TestMistakes:
     """Each ends in one clear error, with nothing left behind."""
 
-    @pytest.mark.parametrize(
-        "scale", [lambda cluster: cluster.scale(4), lambda cluster: cluster.adapt(maximum=4)]
-    )
+    @pytest.mark.parametrize("scale", [LambdaCluster.scale, LambdaCluster.adapt])
     def test_scaling(self, local, scale):
         """The cluster has one worker: the error names what limits functions, and the worker stays."""
         with pytest.raises(ConfigurationError, match=r"Lambda starts functions.*LambdaCluster\(concurrency="):
