@@ -16,7 +16,7 @@ from ROOT._distrdf.Operation import Action, InstantAction, VariationsFor
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
-from lambda_runtime import counting, sharing
+from lambda_runtime import counting, sharing, whole
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
@@ -68,7 +68,7 @@ class EventLoop:
         """
         mapper = loaded.mapper
         # Graphs of a dataset specification crash in threads: issue 20845 of root-project/root
-        alone = _one_at_a_time if mapper.source == "spec" else nullcontext()
+        alone = _one_at_a_time if mapper.source == "spec" or mapper.alone else nullcontext()
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
         with alone, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
             result = dataclasses.replace(self._run(loaded, graph, data_range, on_stop), intervals=(interval,))
@@ -84,12 +84,16 @@ class EventLoop:
         with _turns.alone() if is_new or _books_anew(graph) else _turns.shared():
             prepare = self._compile if is_new else self._reuse
             frame, trees = prepare(loaded, graph, own, stoppable=on_stop is not None)
-        entries = {} if trees is None else loaded.by_index(trees.trees_with_entries)
+        by_tree = {} if trees is None else trees.trees_with_entries
+        entries = loaded.by_index(by_tree)
         if frame is None or graph.actions is None:
             return PartialResult(None, (), 0, entries)
         node = ROOT.RDF.AsRNode(frame)
         graph.counter.Watch(node)
-        with _turns.shared(), _stoppable(graph, on_stop):
+        if graph.offset is not None:
+            graph.offset.Set(whole.entries_before(loaded.mapper, data_range))
+        sources = whole.sources(loaded.mapper, data_range, by_tree)
+        with _turns.shared(), whole.described(sources), _stoppable(graph, on_stop):
             ROOT.Internal.RDF.TriggerRun(node)
         return PartialResult(_mergeables(graph.actions), (), int(graph.counter.Seen()), entries)
 
@@ -103,6 +107,11 @@ class EventLoop:
         objects = program.build(data_range)
         frame = objects.rdf
         if frame is not None:
+            if loaded.mapper.names:
+                whole.declare()
+            if loaded.mapper.files and loaded.mapper.entries:
+                graph.offset = whole.new_offset()
+                frame = whole.counted_from(graph.offset, frame)
             if stoppable:
                 graph.switch = sharing.new_switch()
                 frame = sharing.behind(graph.switch, frame)
@@ -193,6 +202,8 @@ def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
     program: Program = wire.loads(mapper.program)
     files = [mapper.files[index] for index in empty.entries_by_file]
     with _turns.alone():
+        if mapper.names:
+            whole.declare()
         frame = _frame_without_entries(mapper, files)
         actions = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, 0)
         ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))

@@ -257,6 +257,12 @@ class Mapper:
     source: Literal["tree", "rntuple", "spec", "entries"] = "tree"
     session: str = ""
     """The process that made it, where attachments are loaded already."""
+    entries: tuple[int, ...] = ()
+    """Entries of each file of the table, where the graph names their numbers; all, without files."""
+    names: tuple[str, ...] = ()
+    """What local ROOT calls each file of the table, where the graph names sample information."""
+    alone: bool = False
+    """Whether only one range at a time may run in a process."""
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ROOT
-from ROOT._distrdf import HeadNode, Ranges
+from ROOT._distrdf import HeadNode
 
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, GraphError, InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics, storage
+from lambda_runtime.datasets import Sample
 
 _ALL_ENTRIES = 2**63 - 1
 """Where the global range of a dataset specification ends that has none."""
@@ -30,34 +31,55 @@ def absolute(name: str) -> str:
 
     ``~`` and ``$VARIABLE`` are expanded, as ROOT does.
     """
-    expanded = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111  (a pattern, maybe)
+    expanded = _expanded(name)
     path = rootfile.local_path(expanded)
     return expanded if path is None else os.path.abspath(path)  # noqa: PTH100  (resolves nothing)
 
 
+def _expanded(name: str) -> str:
+    return os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111  (a pattern, maybe)
+
+
 def make_absolute(head: Any) -> None:
-    """Give the files of a head node names that hold wherever ranges run: not in the user's directory."""
+    """Give the files of a head node names that hold wherever ranges run: not in the user's directory.
+
+    What local ROOT would call them is kept, in ``head.names``: sample information names files.
+    """
     if isinstance(head, HeadNode.EmptySourceHeadNode):
         return
-    head.inputfiles = [absolute(str(name)) for name in head.inputfiles]
+    head.names = [_expanded(str(name)) for name in head.inputfiles]
+    head.inputfiles = [absolute(name) for name in head.names]
     for names in _friend_files(head):
         for position, name in enumerate(names):
             names[position] = absolute(str(name))
-    if isinstance(head, HeadNode.RDatasetSpecHeadNode):
-        head.sampleMap = _absolute_samples(head.sampleMap)
 
 
-def _absolute_samples(samples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the samples of a dataset specification by file and tree, as DistRDF keeps them."""
-    found = {}
-    for sample in {id(sample._sample): sample for sample in samples.values()}.values():
-        state = sample.__getstate__()
-        state["filenames"] = [absolute(str(name)) for name in state["filenames"]]
-        named = Ranges.SerializableRSample.__new__(Ranges.SerializableRSample)
-        named.__setstate__(state)
-        for name, tree in zip(state["filenames"], state["treenames"], strict=True):
-            found[f"{name}/{tree}"] = named
-    return found
+def samples(args: Sequence[Any]) -> tuple[Sample, ...]:
+    """Return the samples of a dataset specification; none without.
+
+    Raises
+    ------
+    GraphError
+        Two of them have the same tree of the same file.
+    """
+    if not args or not isinstance(args[0], ROOT.RDF.Experimental.RDatasetSpec):
+        return ()
+    # ROOT hands samples out by moving them: out of a copy, as the user may use the specification again.
+    found = ROOT.Internal.RDF.MoveOutSamples(ROOT.RDF.Experimental.RDatasetSpec(args[0]))
+    owners: dict[tuple[str, str], int] = {}
+    for number, sample in enumerate(found):
+        for file, tree in zip(sample.GetFileNameGlobs(), sample.GetTreeNames(), strict=True):
+            if owners.setdefault((str(file), str(tree)), number) != number:
+                raise GraphError(
+                    f"{file} with its tree {tree} is in two samples of the specification: ROOT would take "
+                    "both for the first. Give the file to one of them"
+                )
+    return tuple(_sample(sample) for sample in found)
+
+
+def _sample(sample: Any) -> Sample:
+    metadata = str(ROOT.Internal.RDF.ExportJSON(sample.GetMetaData()))
+    return Sample(str(sample.GetSampleName()), metadata, len(sample.GetFileNameGlobs()))
 
 
 def _friend_files(head: Any) -> Any:

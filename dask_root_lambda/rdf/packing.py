@@ -21,7 +21,7 @@ from typing import Any, Literal
 import ROOT
 from dask.tokenize import TokenizationError, tokenize
 from distributed import Client
-from ROOT._distrdf import HeadNode, Ranges
+from ROOT._distrdf import HeadNode
 from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
@@ -33,9 +33,10 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
-from dask_root_lambda.rdf import inputs
+from dask_root_lambda.rdf import inputs, whole
 from lambda_runtime import diagnostics
 from lambda_runtime.attachments import note
+from lambda_runtime.datasets import Sample, over_rntuples, over_samples, rntuple_boundaries, tree_boundaries
 from lambda_runtime.ranges import entry_range, file_range
 from lambda_runtime.runner import ROOT_VERSION
 
@@ -74,8 +75,12 @@ class _Dataset:
     """Entries of a frame without files."""
     range: Callable[[int, Interval], Any]
     """See `dask_root_lambda.protocol.task.Program`."""
+    build: Callable[[Any], Any]
+    """See `dask_root_lambda.protocol.task.Program`."""
     identity: tuple[Any, ...]
     """Content of the files, of friends too."""
+    all_files: bool = False
+    """Whether each range gets all files."""
 
     def divided(self, n_ranges: int) -> Division:
         """Divide it into ranges."""
@@ -107,8 +112,8 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         Something in the graph cannot be pickled, or the user's code does not compile.
     """
     booked = _above(head, actions)
-    nodes = _nodes(booked)
-    dataset = _dataset(head)
+    nodes = _nodes(booked, renamed=_renamed(head))
+    dataset = _dataset(head, nodes)
     attachments = tuple(_attachments(head.backend))
     note(attachments)
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
@@ -117,7 +122,7 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
     program = Program(
         initialize=head.backend.initialization,
         range=dataset.range,
-        build=head._generate_rdf_creator(),
+        build=dataset.build,
         nodes=nodes,
     )
     mapper = Mapper(
@@ -129,12 +134,15 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         attachments=attachments,
         source=dataset.source,
         session=session(),
+        entries=_entries(head, dataset, nodes, n_ranges),
+        names=_names(head, dataset, nodes),
+        alone=whole.runs_alone(nodes, _written_code(code, attachments)),
     )
     blob = wire.dumps(mapper)
     space, division = _begun(
         head,
         dataset,
-        _token(graph, dataset.identity, ROOT_VERSION, wire.WIRE_VERSION, __version__),
+        _token(graph, dataset.identity, mapper.names, ROOT_VERSION, wire.WIRE_VERSION, __version__),
         n_ranges,
         client,
     )
@@ -220,9 +228,10 @@ def suggested_ranges(head: Any, slots: int) -> int:
     """
     if isinstance(head, HeadNode.EmptySourceHeadNode):
         return max(1, min(slots, int(head.nentries)))
-    names = head.subnames if isinstance(head, HeadNode.RNTupleHeadNode) else head.subtreenames
-    kind = "RNTuple" if isinstance(head, HeadNode.RNTupleHeadNode) else ""
-    boundaries, _ = Ranges.get_clusters_and_entries(kind, names[0], head.inputfiles[0])
+    if isinstance(head, HeadNode.RNTupleHeadNode):
+        boundaries = rntuple_boundaries(head.subnames[0], head.inputfiles[0])
+    else:
+        boundaries = tree_boundaries(head.subtreenames[0], head.inputfiles[0])
     return max(1, min(slots, (len(boundaries) - 1) * len(head.inputfiles)))
 
 
@@ -246,20 +255,24 @@ def _is_action(node: Any) -> bool:
     return isinstance(node.operation, Action | InstantAction)
 
 
-def _nodes(booked: Sequence[Any]) -> dict[int, Node]:
+def _nodes(booked: Sequence[Any], *, renamed: bool) -> dict[int, Node]:
     """Return a graph's nodes without what differs from run to run, numbered from 0, the head's number.
 
     Python functions are replaced by copies that are named by their content: ROOT compiles a function once
     per name and process, so of two functions with one name it would run the first for both.
     """
     numbers = {node.node_id: position for position, node in enumerate(booked)}
-    return {numbers[node.node_id]: _node(node, numbers.get(node.parent_id)) for node in booked}
+    return {
+        numbers[node.node_id]: _node(node, numbers.get(node.parent_id), renamed=renamed) for node in booked
+    }
 
 
-def _node(node: Any, parent: int | None) -> Node:
+def _node(node: Any, parent: int | None, *, renamed: bool) -> Node:
     plain = Node.__new__(Node)
     operation = copy.copy(node.operation)
     if operation is not None:
+        if operation.name == "DefinePerSample":
+            operation.args = whole.informed(operation, renamed=renamed)
         operation.args = [_named_by_content(item) for item in operation.args]
         operation.kwargs = {name: _named_by_content(item) for name, item in operation.kwargs.items()}
     plain.__setstate__({"operation": operation, "parent_id": parent})
@@ -284,15 +297,16 @@ def _operations(nodes: Mapping[int, Node]) -> list[Any]:
     ]
 
 
-def _dataset(head: Any) -> _Dataset:
+def _dataset(head: Any, nodes: Mapping[int, Node]) -> _Dataset:
     source = next(name for kind, name in _SOURCES if isinstance(head, kind))
     if source == "entries":
         entries = int(head.nentries)
-        return _Dataset(source, (), (), entries, partial(entry_range, entries), (entries,))
-    return _files(head, source)
+        build = head._generate_rdf_creator()
+        return _Dataset(source, (), (), entries, partial(entry_range, entries), build, (entries,))
+    return _files(head, source, whole.needs_all_files(nodes))
 
 
-def _files(head: Any, source: Source) -> _Dataset:
+def _files(head: Any, source: Source, all_files: bool) -> _Dataset:
     trees = head.subnames if source == "rntuple" else head.subtreenames
     friends = None if source == "rntuple" else head.friendinfo
     found = inputs.identities(head)
@@ -301,11 +315,45 @@ def _files(head: Any, source: Source) -> _Dataset:
     beside = tuple(
         DataFile(url, "", identity) for url, identity in zip(inputs.friends(head), others, strict=True)
     )
-    samples = head.sampleMap if source == "spec" else None
-    described = _samples(samples or {})
-    identity = table, beside, _friends(head), described
-    data_range = partial(file_range, list(trees), list(head.inputfiles), friends, samples)
-    return _Dataset(source, table, beside, None, data_range, identity)
+    samples = head.samples or (Sample("", "", len(table)),)
+    all_files = all_files or friends is not None
+    data_range = partial(file_range, list(trees), list(head.inputfiles), friends, all_files)
+    build = over_rntuples if source == "rntuple" else partial(over_samples, samples)
+    return _Dataset(
+        source, table, beside, None, data_range, build, (table, beside, _friends(head), samples), all_files
+    )
+
+
+def _renamed(head: Any) -> bool:
+    """Tell whether sources have other names in ranges than in local ROOT."""
+    return isinstance(head, HeadNode.EmptySourceHeadNode) or head.names != head.inputfiles
+
+
+def _entries(
+    head: Any, dataset: _Dataset, nodes: Mapping[int, Node], n_ranges: int | None
+) -> tuple[int, ...]:
+    """Return the entries of the files, where a range needs to know how many come before its own."""
+    if dataset.entries is not None:
+        return (dataset.entries,)
+    counted = n_ranges == 1 or len(dataset.files) == 1 or dataset.all_files
+    return () if counted or not whole.names_entries(nodes) else whole.entries(head, dataset.files)
+
+
+def _names(head: Any, dataset: _Dataset, nodes: Mapping[int, Node]) -> tuple[str, ...]:
+    """Return what local ROOT calls the files, where a graph names sample information."""
+    if not whole.names_samples(nodes):
+        return ()
+    if dataset.entries is not None:
+        return (f"Empty source, range: {{0, {dataset.entries}}}",)
+    return tuple(head.names)
+
+
+def _written_code(code: str, attachments: Iterable[Attachment]) -> Iterator[str]:
+    """Yield the C++ code that users distribute."""
+    yield code
+    for each in attachments:
+        if each.kind == "header":
+            yield each.content.decode(errors="replace")
 
 
 def _friends(head: Any) -> list[Any]:
@@ -315,11 +363,6 @@ def _friends(head: Any) -> list[Any]:
         return []
     names = [(str(name), str(alias)) for name, alias in friends.fFriendNames]
     return [names, [[str(name) for name in names] for names in friends.fFriendChainSubNames]]
-
-
-def _samples(samples: Mapping[str, Any]) -> list[Any]:
-    """Return the samples of a dataset specification, with their metadata, as plain values."""
-    return [(key, repr(sorted(sample.__getstate__().items()))) for key, sample in sorted(samples.items())]
 
 
 def _columns(head: Any) -> list[tuple[str, str]]:
