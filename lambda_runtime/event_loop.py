@@ -15,8 +15,8 @@ from ROOT._distrdf.Operation import Action, InstantAction, VariationsFor
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.intervals import Interval
-from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
-from lambda_runtime import counting, sharing, whole
+from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program, session
+from lambda_runtime import counting, sharing, variables, whole
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
@@ -70,7 +70,8 @@ class EventLoop:
         # Graphs of a dataset specification crash in threads: issue 20845 of root-project/root
         alone = _one_at_a_time if mapper.source == "spec" or mapper.alone else nullcontext()
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
-        with alone, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
+        held = variables.held(mapper.variables, own=mapper.session == session())
+        with alone, held, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
             result = dataclasses.replace(self._run(loaded, graph, data_range, on_stop), intervals=(interval,))
             if result.values is None and interval.start == 0 and not any(result.entries_by_file.values()):
                 result = _run_without_entries(mapper, result)

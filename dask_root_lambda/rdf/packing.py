@@ -34,7 +34,7 @@ from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
 from dask_root_lambda.rdf import inputs, whole
-from lambda_runtime import diagnostics
+from lambda_runtime import diagnostics, variables
 from lambda_runtime.attachments import note
 from lambda_runtime.datasets import Sample, over_rntuples, over_samples, rntuple_boundaries, tree_boundaries
 from lambda_runtime.ranges import entry_range, file_range
@@ -137,15 +137,12 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         entries=_entries(head, dataset, nodes, n_ranges),
         names=_names(head, dataset, nodes),
         alone=whole.runs_alone(nodes, _written_code(code, attachments)),
+        variables=variables.read(code),
     )
     blob = wire.dumps(mapper)
-    space, division = _begun(
-        head,
-        dataset,
-        _token(graph, dataset.identity, mapper.names, ROOT_VERSION, wire.WIRE_VERSION, __version__),
-        n_ranges,
-        client,
-    )
+    versions = ROOT_VERSION, wire.WIRE_VERSION, __version__
+    run = _token(graph, dataset.identity, mapper.names, mapper.variables, versions)
+    space, division = _begun(head, dataset, run, n_ranges, client)
     packed = PackedMapper(
         space=space,
         blob=blob,
@@ -218,7 +215,8 @@ def registered(backend: Any) -> tuple[Any, ...]:
     paths = sorted(backend.pcms | backend.shared_libraries | backend.headers | backend.files)
     stats = [(path, os.stat(path)) for path in paths if os.path.exists(path)]  # noqa: PTH110, PTH116  (strings)
     contents = tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
-    return tuple(backend.strings_to_declare.items()), backend.initialization, contents
+    code = backend.strings_to_declare
+    return tuple(code.items()), backend.initialization, contents, variables.read("\n".join(code.values()))
 
 
 def suggested_ranges(head: Any, slots: int) -> int:

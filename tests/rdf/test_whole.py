@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ROOT._distrdf.Backends.Base import BaseBackend
 
 from dask_root_lambda import RDataFrame
+from dask_root_lambda.protocol.errors import GraphError, UserCodeError
+from lambda_runtime import variables
 from tests.conftest import ROOT
 
 LENGTHS = (300, 1, 0, 450, 120)
@@ -41,6 +44,28 @@ def here(folder, monkeypatch):
     """The user's directory is that of the data sets."""
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Two files of two trees, each of another value."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for name, values in {"F": (1, 10), "G": (100, 1000)}.items():
+        for tree, entries, value, mode in zip(
+            ("t1", "t2"), (300, 200), values, ("RECREATE", "UPDATE"), strict=True
+        ):
+            options = ROOT.RDF.RSnapshotOptions()
+            options.fAutoFlush, options.fMode = 50, mode
+            frame = ROOT.RDataFrame(entries).Define("x", f"double({value})")
+            frame.Snapshot(tree, str(folder / f"{name}.root"), ["x"], options)
+    return folder
+
+
+@pytest.fixture
+def code(monkeypatch):
+    """Distributes C++ code, for the time of the test."""
+    monkeypatch.setattr(BaseBackend, "strings_to_declare", {})
+    return ROOT.RDF.Distributed.DistributeCppCode
 
 
 def names(kind="tree"):
@@ -199,3 +224,148 @@ class TestSampleInformation:
             assert results(self.book(RDataFrame("Events", names(), npartitions=4))) == results(
                 self.book(ROOT.RDataFrame("Events", names()))
             )
+
+
+class TestOneAtATime:
+    """What the user keeps by slot, or in a function between its calls, is right for one range at a time."""
+
+    CODE = """
+    std::vector<double> kept_by_slot(1);
+    double by_slot(unsigned int slot, double x) {
+        kept_by_slot[slot] = x;
+        for (int i = 0; i < 200; ++i) kept_by_slot[slot] += (i % 2) ? -1 : 1;
+        return kept_by_slot[slot];
+    }
+    double by_static(double x) {
+        static double kept = 0;
+        kept = x;
+        for (int i = 0; i < 200; ++i) kept += (i % 2) ? -1 : 1;
+        return kept;
+    }
+    """
+
+    @pytest.mark.parametrize("expression", ["by_slot(rdfslot_, x)", "by_slot(tdfslot_, x)", "by_static(x)"])
+    def test_values(self, local, here, code, expression):
+        """Ranges of one process, in two threads; there is one slot, as in local ROOT."""
+        code(self.CODE)
+        frame = RDataFrame(20_000, npartitions=8).Define("x", "double(rdfentry_)").Define("y", expression)
+        assert frame.Filter("x != y").Count().GetValue() == 0
+
+
+class TestVariables:
+    """Variables of numbers and texts in distributed code are where it runs what Python made of them."""
+
+    CODE = """
+    double variable_cut = 10;
+    namespace of_mine { bool strict = false; std::string label = "a"; inline namespace inner { int n{1}; } }
+    const double variable_constant = 1;
+    bool variable_known = false;
+    bool known() { bool before = variable_known; variable_known = true; return before; }
+    """
+
+    @pytest.fixture
+    def code(self, code):
+        code(self.CODE)
+        yield
+        ROOT.variable_cut, ROOT.of_mine.strict, ROOT.of_mine.label = 10, False, "a"
+
+    @staticmethod
+    def book(frame):
+        kept = frame.Filter("x < variable_cut && !(of_mine::strict && x < 1)")
+        return kept.Define("y", "x * of_mine::label.size() + of_mine::inner::n").Sum("y")
+
+    def check(self):
+        frame, local = (make("Events", names()) for make in (RDataFrame, ROOT.RDataFrame))
+        for cut, strict, label in ((10, False, "a"), (20, True, "ab"), (10, False, "a")):
+            ROOT.variable_cut, ROOT.of_mine.strict, ROOT.of_mine.label = cut, strict, label
+            assert self.book(frame).GetValue() == self.book(local).GetValue()
+
+    def test_in_this_process(self, local, here, code):
+        """A changed value is another run, and a value that comes back the first one."""
+        self.check()
+
+    def test_in_environments(self, emulated, here, code):
+        """The values travel with each graph."""
+        with emulated.get_client():
+            self.check()
+
+    def test_a_result_is_booked_before_the_change(self, local, here, code):
+        """What counts is the value when it is computed."""
+        booked = self.book(RDataFrame("Events", names(), npartitions=3))
+        keys = booked.__dask_keys__()
+        ROOT.variable_cut = 30
+        assert booked.__dask_keys__() != keys
+        assert booked.GetValue() == self.book(ROOT.RDataFrame("Events", names())).GetValue()
+
+    def test_a_change_on_the_way_is_an_error(self, local, here, code):
+        """The user's own process is not changed behind his back, so the ranges that are left cannot run."""
+        booked = self.book(RDataFrame("Events", names(), npartitions=3))
+        graph, keys = booked.__dask_graph__(), booked.__dask_keys__()
+        ROOT.variable_cut = 30
+        with pytest.raises(UserCodeError, match=r"variable_cut is 30.0, and was 10.0 when"):
+            local.get_client().get(graph, keys)
+
+    def test_what_functions_set_stays_where_it_is(self, emulated, here, code):
+        """That a function has done something in this process is not so in another one."""
+        assert ROOT.RDataFrame(2).Filter("known()").Count().GetValue() == 1
+        with emulated.get_client():
+            assert RDataFrame(2, npartitions=1).Filter("known()").Count().GetValue() == 1
+
+
+def test_variables_that_code_declares():
+    """Neither constants, nor what is inside functions and classes, nor what functions assign to."""
+    code = """
+    #define CUT 3
+    double a = 1, b = f(1, 2), c{3}; /* int comment; */ static bool d; std::string e = "int text; {";
+    const int constant = 1; extern int other; using T = int; int function(int x, int y);
+    int done = 0; double g(double x) { static int inside = 0; done = 1; return x == a ? x : 0; }
+    struct S { int member; }; namespace n::m { namespace { float h; } namespace k { unsigned int i = 1; } }
+    """
+    assert variables.declared(code) == ("a", "b", "c", "d", "e", "n::m::h", "n::m::k::i")
+
+
+class TestSpecifications:
+    """Samples of several trees, of one name, in any number of ranges."""
+
+    @staticmethod
+    def specification(*samples):
+        spec = ROOT.RDF.Experimental.RDatasetSpec()
+        for name, trees, files, xsec in samples:
+            metadata = ROOT.RDF.Experimental.RMetaData()
+            metadata.Add("xsec", xsec)
+            spec.AddSample((name, trees, files, metadata))
+        return spec
+
+    @staticmethod
+    def book(frame):
+        for name, expression in {
+            "xsec": 'rdfsampleinfo_.GetD("xsec")',
+            "id": "double(rdfsampleinfo_.GetSampleId())",
+            "is_a": 'rdfsampleinfo_.GetSampleName() == "A" ? 1. : 0.',
+            "in_f": 'rdfsampleinfo_.Contains("F.root/t1") ? 1. : 0.',
+        }.items():
+            frame = frame.DefinePerSample(name, expression)
+        weighted = frame.Define("wx", "xsec * x").Define("n", "double(rdfentry_) * id")
+        return [weighted.Sum(name) for name in ("x", "wx", "id", "is_a", "in_f", "n")]
+
+    @pytest.mark.parametrize("npartitions", [1, 2, 3, 4, 5, 7, 11, 20])
+    @pytest.mark.parametrize("called", ["CAB", "AAA"])
+    def test_samples_of_several_trees(self, local, pairs, monkeypatch, called, npartitions):
+        """Right sums, metadata, names and numbers of samples."""
+        monkeypatch.chdir(pairs)
+        spec = self.specification(
+            (called[0], ["t1"], ["G.root"], 2.0),
+            (called[1], ["t1", "t2"], ["F.root", "G.root"], 3.0),
+            (called[2], ["t2"], ["F.root"], 5.0),
+        )
+        # The specification is the user's, who may use it again.
+        ours = [results(self.book(RDataFrame(spec, npartitions=npartitions))) for _ in range(2)]
+        assert ours == [results(self.book(ROOT.RDataFrame(spec)))] * 2
+        assert ours[0][0] == 232_300
+
+    def test_a_file_of_two_samples(self, pairs, monkeypatch):
+        """ROOT would take both for the first, without a word."""
+        monkeypatch.chdir(pairs)
+        spec = self.specification(("A", ["t1"], ["F.root"], 2.0), ("B", ["t1"], ["F.root"], 3.0))
+        with pytest.raises(GraphError, match=r"F.root with its tree t1 is in two samples"):
+            RDataFrame(spec, npartitions=2)
