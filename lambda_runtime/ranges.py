@@ -28,7 +28,7 @@ class FileRange(Ranges.TreeRangePerc):  # type: ignore[misc]  # ROOT has no type
 
 
 def file_range(
-    trees: Sequence[str], files: Sequence[str], friends: Any, all_files: bool, index: int, interval: Interval
+    trees: Sequence[str], files: Sequence[str], friends: Any, from_first: bool, index: int, interval: Interval
 ) -> FileRange:
     """Make a range of an interval of files.
 
@@ -37,10 +37,9 @@ def file_range(
     trees, files
         The dataset, a tree in each file.
     friends
-        ROOT's description of friend trees; None without.
-    all_files
-        Whether the range gets all files, of which it reads its own: to align friends with them, or to know
-        columns that its own files do not have.
+        ROOT's description of friend trees; None without. With them, a range gets all files, to align them.
+    from_first
+        Whether the range gets the files before its own as well, to know columns that its own do not have.
     index
         Number of the range.
     interval
@@ -48,7 +47,9 @@ def file_range(
     """
     _check(interval, len(files))
     first, behind = math.floor(interval.start), math.ceil(interval.stop)
-    given = slice(0, len(files)) if all_files else slice(first, behind)
+    given = slice(0 if from_first else first, behind)
+    if friends is not None:
+        given = slice(0, len(files))
     return FileRange(
         exec_id=None,
         id=index,

@@ -35,7 +35,7 @@ from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
-from dask_root_lambda.rdf import inputs, packing
+from dask_root_lambda.rdf import defaults, inputs, packing
 from lambda_runtime import diagnostics
 
 OPERATIONS = tuple(sorted(SUPPORTED_OPERATIONS))
@@ -77,6 +77,7 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     inputs.make_absolute(head)
     head.identities = identities
     head.samples = samples
+    head.default_columns = defaults.columns(args)
     # A TTree or TDirectory among them has to live as long as the frame.
     head.arguments = args
     return head
@@ -121,6 +122,8 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     """
     _check_callables(name, (*args, *kwargs.values()))
     _check_axes(name, (*args, *kwargs.values()))
+    if not kwargs:
+        args = defaults.filled(name, args, parent.get_head().default_columns)
     if name == "Snapshot":
         args, kwargs = _snapshot_arguments(args, kwargs), {}
     try:

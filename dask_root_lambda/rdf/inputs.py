@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from lambda_runtime.datasets import Sample
 
 _ALL_ENTRIES = 2**63 - 1
 """Where the global range of a dataset specification ends that has none."""
+_WILDCARD = re.compile(r"[*\[]")
 _PROBES = 16
 """Files whose identity is read at once."""
 _QUIET, _QUIET_S = 10, 5.0
@@ -44,6 +46,11 @@ def make_absolute(head: Any) -> None:
     """Give the files of a head node names that hold wherever ranges run: not in the user's directory.
 
     What local ROOT would call them is kept, in ``head.names``: sample information names files.
+
+    Raises
+    ------
+    InputError
+        A file's own name is a pattern: where ranges run, ROOT would read what matches it.
     """
     if isinstance(head, HeadNode.EmptySourceHeadNode):
         return
@@ -52,6 +59,14 @@ def make_absolute(head: Any) -> None:
     for names in _friend_files(head):
         for position, name in enumerate(names):
             names[position] = absolute(str(name))
+    if isinstance(head, HeadNode.RNTupleHeadNode):
+        return
+    for name in (*head.inputfiles, *friends(head)):
+        if rootfile.local_path(name) is not None and _WILDCARD.search(name):
+            raise InputError(
+                f"{name} is a pattern to ROOT, and other files may match it: give the file, or its "
+                "directory, a name without * and ["
+            )
 
 
 def samples(args: Sequence[Any]) -> tuple[Sample, ...]:
@@ -107,8 +122,16 @@ def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
 
 
 def refuse_selections(args: Sequence[Any]) -> None:
-    """Raise `GraphError` for entry lists and global ranges, which DistRDF drops without a word."""
+    """Raise `GraphError` for entry lists, global ranges and indices of friends: ranges do without them."""
     for item in args:
+        if isinstance(item, ROOT.TTree):
+            indexed, friend = ROOT.Internal.TreeUtils.TreeUsesIndexedFriends(item)
+            if indexed:
+                raise GraphError(
+                    f"the friend {friend} of {item.GetName()} has an index (TTreeIndex), by which ranges "
+                    "cannot look up its entries: write what you need of both into one tree first, or join "
+                    "with ROOT.RDataFrame on this machine"
+                )
         if isinstance(item, ROOT.TTree) and (item.GetEntryList() or item.GetEventList()):
             raise GraphError(
                 f"the entry list of {item.GetName()} cannot be used: ranges read all entries. Filter "

@@ -79,8 +79,8 @@ class _Dataset:
     """See `dask_root_lambda.protocol.task.Program`."""
     identity: tuple[Any, ...]
     """Content of the files, of friends too."""
-    all_files: bool = False
-    """Whether each range gets all files."""
+    from_first: bool = False
+    """Whether each range gets the files from the first."""
 
     def divided(self, n_ranges: int) -> Division:
         """Divide it into ranges."""
@@ -301,10 +301,10 @@ def _dataset(head: Any, nodes: Mapping[int, Node]) -> _Dataset:
         entries = int(head.nentries)
         build = head._generate_rdf_creator()
         return _Dataset(source, (), (), entries, partial(entry_range, entries), build, (entries,))
-    return _files(head, source, whole.needs_all_files(nodes))
+    return _files(head, source, whole.names_missing(nodes))
 
 
-def _files(head: Any, source: Source, all_files: bool) -> _Dataset:
+def _files(head: Any, source: Source, from_first: bool) -> _Dataset:
     trees = head.subnames if source == "rntuple" else head.subtreenames
     friends = None if source == "rntuple" else head.friendinfo
     found = inputs.identities(head)
@@ -314,12 +314,11 @@ def _files(head: Any, source: Source, all_files: bool) -> _Dataset:
         DataFile(url, "", identity) for url, identity in zip(inputs.friends(head), others, strict=True)
     )
     samples = head.samples or (Sample("", "", len(table)),)
-    all_files = all_files or friends is not None
-    data_range = partial(file_range, list(trees), list(head.inputfiles), friends, all_files)
+    data_range = partial(file_range, list(trees), list(head.inputfiles), friends, from_first)
     build = over_rntuples if source == "rntuple" else partial(over_samples, samples)
-    return _Dataset(
-        source, table, beside, None, data_range, build, (table, beside, _friends(head), samples), all_files
-    )
+    identity = table, beside, _friends(head), samples
+    from_first = from_first or friends is not None
+    return _Dataset(source, table, beside, None, data_range, build, identity, from_first)
 
 
 def _renamed(head: Any) -> bool:
@@ -333,7 +332,7 @@ def _entries(
     """Return the entries of the files, where a range needs to know how many come before its own."""
     if dataset.entries is not None:
         return (dataset.entries,)
-    counted = n_ranges == 1 or len(dataset.files) == 1 or dataset.all_files
+    counted = n_ranges == 1 or len(dataset.files) == 1 or dataset.from_first
     return () if counted or not whole.names_entries(nodes) else whole.entries(head, dataset.files)
 
 

@@ -93,7 +93,7 @@ def names_entries(nodes: Mapping[int, Any]) -> bool:
     return any(_ENTRY_NUMBER.search(text) for text in _texts(nodes))
 
 
-def needs_all_files(nodes: Mapping[int, Any]) -> bool:
+def names_missing(nodes: Mapping[int, Any]) -> bool:
     """Tell whether a graph names columns that some files lack: ROOT asks the first for their types."""
     return any(node.operation is not None and node.operation.name in _OF_MISSING for node in nodes.values())
 

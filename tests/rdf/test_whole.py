@@ -7,7 +7,7 @@ import pytest
 from ROOT._distrdf.Backends.Base import BaseBackend
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.protocol.errors import GraphError, UserCodeError
+from dask_root_lambda.protocol.errors import GraphError, InputError, UserCodeError
 from lambda_runtime import variables
 from tests.conftest import ROOT
 
@@ -369,3 +369,115 @@ class TestSpecifications:
         spec = self.specification(("A", ["t1"], ["F.root"], 2.0), ("B", ["t1"], ["F.root"], 3.0))
         with pytest.raises(GraphError, match=r"F.root with its tree t1 is in two samples"):
             RDataFrame(spec, npartitions=2)
+
+
+class TestColumnsThatFilesLack:
+    """Files whose columns differ: as in local ROOT, or its error."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def files(tmp_path_factory):
+        """Two with a column ``y``, two without."""
+        folder = tmp_path_factory.mktemp("lacking")
+        options = ROOT.RDF.RSnapshotOptions()
+        options.fAutoFlush = 50
+        for name, columns in {"a": ["x", "y"], "b": ["x"], "c": ["x", "y"], "d": ["x"]}.items():
+            frame = ROOT.RDataFrame(200).Define("x", "double(rdfentry_)").Define("y", "1 + x")
+            frame.Snapshot("Events", str(folder / f"{name}.root"), columns, options)
+        return [str(folder / f"{name}.root") for name in "abcd"]
+
+    @staticmethod
+    def book(frame):
+        return [
+            frame.FilterAvailable("y").Sum("y"),
+            frame.FilterMissing("y").Sum("rdfentry_"),
+            frame.DefaultValueFor("y", 7.0).Sum("y"),
+            frame.DefaultValueFor("y", 7.0).Filter("y == rdfentry_ + 1").Count(),
+        ]
+
+    @pytest.mark.parametrize("npartitions", [1, 2, 4, 7])
+    def test_what_is_made_for_them(self, local, files, npartitions):
+        """Whichever files a range has."""
+        ours = self.book(RDataFrame("Events", files, npartitions=npartitions))
+        assert results(ours) == results(self.book(ROOT.RDataFrame("Events", files)))
+
+    def test_without(self, local, files):
+        """ROOT's error names the column."""
+        with pytest.raises(UserCodeError, match="y"):
+            RDataFrame("Events", files, npartitions=4).Sum("y").GetValue()
+
+
+class TestDefaultColumns:
+    """The third argument of a constructor: columns of actions that name none."""
+
+    ACTIONS = (
+        ("Mean", ()),
+        ("Sum", ("",)),
+        ("Histo1D", (("h", "", 5, 0.0, 900.0),)),
+        ("Histo2D", (("h", "", 5, 0.0, 900.0, 5, 0.0, 900.0),)),
+        ("Profile1D", (("h", "", 5, 0.0, 900.0),)),
+        ("Mean", ("y",)),
+    )
+
+    @classmethod
+    def book(cls, make, *args):
+        frame = make(*args, ["x", "y"]).Define("y", "2 * x")
+        return [getattr(frame, name)(*arguments) for name, arguments in cls.ACTIONS]
+
+    @pytest.mark.parametrize("source", ["files", "RNTuples", "chain"])
+    def test_values(self, local, here, source):
+        """Those of the frame, as in local ROOT."""
+        ours, roots = (self.book(make, *SOURCES[source]()) for make in (RDataFrame, ROOT.RDataFrame))
+        assert [self.value(result) for result in ours] == [self.value(result) for result in roots]
+
+    @staticmethod
+    def value(result):
+        value = result.GetValue()
+        return value if isinstance(value, float) else (value.GetEntries(), value.GetMean(), value.GetRMS())
+
+    @pytest.mark.parametrize("default", [[], ["x"]])
+    def test_too_few(self, here, default):
+        """An error at the user's line."""
+        frame = RDataFrame("Events", names(), default)
+        with pytest.raises(GraphError, match="Graph was given no columns and takes 2"):
+            frame.Graph()
+
+
+def test_indexed_friends(here):
+    """They are refused: a range would take the friend's entry of the same number."""
+    chained = chain(friends=True)
+    chained.friend.BuildIndex("x")
+    with pytest.raises(GraphError, match=r"the friend Events of Events has an index"):
+        RDataFrame(chained, npartitions=2)
+
+
+def test_names_that_are_patterns(tmp_path):
+    """A file whose own name is a pattern is refused: ROOT would read what matches it, where ranges run."""
+    name = write(tmp_path / "a*b.root", entries=10)
+    write(tmp_path / "aXb.root", entries=10)
+    with pytest.raises(InputError, match=r"a\*b.root is a pattern to ROOT"):
+        RDataFrame("Events", [name], npartitions=2)
+
+
+@pytest.mark.parametrize("tree", ["My Tree", "Evénts", "t#1", "t?x", "t.u", "directory/tree"])
+def test_names_of_trees_and_files(local, tmp_path, tree):
+    """Spaces, accents, what means something in URLs; trees in directories."""
+    files = [str(tmp_path / name) for name in ("a b.root", "é%20+.root")]
+    for name in files:
+        with ROOT.TFile.Open(name, "RECREATE") as file:
+            folder = file.mkdir("directory") if "/" in tree else file
+            made, x = ROOT.TTree(tree.rpartition("/")[2], ""), np.array([0.0])
+            made.Branch("x", x, "x/D")
+            made.SetAutoFlush(50)
+            for x[0] in range(200):
+                made.Fill()
+            folder.WriteObject(made, made.GetName())
+    values = [
+        [
+            frame.Sum("x").GetValue(),
+            frame.Filter("rdfentry_ < 210").Count().GetValue(),
+            frame.DefinePerSample("n", "double(rdfsampleinfo_.AsString().size())").Sum("n").GetValue(),
+        ]
+        for frame in (RDataFrame(tree, files, npartitions=5), ROOT.RDataFrame(tree, files))
+    ]
+    assert values[0] == values[1]
