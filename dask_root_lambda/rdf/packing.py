@@ -14,14 +14,12 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import ROOT
 from dask.tokenize import TokenizationError, tokenize
 from distributed import Client
-from ROOT._distrdf import HeadNode
 from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
@@ -31,27 +29,17 @@ from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
-from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
-from dask_root_lambda.rdf import inputs, whole
+from dask_root_lambda.protocol.intervals import Division
+from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
+from dask_root_lambda.rdf import dataset, whole
 from lambda_runtime import diagnostics, variables
 from lambda_runtime.attachments import note
-from lambda_runtime.datasets import Sample, over_rntuples, over_samples, rntuple_boundaries, tree_boundaries
-from lambda_runtime.ranges import entry_range, file_range
 from lambda_runtime.runner import ROOT_VERSION
 
 _compiled: set[str] = set()
 """Names of the users' C++ code that is known to compile."""
 _refused: list[tuple[frozenset[str], str]] = []
 """The error of code that did not compile, and the names of what was registered beside it."""
-
-Source = Literal["tree", "rntuple", "spec", "entries"]
-_SOURCES: tuple[tuple[type[Any], Source], ...] = (
-    (HeadNode.TreeHeadNode, "tree"),
-    (HeadNode.RNTupleHeadNode, "rntuple"),
-    (HeadNode.RDatasetSpecHeadNode, "spec"),
-    (HeadNode.EmptySourceHeadNode, "entries"),
-)
 
 
 @dataclass(frozen=True)
@@ -62,31 +50,6 @@ class Packed:
     finish: Finish
     actions: tuple[Any, ...]
     """DistRDF's nodes of the actions, in the order of their results."""
-
-
-@dataclass(frozen=True)
-class _Dataset:
-    """What a head node reads."""
-
-    source: Source
-    files: tuple[DataFile, ...]
-    friends: tuple[DataFile, ...]
-    entries: int | None
-    """Entries of a frame without files."""
-    range: Callable[[int, Interval], Any]
-    """See `dask_root_lambda.protocol.task.Program`."""
-    build: Callable[[Any], Any]
-    """See `dask_root_lambda.protocol.task.Program`."""
-    identity: tuple[Any, ...]
-    """Content of the files, of friends too."""
-    from_first: bool = False
-    """Whether each range gets the files from the first."""
-
-    def divided(self, n_ranges: int) -> Division:
-        """Divide it into ranges."""
-        if self.entries is not None:
-            return divided_entries(self.entries, n_ranges)
-        return divided(len(self.files), n_ranges)
 
 
 def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client | None = None) -> Packed:
@@ -112,8 +75,8 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         Something in the graph cannot be pickled, or the user's code does not compile.
     """
     booked = _above(head, actions)
-    nodes = _nodes(booked, renamed=_renamed(head))
-    dataset = _dataset(head, nodes)
+    nodes = _nodes(booked, renamed=dataset.renamed(head))
+    data = dataset.of(head, nodes, n_ranges)
     attachments = tuple(_attachments(head.backend))
     note(attachments)
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
@@ -121,28 +84,28 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
     graph = _token(_operations(nodes), identity)
     program = Program(
         initialize=head.backend.initialization,
-        range=dataset.range,
-        build=dataset.build,
+        range=data.range,
+        build=data.build,
         nodes=nodes,
     )
     mapper = Mapper(
         program=_pickled(program),
-        compiled_key=_token(graph, dataset.source, dataset.entries, _columns(head), _friends(head)),
-        files=dataset.files,
-        friends=dataset.friends,
+        compiled_key=_token(graph, data.shape),
+        files=data.files,
+        friends=data.friends,
         code=code,
         attachments=attachments,
-        source=dataset.source,
+        source=data.source,
         session=session(),
-        entries=_entries(head, dataset, nodes, n_ranges),
-        names=_names(head, dataset, nodes),
+        entries=data.counts,
+        names=data.names,
         alone=whole.runs_alone(nodes, _written_code(code, attachments)),
         variables=variables.read(code),
     )
     blob = wire.dumps(mapper)
     versions = ROOT_VERSION, wire.WIRE_VERSION, __version__
-    run = _token(graph, dataset.identity, mapper.names, mapper.variables, versions)
-    space, division = _begun(head, dataset, run, n_ranges, client)
+    run = _token(graph, data.identity, data.names, mapper.variables, versions)
+    space, division = _begun(head, data, run, n_ranges, client)
     packed = PackedMapper(
         space=space,
         blob=blob,
@@ -150,25 +113,25 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         division=division,
         root=ROOT_VERSION,
         identity=identity,
-        local_inputs=_local(file.url for file in (*dataset.files, *dataset.friends)),
+        local_inputs=_local(file.url for file in (*data.files, *data.friends)),
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),
     )
-    finish = Finish(space, len(dataset.files), dataset.entries)
+    finish = Finish(space, len(data.files), data.entries)
     return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))
 
 
 def _begun(
-    head: Any, dataset: _Dataset, identity: str, n_ranges: int | None, client: Client | None
+    head: Any, data: dataset.Dataset, identity: str, n_ranges: int | None, client: Client | None
 ) -> tuple[RunSpace, Division]:
     """Begin the run of a graph on a dataset, or go on with it."""
     user = secret.of_user()
     run = user.run(identity)
     if n_ranges is None:
         slots = destination.slots(client)
-        division = unfinished.division(user, run, lambda: dataset.divided(suggested_ranges(head, slots)))
+        division = unfinished.division(user, run, lambda: data.divided(dataset.suggested_ranges(head, slots)))
     else:
-        division = dataset.divided(n_ranges)
+        division = data.divided(n_ranges)
     worker = f"{client.id if client is not None else ''} {tokenize(division)}"
     return unfinished.begin(user, run, worker, _alive(client)), division
 
@@ -217,20 +180,6 @@ def registered(backend: Any) -> tuple[Any, ...]:
     contents = tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
     code = backend.strings_to_declare
     return tuple(code.items()), backend.initialization, contents, variables.read("\n".join(code.values()))
-
-
-def suggested_ranges(head: Any, slots: int) -> int:
-    """Return how many ranges use ``slots`` at once, but no more than there are clusters to share out.
-
-    Of a dataset of files the clusters are reckoned from the first: the others are opened where they run.
-    """
-    if isinstance(head, HeadNode.EmptySourceHeadNode):
-        return max(1, min(slots, int(head.nentries)))
-    if isinstance(head, HeadNode.RNTupleHeadNode):
-        boundaries = rntuple_boundaries(head.subnames[0], head.inputfiles[0])
-    else:
-        boundaries = tree_boundaries(head.subtreenames[0], head.inputfiles[0])
-    return max(1, min(slots, (len(boundaries) - 1) * len(head.inputfiles)))
 
 
 def _above(head: Any, actions: Iterable[Any]) -> list[Any]:
@@ -295,77 +244,12 @@ def _operations(nodes: Mapping[int, Node]) -> list[Any]:
     ]
 
 
-def _dataset(head: Any, nodes: Mapping[int, Node]) -> _Dataset:
-    source = next(name for kind, name in _SOURCES if isinstance(head, kind))
-    if source == "entries":
-        entries = int(head.nentries)
-        build = head._generate_rdf_creator()
-        return _Dataset(source, (), (), entries, partial(entry_range, entries), build, (entries,))
-    return _files(head, source, whole.names_missing(nodes))
-
-
-def _files(head: Any, source: Source, from_first: bool) -> _Dataset:
-    trees = head.subnames if source == "rntuple" else head.subtreenames
-    friends = None if source == "rntuple" else head.friendinfo
-    found = inputs.identities(head)
-    own, others = found[: len(head.inputfiles)], found[len(head.inputfiles) :]
-    table = tuple(DataFile(*row) for row in zip(head.inputfiles, trees, own, strict=True))
-    beside = tuple(
-        DataFile(url, "", identity) for url, identity in zip(inputs.friends(head), others, strict=True)
-    )
-    samples = head.samples or (Sample("", "", len(table)),)
-    data_range = partial(file_range, list(trees), list(head.inputfiles), friends, from_first)
-    build = over_rntuples if source == "rntuple" else partial(over_samples, samples)
-    identity = table, beside, _friends(head), samples
-    from_first = from_first or friends is not None
-    return _Dataset(source, table, beside, None, data_range, build, identity, from_first)
-
-
-def _renamed(head: Any) -> bool:
-    """Tell whether sources have other names in ranges than in local ROOT."""
-    return isinstance(head, HeadNode.EmptySourceHeadNode) or head.names != head.inputfiles
-
-
-def _entries(
-    head: Any, dataset: _Dataset, nodes: Mapping[int, Node], n_ranges: int | None
-) -> tuple[int, ...]:
-    """Return the entries of the files, where a range needs to know how many come before its own."""
-    if dataset.entries is not None:
-        return (dataset.entries,)
-    counted = n_ranges == 1 or len(dataset.files) == 1 or dataset.from_first
-    return () if counted or not whole.names_entries(nodes) else whole.entries(head, dataset.files)
-
-
-def _names(head: Any, dataset: _Dataset, nodes: Mapping[int, Node]) -> tuple[str, ...]:
-    """Return what local ROOT calls the files, where a graph names sample information."""
-    if not whole.names_samples(nodes):
-        return ()
-    if dataset.entries is not None:
-        return (f"Empty source, range: {{0, {dataset.entries}}}",)
-    return tuple(head.names)
-
-
 def _written_code(code: str, attachments: Iterable[Attachment]) -> Iterator[str]:
     """Yield the C++ code that users distribute."""
     yield code
     for each in attachments:
         if each.kind == "header":
             yield each.content.decode(errors="replace")
-
-
-def _friends(head: Any) -> list[Any]:
-    """Return names, aliases and trees of the friends of a dataset, as plain values."""
-    friends = getattr(head, "friendinfo", None)
-    if friends is None:
-        return []
-    names = [(str(name), str(alias)) for name, alias in friends.fFriendNames]
-    return [names, [[str(name) for name in names] for names in friends.fFriendChainSubNames]]
-
-
-def _columns(head: Any) -> list[tuple[str, str]]:
-    """Names and types of the dataset's columns."""
-    frame = head.rdf_node
-    return [(str(name), str(frame.GetColumnType(name))) for name in frame.GetColumnNames()]
 
 
 def _attachments(backend: Any) -> Iterator[Attachment]:

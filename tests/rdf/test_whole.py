@@ -162,6 +162,12 @@ class TestEntryNumbers:
             assert ROOT.RDF.RunGraphs(wrong) == 3
             assert results(wrong) == [0, 0, 0]
 
+    def test_one_file_and_several(self, local, here):
+        """A graph that was compiled for one file does not serve several, which have an offset."""
+        for files in (names()[:1], names()):
+            frame = RDataFrame("Events", files, npartitions=3)
+            assert frame.Filter("rdfentry_ != x || x < 0").Count().GetValue() == 0
+
     def test_in_environments(self, emulated, here):
         """Where ranges run in other processes, with compiled graphs that are used again."""
         with emulated.get_client():
@@ -224,6 +230,13 @@ class TestSampleInformation:
             assert results(self.book(RDataFrame("Events", names(), npartitions=4))) == results(
                 self.book(ROOT.RDataFrame("Events", names()))
             )
+
+    def test_a_file_with_two_names(self, local, here):
+        """Local ROOT tells one from the other; a range cannot."""
+        frame = RDataFrame("Events", ["tree0.root", "./tree0.root"], npartitions=2)
+        named = frame.DefinePerSample("k", 'rdfsampleinfo_.Contains("./") ? 1. : 0.').Sum("k")
+        with pytest.raises(GraphError, match=r"is named twice, as tree0.root and as ./tree0.root"):
+            named.GetValue()
 
 
 class TestOneAtATime:
