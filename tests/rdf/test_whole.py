@@ -250,9 +250,9 @@ class TestOneAtATime:
         return kept_by_slot[slot];
     }
     double by_static(double x) {
-        static double kept = 0;
+        static volatile double kept = 0;
         kept = x;
-        for (int i = 0; i < 200; ++i) kept += (i % 2) ? -1 : 1;
+        for (int i = 0; i < 200; ++i) kept = kept + ((i % 2) ? -1 : 1);
         return kept;
     }
     """
