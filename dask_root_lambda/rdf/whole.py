@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -78,9 +77,6 @@ def texts(arguments: Any) -> Iterator[str]:
     """Yield all strings among an operation's arguments, however they are nested."""
     if isinstance(arguments, str):
         yield arguments
-    elif isinstance(arguments, types.FunctionType):
-        # ROOT takes the names of a Python function's arguments for columns.
-        yield from arguments.__code__.co_varnames[: arguments.__code__.co_argcount]
     elif isinstance(arguments, Mapping):
         yield from texts(list(arguments.values()))
     elif isinstance(arguments, list | tuple):
