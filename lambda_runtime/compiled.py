@@ -43,6 +43,8 @@ class CompiledGraph:
     """Counts the entries that its event loop sees; see `lambda_runtime.counting`."""
     switch: Any = None
     """What ends its event loop; see `lambda_runtime.sharing`."""
+    offset: Any = None
+    """What its entry numbers are counted from, if it names them; see `lambda_runtime.whole`."""
 
 
 class CompiledGraphs:

@@ -17,8 +17,8 @@ from ROOT._distrdf.Operation import Action, InstantAction, VariationsFor
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError
 from dask_root_lambda.protocol.intervals import Interval
-from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
-from lambda_runtime import attribution, counting, sharing
+from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program, session
+from lambda_runtime import attribution, counting, sharing, variables, whole
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.diagnostics import LoopError
 from lambda_runtime.locking import SharedLock
@@ -71,7 +71,8 @@ class EventLoop:
         """
         mapper = loaded.mapper
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
-        with _alone(mapper), self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
+        held = variables.held(mapper.variables, own=mapper.session == session())
+        with _alone(mapper), held, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
             with _attributable(mapper, graph, data_range):
                 result = self._run(loaded, graph, data_range, on_stop)
             result = dataclasses.replace(result, intervals=(interval,))
@@ -87,12 +88,16 @@ class EventLoop:
         with _turns.alone() if is_new or _books_anew(graph) else _turns.shared():
             prepare = self._compile if is_new else self._reuse
             frame, trees = prepare(loaded, graph, own, stoppable=on_stop is not None)
-        entries = {} if trees is None else loaded.by_index(trees.trees_with_entries)
+        by_tree = {} if trees is None else trees.trees_with_entries
+        entries = loaded.by_index(by_tree)
         if frame is None or graph.actions is None:
             return PartialResult(None, (), 0, entries)
         node = ROOT.RDF.AsRNode(frame)
         graph.counter.Watch(node)
-        with _turns.shared(), _stoppable(graph, on_stop):
+        if graph.offset is not None:
+            graph.offset.Set(whole.entries_before(loaded.mapper, data_range))
+        sources = whole.sources(loaded.mapper, data_range, by_tree)
+        with _turns.shared(), whole.described(sources), _stoppable(graph, on_stop):
             ROOT.Internal.RDF.TriggerRun(node)
         return PartialResult(_mergeables(graph.actions), (), int(graph.counter.Seen()), entries)
 
@@ -106,6 +111,11 @@ class EventLoop:
         objects = program.build(data_range)
         frame = objects.rdf
         if frame is not None:
+            if loaded.mapper.names:
+                whole.declare()
+            if loaded.mapper.files and loaded.mapper.entries:
+                graph.offset = whole.new_offset()
+                frame = whole.counted_from(graph.offset, frame)
             if stoppable:
                 graph.switch = sharing.new_switch()
                 frame = sharing.behind(graph.switch, frame)
@@ -132,8 +142,8 @@ class EventLoop:
 
 
 def _alone(mapper: Mapper) -> AbstractContextManager[Any]:
-    """Graphs of a dataset specification crash in threads: issue 20845 of root-project/root."""
-    return _one_at_a_time if mapper.source == "spec" else nullcontext()
+    """Graphs of a specification crash in threads (issue 20845 of root-project/root); others ask for it."""
+    return _one_at_a_time if mapper.source == "spec" or mapper.alone else nullcontext()
 
 
 @contextmanager
@@ -220,6 +230,8 @@ def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
     program: Program = wire.loads(mapper.program)
     files = [mapper.files[index] for index in empty.entries_by_file]
     with _turns.alone():
+        if mapper.names:
+            whole.declare()
         frame = _frame_without_entries(mapper, files)
         actions = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, 0)
         ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))

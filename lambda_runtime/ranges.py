@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ROOT._distrdf import Ranges
@@ -18,24 +19,27 @@ def entry_range(entries: int, index: int, interval: Interval) -> Any:
     return Ranges.EmptySourceRange(None, index, int(interval.start), int(interval.stop))
 
 
+@dataclass
+class FileRange(Ranges.TreeRangePerc):  # type: ignore[misc]  # ROOT has no types
+    """DistRDF's range of a dataset of files, which knows where in the dataset it is."""
+
+    first_file: int
+    """Place of the first of its files in the file table."""
+
+
 def file_range(
-    trees: Sequence[str],
-    files: Sequence[str],
-    friends: Any,
-    samples: Mapping[str, Any] | None,
-    index: int,
-    interval: Interval,
-) -> Any:
-    """Make DistRDF's range of an interval of files.
+    trees: Sequence[str], files: Sequence[str], friends: Any, from_first: bool, index: int, interval: Interval
+) -> FileRange:
+    """Make a range of an interval of files.
 
     Parameters
     ----------
     trees, files
         The dataset, a tree in each file.
     friends
-        ROOT's description of friend trees; None without. A range then gets all files, to align them.
-    samples
-        Of a dataset specification: DistRDF's samples by file and tree.
+        ROOT's description of friend trees; None without. With them, a range gets all files, to align them.
+    from_first
+        Whether the range gets the files before its own as well, to know columns that its own do not have.
     index
         Number of the range.
     interval
@@ -43,19 +47,21 @@ def file_range(
     """
     _check(interval, len(files))
     first, behind = math.floor(interval.start), math.ceil(interval.stop)
-    given = slice(0, len(files)) if friends is not None else slice(first, behind)
-    table = list(zip(trees[given], files[given], strict=True))
-    return Ranges.TreeRangePerc(
+    given = slice(0 if from_first else first, behind)
+    if friends is not None:
+        given = slice(0, len(files))
+    return FileRange(
         exec_id=None,
         id=index,
-        treenames=[tree for tree, _ in table],
-        filenames=[file for _, file in table],
+        treenames=list(trees[given]),
+        filenames=list(files[given]),
         first_file_idx=first - given.start,
         last_file_idx=behind - given.start,
         first_tree_start_perc=interval.start - first,
         last_tree_end_perc=interval.stop - (behind - 1),
         friendinfo=friends,
-        samples=samples and [samples[f"{file}/{tree}"] for tree, file in table],
+        samples=None,
+        first_file=given.start,
     )
 
 

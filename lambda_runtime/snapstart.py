@@ -24,6 +24,7 @@ from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program
 from lambda_runtime import storage
+from lambda_runtime.datasets import Sample, over_samples
 from lambda_runtime.ranges import entry_range, file_range
 from lambda_runtime.runner import Runner
 
@@ -69,18 +70,21 @@ def _mapper_of_files(path: str) -> Mapper:
     """Make a mapper as clients make them."""
     head = HeadNode.get_headnode(None, 2, _TREE, path)
     table = (DataFile(path, _TREE, storage.identify(path)),)
-    return _mapper(head, book, partial(file_range, [_TREE], [path], None, None), "tree", table)
+    build = partial(over_samples, [Sample("", "", 1)])
+    return _mapper(head, book, partial(file_range, [_TREE], [path], None, False), build, "tree", table)
 
 
 def _mapper_of_entries() -> Mapper:
     head = HeadNode.get_headnode(None, 2, _ENTRIES)
-    return _mapper(head, book_of_entries, partial(entry_range, _ENTRIES), "entries", ())
+    build = head._generate_rdf_creator()
+    return _mapper(head, book_of_entries, partial(entry_range, _ENTRIES), build, "entries", ())
 
 
 def _mapper(
     head: Any,
     book: Callable[[Any], list[Any]],
     make_range: Callable[[int, Interval], Any],
+    build: Callable[[Any], Any],
     source: Literal["tree", "entries"],
     table: tuple[DataFile, ...],
 ) -> Mapper:
@@ -88,7 +92,7 @@ def _mapper(
     program = Program(
         initialize=dict,
         range=make_range,
-        build=head._generate_rdf_creator(),
+        build=build,
         nodes=head._generate_graph_dict(),
     )
     assert booked  # dropped before, they would not be part of the graph

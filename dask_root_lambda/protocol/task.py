@@ -205,6 +205,10 @@ def requested_versions(event: Mapping[str, Any]) -> Versions:
     return Versions(python=str(event.get("python")), root=event.get("root"), wire=int(event.get("wire", 0)))
 
 
+Variables = tuple[tuple[str, bool | int | float | str], ...]
+"""Variables of C++ code, by name, as ``a::b``, with their values."""
+
+
 @dataclass(frozen=True)
 class DataFile:
     """A file of the dataset."""
@@ -257,6 +261,14 @@ class Mapper:
     source: Literal["tree", "rntuple", "spec", "entries"] = "tree"
     session: str = ""
     """The process that made it, where attachments are loaded already."""
+    entries: tuple[int, ...] = ()
+    """Entries of each file of the table, where the graph names their numbers; all, without files."""
+    names: tuple[str, ...] = ()
+    """What local ROOT calls each file of the table, where the graph names sample information."""
+    alone: bool = False
+    """Whether only one range at a time may run in a process."""
+    variables: Variables = ()
+    """What the variables are that the user's C++ code declares."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import difflib
 import importlib.util
 import operator
 import os
-import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
-from dask_root_lambda.rdf import inputs, packing
+from dask_root_lambda.rdf import defaults, inputs, packing
 from lambda_runtime import diagnostics
 
 OPERATIONS = tuple(sorted(SUPPORTED_OPERATIONS))
@@ -48,7 +47,6 @@ LOOK_UPS = ("GetColumnNames", "GetColumnType", "GetDefinedColumnNames", "GetFilt
 _IMPLICIT_COLUMNS = ("rdfentry_", "rdfslot_", "tdfentry_", "tdfslot_")
 _AXES = {"Histo1D": 1, "Histo2D": 2, "Histo3D": 3, "Profile1D": 1, "Profile2D": 2}
 """Actions with a model of a histogram, and how many of its axes have limits."""
-_ENTRY_NUMBER = re.compile(r"\b[rt]dfentry_")
 _COLUMN_ACTIONS = ("Histo", "Profile", "Graph", "Max", "Mean", "Min", "Stats", "StdDev", "Sum", "AsNumpy")
 """Actions whose strings are names of columns."""
 
@@ -70,6 +68,7 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     args = [_plain(item) for item in args]
     inputs.refuse_selections(args)
     identities = inputs.check(args)
+    samples = inputs.samples(args)
     try:
         with diagnostics.record():
             head = HeadNode.get_headnode(backend, n_ranges, *args)
@@ -77,6 +76,8 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
         raise inputs.explain(args, error) from error
     inputs.make_absolute(head)
     head.identities = identities
+    head.samples = samples
+    head.default_columns = defaults.columns(args)
     # A TTree or TDirectory among them has to live as long as the frame.
     head.arguments = args
     return head
@@ -88,6 +89,9 @@ def _plain(item: Any) -> Any:
         item = list(item)
     if isinstance(item, list):
         return [os.fspath(each) if isinstance(each, os.PathLike) else each for each in item]
+    if isinstance(item, ROOT.RDF.Experimental.RDatasetSpec):
+        # DistRDF moves the samples out of it.
+        return ROOT.RDF.Experimental.RDatasetSpec(item)
     return os.fspath(item) if isinstance(item, os.PathLike) else item
 
 
@@ -118,7 +122,8 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     """
     _check_callables(name, (*args, *kwargs.values()))
     _check_axes(name, (*args, *kwargs.values()))
-    _check_entry_numbers(parent.get_head(), name, (*args, *kwargs.values()))
+    if not kwargs:
+        args = defaults.filled(name, args, parent.get_head().default_columns)
     if name == "Snapshot":
         args, kwargs = _snapshot_arguments(args, kwargs), {}
     try:
@@ -175,17 +180,6 @@ def _check_axes(name: str, arguments: Sequence[Any]) -> None:
         raise GraphError(
             f"{_written(name, arguments)} has an automatic axis, which each range would fit to its "
             "own entries: give the limits, such as (name, title, 100, 0.0, 50.0)"
-        )
-
-
-def _check_entry_numbers(head: Any, name: str, arguments: Sequence[Any]) -> None:
-    """Refuse ``rdfentry_`` over several files: ROOT counts it from the first file of a range."""
-    if isinstance(head, HeadNode.EmptySourceHeadNode) or len(head.inputfiles) == 1 or head.npartitions == 1:
-        return
-    if any(_ENTRY_NUMBER.search(text) for text in _names(arguments)):
-        raise GraphError(
-            f"{_written(name, arguments)}: over {len(head.inputfiles)} files, rdfentry_ would count from the "
-            "first file of each range, not of the data set: name a column that counts, or npartitions=1"
         )
 
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ROOT
-from ROOT._distrdf import HeadNode, Ranges
+from ROOT._distrdf import HeadNode
 
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, GraphError, InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics, storage
+from lambda_runtime.datasets import Sample
 
 _ALL_ENTRIES = 2**63 - 1
 """Where the global range of a dataset specification ends that has none."""
+_WILDCARD = re.compile(r"[*\[]")
 _PROBES = 16
 """Files whose identity is read at once."""
 _QUIET, _QUIET_S = 10, 5.0
@@ -30,34 +33,68 @@ def absolute(name: str) -> str:
 
     ``~`` and ``$VARIABLE`` are expanded, as ROOT does.
     """
-    expanded = os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111  (a pattern, maybe)
+    expanded = _expanded(name)
     path = rootfile.local_path(expanded)
     return expanded if path is None else os.path.abspath(path)  # noqa: PTH100  (resolves nothing)
 
 
+def _expanded(name: str) -> str:
+    return os.path.expanduser(os.path.expandvars(name))  # noqa: PTH111  (a pattern, maybe)
+
+
 def make_absolute(head: Any) -> None:
-    """Give the files of a head node names that hold wherever ranges run: not in the user's directory."""
+    """Give the files of a head node names that hold wherever ranges run: not in the user's directory.
+
+    What local ROOT would call them is kept, in ``head.names``: sample information names files.
+
+    Raises
+    ------
+    InputError
+        A file's own name is a pattern: where ranges run, ROOT would read what matches it.
+    """
     if isinstance(head, HeadNode.EmptySourceHeadNode):
         return
-    head.inputfiles = [absolute(str(name)) for name in head.inputfiles]
+    head.names = [_expanded(str(name)) for name in head.inputfiles]
+    head.inputfiles = [absolute(name) for name in head.names]
     for names in _friend_files(head):
         for position, name in enumerate(names):
             names[position] = absolute(str(name))
-    if isinstance(head, HeadNode.RDatasetSpecHeadNode):
-        head.sampleMap = _absolute_samples(head.sampleMap)
+    if isinstance(head, HeadNode.RNTupleHeadNode):
+        return
+    for name in (*head.inputfiles, *friends(head)):
+        if rootfile.local_path(name) is not None and _WILDCARD.search(name):
+            raise InputError(
+                f"{name} is a pattern to ROOT, and other files may match it: give the file, or its "
+                "directory, a name without * and ["
+            )
 
 
-def _absolute_samples(samples: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the samples of a dataset specification by file and tree, as DistRDF keeps them."""
-    found = {}
-    for sample in {id(sample._sample): sample for sample in samples.values()}.values():
-        state = sample.__getstate__()
-        state["filenames"] = [absolute(str(name)) for name in state["filenames"]]
-        named = Ranges.SerializableRSample.__new__(Ranges.SerializableRSample)
-        named.__setstate__(state)
-        for name, tree in zip(state["filenames"], state["treenames"], strict=True):
-            found[f"{name}/{tree}"] = named
-    return found
+def samples(args: Sequence[Any]) -> tuple[Sample, ...]:
+    """Return the samples of a dataset specification; none without.
+
+    Raises
+    ------
+    GraphError
+        Two of them have the same tree of the same file.
+    """
+    if not args or not isinstance(args[0], ROOT.RDF.Experimental.RDatasetSpec):
+        return ()
+    # ROOT hands samples out by moving them: out of a copy, as the user may use the specification again.
+    found = ROOT.Internal.RDF.MoveOutSamples(ROOT.RDF.Experimental.RDatasetSpec(args[0]))
+    owners: dict[tuple[str, str], int] = {}
+    for number, sample in enumerate(found):
+        for file, tree in zip(sample.GetFileNameGlobs(), sample.GetTreeNames(), strict=True):
+            if owners.setdefault((str(file), str(tree)), number) != number:
+                raise GraphError(
+                    f"{file} with its tree {tree} is in two samples of the specification: ROOT would take "
+                    "both for the first. Give the file to one of them"
+                )
+    return tuple(_sample(sample) for sample in found)
+
+
+def _sample(sample: Any) -> Sample:
+    metadata = str(ROOT.Internal.RDF.ExportJSON(sample.GetMetaData()))
+    return Sample(str(sample.GetSampleName()), metadata, len(sample.GetFileNameGlobs()))
 
 
 def _friend_files(head: Any) -> Any:
@@ -85,8 +122,16 @@ def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
 
 
 def refuse_selections(args: Sequence[Any]) -> None:
-    """Raise `GraphError` for entry lists and global ranges, which DistRDF drops without a word."""
+    """Raise `GraphError` for entry lists, global ranges and indices of friends: ranges do without them."""
     for item in args:
+        if isinstance(item, ROOT.TTree):
+            indexed, friend = ROOT.Internal.TreeUtils.TreeUsesIndexedFriends(item)
+            if indexed:
+                raise GraphError(
+                    f"the friend {friend} of {item.GetName()} has an index (TTreeIndex), by which ranges "
+                    "cannot look up its entries: write what you need of both into one tree first, or join "
+                    "with ROOT.RDataFrame on this machine"
+                )
         if isinstance(item, ROOT.TTree) and (item.GetEntryList() or item.GetEventList()):
             raise GraphError(
                 f"the entry list of {item.GetName()} cannot be used: ranges read all entries. Filter "

@@ -14,14 +14,12 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import ROOT
 from dask.tokenize import TokenizationError, tokenize
 from distributed import Client
-from ROOT._distrdf import HeadNode, Ranges
 from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
@@ -31,26 +29,17 @@ from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
-from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
-from dask_root_lambda.rdf import inputs
-from lambda_runtime import diagnostics
+from dask_root_lambda.protocol.intervals import Division
+from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
+from dask_root_lambda.rdf import dataset, whole
+from lambda_runtime import diagnostics, variables
 from lambda_runtime.attachments import note
-from lambda_runtime.ranges import entry_range, file_range
 from lambda_runtime.runner import ROOT_VERSION
 
 _compiled: set[str] = set()
 """Names of the users' C++ code that is known to compile."""
 _refused: list[tuple[frozenset[str], str]] = []
 """The error of code that did not compile, and the names of what was registered beside it."""
-
-Source = Literal["tree", "rntuple", "spec", "entries"]
-_SOURCES: tuple[tuple[type[Any], Source], ...] = (
-    (HeadNode.TreeHeadNode, "tree"),
-    (HeadNode.RNTupleHeadNode, "rntuple"),
-    (HeadNode.RDatasetSpecHeadNode, "spec"),
-    (HeadNode.EmptySourceHeadNode, "entries"),
-)
 
 
 @dataclass(frozen=True)
@@ -61,27 +50,6 @@ class Packed:
     finish: Finish
     actions: tuple[Any, ...]
     """DistRDF's nodes of the actions, in the order of their results."""
-
-
-@dataclass(frozen=True)
-class _Dataset:
-    """What a head node reads."""
-
-    source: Source
-    files: tuple[DataFile, ...]
-    friends: tuple[DataFile, ...]
-    entries: int | None
-    """Entries of a frame without files."""
-    range: Callable[[int, Interval], Any]
-    """See `dask_root_lambda.protocol.task.Program`."""
-    identity: tuple[Any, ...]
-    """Content of the files, of friends too."""
-
-    def divided(self, n_ranges: int) -> Division:
-        """Divide it into ranges."""
-        if self.entries is not None:
-            return divided_entries(self.entries, n_ranges)
-        return divided(len(self.files), n_ranges)
 
 
 def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client | None = None) -> Packed:
@@ -107,8 +75,8 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         Something in the graph cannot be pickled, or the user's code does not compile.
     """
     booked = _above(head, actions)
-    nodes = _nodes(booked)
-    dataset = _dataset(head)
+    nodes = _nodes(booked, renamed=dataset.renamed(head))
+    data = dataset.of(head, nodes, n_ranges)
     attachments = tuple(_attachments(head.backend))
     note(attachments)
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
@@ -116,28 +84,28 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
     graph = _token(_operations(nodes), identity)
     program = Program(
         initialize=head.backend.initialization,
-        range=dataset.range,
-        build=head._generate_rdf_creator(),
+        range=data.range,
+        build=data.build,
         nodes=nodes,
     )
     mapper = Mapper(
         program=_pickled(program),
-        compiled_key=_token(graph, dataset.source, dataset.entries, _columns(head), _friends(head)),
-        files=dataset.files,
-        friends=dataset.friends,
+        compiled_key=_token(graph, data.shape),
+        files=data.files,
+        friends=data.friends,
         code=code,
         attachments=attachments,
-        source=dataset.source,
+        source=data.source,
         session=session(),
+        entries=data.counts,
+        names=data.names,
+        alone=whole.runs_alone(nodes, _written_code(code, attachments)),
+        variables=variables.read(code),
     )
     blob = wire.dumps(mapper)
-    space, division = _begun(
-        head,
-        dataset,
-        _token(graph, dataset.identity, ROOT_VERSION, wire.WIRE_VERSION, __version__),
-        n_ranges,
-        client,
-    )
+    versions = ROOT_VERSION, wire.WIRE_VERSION, __version__
+    run = _token(graph, data.identity, data.names, mapper.variables, versions)
+    space, division = _begun(head, data, run, n_ranges, client)
     packed = PackedMapper(
         space=space,
         blob=blob,
@@ -145,25 +113,25 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         division=division,
         root=ROOT_VERSION,
         identity=identity,
-        local_inputs=_local(file.url for file in (*dataset.files, *dataset.friends)),
+        local_inputs=_local(file.url for file in (*data.files, *data.friends)),
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),
     )
-    finish = Finish(space, len(dataset.files), dataset.entries)
+    finish = Finish(space, len(data.files), data.entries)
     return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))
 
 
 def _begun(
-    head: Any, dataset: _Dataset, identity: str, n_ranges: int | None, client: Client | None
+    head: Any, data: dataset.Dataset, identity: str, n_ranges: int | None, client: Client | None
 ) -> tuple[RunSpace, Division]:
     """Begin the run of a graph on a dataset, or go on with it."""
     user = secret.of_user()
     run = user.run(identity)
     if n_ranges is None:
         slots = destination.slots(client)
-        division = unfinished.division(user, run, lambda: dataset.divided(suggested_ranges(head, slots)))
+        division = unfinished.division(user, run, lambda: data.divided(dataset.suggested_ranges(head, slots)))
     else:
-        division = dataset.divided(n_ranges)
+        division = data.divided(n_ranges)
     worker = f"{client.id if client is not None else ''} {tokenize(division)}"
     return unfinished.begin(user, run, worker, _alive(client)), division
 
@@ -210,20 +178,8 @@ def registered(backend: Any) -> tuple[Any, ...]:
     paths = sorted(backend.pcms | backend.shared_libraries | backend.headers | backend.files)
     stats = [(path, os.stat(path)) for path in paths if os.path.exists(path)]  # noqa: PTH110, PTH116  (strings)
     contents = tuple((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats)
-    return tuple(backend.strings_to_declare.items()), backend.initialization, contents
-
-
-def suggested_ranges(head: Any, slots: int) -> int:
-    """Return how many ranges use ``slots`` at once, but no more than there are clusters to share out.
-
-    Of a dataset of files the clusters are reckoned from the first: the others are opened where they run.
-    """
-    if isinstance(head, HeadNode.EmptySourceHeadNode):
-        return max(1, min(slots, int(head.nentries)))
-    names = head.subnames if isinstance(head, HeadNode.RNTupleHeadNode) else head.subtreenames
-    kind = "RNTuple" if isinstance(head, HeadNode.RNTupleHeadNode) else ""
-    boundaries, _ = Ranges.get_clusters_and_entries(kind, names[0], head.inputfiles[0])
-    return max(1, min(slots, (len(boundaries) - 1) * len(head.inputfiles)))
+    code = backend.strings_to_declare
+    return tuple(code.items()), backend.initialization, contents, variables.read("\n".join(code.values()))
 
 
 def _above(head: Any, actions: Iterable[Any]) -> list[Any]:
@@ -246,20 +202,24 @@ def _is_action(node: Any) -> bool:
     return isinstance(node.operation, Action | InstantAction)
 
 
-def _nodes(booked: Sequence[Any]) -> dict[int, Node]:
+def _nodes(booked: Sequence[Any], *, renamed: bool) -> dict[int, Node]:
     """Return a graph's nodes without what differs from run to run, numbered from 0, the head's number.
 
     Python functions are replaced by copies that are named by their content: ROOT compiles a function once
     per name and process, so of two functions with one name it would run the first for both.
     """
     numbers = {node.node_id: position for position, node in enumerate(booked)}
-    return {numbers[node.node_id]: _node(node, numbers.get(node.parent_id)) for node in booked}
+    return {
+        numbers[node.node_id]: _node(node, numbers.get(node.parent_id), renamed=renamed) for node in booked
+    }
 
 
-def _node(node: Any, parent: int | None) -> Node:
+def _node(node: Any, parent: int | None, *, renamed: bool) -> Node:
     plain = Node.__new__(Node)
     operation = copy.copy(node.operation)
     if operation is not None:
+        if operation.name == "DefinePerSample":
+            operation.args = whole.informed(operation, renamed=renamed)
         operation.args = [_named_by_content(item) for item in operation.args]
         operation.kwargs = {name: _named_by_content(item) for name, item in operation.kwargs.items()}
     plain.__setstate__({"operation": operation, "parent_id": parent})
@@ -286,48 +246,12 @@ def _operations(nodes: Mapping[int, Node]) -> list[Any]:
     ]
 
 
-def _dataset(head: Any) -> _Dataset:
-    source = next(name for kind, name in _SOURCES if isinstance(head, kind))
-    if source == "entries":
-        entries = int(head.nentries)
-        return _Dataset(source, (), (), entries, partial(entry_range, entries), (entries,))
-    return _files(head, source)
-
-
-def _files(head: Any, source: Source) -> _Dataset:
-    trees = head.subnames if source == "rntuple" else head.subtreenames
-    friends = None if source == "rntuple" else head.friendinfo
-    found = inputs.identities(head)
-    own, others = found[: len(head.inputfiles)], found[len(head.inputfiles) :]
-    table = tuple(DataFile(*row) for row in zip(head.inputfiles, trees, own, strict=True))
-    beside = tuple(
-        DataFile(url, "", identity) for url, identity in zip(inputs.friends(head), others, strict=True)
-    )
-    samples = head.sampleMap if source == "spec" else None
-    described = _samples(samples or {})
-    identity = table, beside, _friends(head), described
-    data_range = partial(file_range, list(trees), list(head.inputfiles), friends, samples)
-    return _Dataset(source, table, beside, None, data_range, identity)
-
-
-def _friends(head: Any) -> list[Any]:
-    """Return names, aliases and trees of the friends of a dataset, as plain values."""
-    friends = getattr(head, "friendinfo", None)
-    if friends is None:
-        return []
-    names = [(str(name), str(alias)) for name, alias in friends.fFriendNames]
-    return [names, [[str(name) for name in names] for names in friends.fFriendChainSubNames]]
-
-
-def _samples(samples: Mapping[str, Any]) -> list[Any]:
-    """Return the samples of a dataset specification, with their metadata, as plain values."""
-    return [(key, repr(sorted(sample.__getstate__().items()))) for key, sample in sorted(samples.items())]
-
-
-def _columns(head: Any) -> list[tuple[str, str]]:
-    """Names and types of the dataset's columns."""
-    frame = head.rdf_node
-    return [(str(name), str(frame.GetColumnType(name))) for name in frame.GetColumnNames()]
+def _written_code(code: str, attachments: Iterable[Attachment]) -> Iterator[str]:
+    """Yield the C++ code that users distribute."""
+    yield code
+    for each in attachments:
+        if each.kind == "header":
+            yield each.content.decode(errors="replace")
 
 
 def _attachments(backend: Any) -> Iterator[Attachment]:

@@ -53,26 +53,6 @@ class TestWhatWouldBeWrong:
         with pytest.raises(GraphError, match="entry list of Events"):
             RDataFrame(chain, npartitions=3)
 
-    @pytest.mark.parametrize(
-        ("operation", "arguments"),
-        [("Filter", ("rdfentry_ < 10",)), ("Define", ("n", "double(tdfentry_)")), ("Sum", ("rdfentry_",))],
-    )
-    def test_entry_numbers_over_several_files(self, events_file, operation, arguments):
-        """They would begin anew with the first file of each range."""
-        frame = RDataFrame("Events", [events_file, events_file], npartitions=4)
-        with pytest.raises(GraphError, match=rf"{operation}.*over 2 files.*npartitions=1"):
-            getattr(frame, operation)(*arguments)
-
-    def test_entry_numbers_that_are_right(self, local, events_file):
-        """Over one file, over none, and in one range."""
-        frames = (
-            RDataFrame("Events", events_file, npartitions=4),
-            RDataFrame(1000, npartitions=4),
-            RDataFrame("Events", [events_file, events_file], npartitions=1),
-        )
-        counts = [frame.Filter("rdfentry_ < 10").Count() for frame in frames]
-        assert [count.GetValue() for count in counts] == [10, 10, 10]
-
     def test_global_ranges(self, events_file):
         """A specification of some entries of its data set."""
         spec = ROOT.RDF.Experimental.RDatasetSpec()

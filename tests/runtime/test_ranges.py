@@ -26,7 +26,7 @@ FILES = st.lists(st.lists(st.integers(1, 3), max_size=5), min_size=1)
 def divided(names, n_ranges, exec_id=None):
     """Ranges over files of these names."""
     shared = intervals.divided(len(names), n_ranges)
-    ranges = [file_range(names, names, None, None, *numbered) for numbered in enumerate(shared)]
+    ranges = [file_range(names, names, None, False, *numbered) for numbered in enumerate(shared)]
     return [replace(each, exec_id=exec_id) for each in ranges]
 
 

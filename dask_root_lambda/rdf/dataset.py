@@ -1,0 +1,164 @@
+"""What a head node reads: its files, how they are divided, and what a range of them has to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from ROOT._distrdf import HeadNode
+from ROOT._distrdf.Node import Node
+
+from dask_root_lambda.protocol.errors import GraphError
+from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
+from dask_root_lambda.protocol.task import DataFile
+from dask_root_lambda.rdf import inputs, whole
+from lambda_runtime.datasets import Sample, over_rntuples, over_samples, rntuple_boundaries, tree_boundaries
+from lambda_runtime.ranges import entry_range, file_range
+
+Source = Literal["tree", "rntuple", "spec", "entries"]
+_SOURCES: tuple[tuple[type[Any], Source], ...] = (
+    (HeadNode.TreeHeadNode, "tree"),
+    (HeadNode.RNTupleHeadNode, "rntuple"),
+    (HeadNode.RDatasetSpecHeadNode, "spec"),
+    (HeadNode.EmptySourceHeadNode, "entries"),
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a head node reads."""
+
+    source: Source
+    range: Callable[[int, Interval], Any]
+    """See `dask_root_lambda.protocol.task.Program`."""
+    build: Callable[[Any], Any]
+    """See `dask_root_lambda.protocol.task.Program`."""
+    identity: tuple[Any, ...]
+    """Content of the files, of friends too."""
+    shape: tuple[Any, ...]
+    """What a compiled graph depends on."""
+    files: tuple[DataFile, ...] = ()
+    friends: tuple[DataFile, ...] = ()
+    entries: int | None = None
+    """Entries of a frame without files."""
+    counts: tuple[int, ...] = ()
+    """See ``entries`` of `dask_root_lambda.protocol.task.Mapper`."""
+    names: tuple[str, ...] = ()
+    """See `dask_root_lambda.protocol.task.Mapper`."""
+
+    def divided(self, n_ranges: int) -> Division:
+        """Divide it into ranges."""
+        if self.entries is not None:
+            return divided_entries(self.entries, n_ranges)
+        return divided(len(self.files), n_ranges)
+
+
+def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
+    """Describe what a head node reads, for a graph.
+
+    Parameters
+    ----------
+    head
+        DistRDF's head node.
+    nodes
+        The graph.
+    n_ranges
+        Ranges that were asked for, if any.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read, or changed since the head node was made.
+    """
+    source = next(name for kind, name in _SOURCES if isinstance(head, kind))
+    return _of_entries(head, nodes) if source == "entries" else _of_files(head, source, nodes, n_ranges)
+
+
+def _of_entries(head: Any, nodes: Mapping[int, Node]) -> Dataset:
+    entries = int(head.nentries)
+    return Dataset(
+        source="entries",
+        range=partial(entry_range, entries),
+        build=head._generate_rdf_creator(),
+        identity=(entries,),
+        shape=("entries", entries, _columns(head)),
+        entries=entries,
+        counts=(entries,),
+        names=(f"Empty source, range: {{0, {entries}}}",) if whole.names_samples(nodes) else (),
+    )
+
+
+def _of_files(head: Any, source: Source, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
+    trees = head.subnames if source == "rntuple" else head.subtreenames
+    friendinfo = None if source == "rntuple" else head.friendinfo
+    found = inputs.identities(head)
+    own, others = found[: len(head.inputfiles)], found[len(head.inputfiles) :]
+    files = tuple(DataFile(*row) for row in zip(head.inputfiles, trees, own, strict=True))
+    friends = tuple(
+        DataFile(url, "", identity) for url, identity in zip(inputs.friends(head), others, strict=True)
+    )
+    samples = head.samples or (Sample("", "", len(files)),)
+    from_first = whole.names_missing(nodes)
+    described = _friends(friendinfo)
+    # Where a range has the files before its own, ROOT counts from the first of the dataset by itself.
+    counted = n_ranges == 1 or len(files) == 1 or from_first or friendinfo is not None
+    counts = whole.entries(head, files) if whole.names_entries(nodes) and not counted else ()
+    return Dataset(
+        source=source,
+        range=partial(file_range, list(trees), list(head.inputfiles), friendinfo, from_first),
+        build=over_rntuples if source == "rntuple" else partial(over_samples, samples),
+        identity=(files, friends, described, samples),
+        shape=(source, _columns(head), described, bool(counts)),
+        files=files,
+        friends=friends,
+        counts=counts,
+        names=_names(head, trees) if whole.names_samples(nodes) else (),
+    )
+
+
+def renamed(head: Any) -> bool:
+    """Tell whether sources have other names in ranges than in local ROOT."""
+    return isinstance(head, HeadNode.EmptySourceHeadNode) or head.names != head.inputfiles
+
+
+def _names(head: Any, trees: Any) -> tuple[str, ...]:
+    """Return what local ROOT calls the files."""
+    called: dict[tuple[str, str], str] = {}
+    for url, tree, name in zip(head.inputfiles, trees, head.names, strict=True):
+        other = called.setdefault((url, tree), name)
+        if other != name:
+            raise GraphError(
+                f"{url} is named twice, as {other} and as {name}, and the graph names sample information, in "
+                "which a range cannot tell one from the other: name it in one way"
+            )
+    return tuple(head.names)
+
+
+def suggested_ranges(head: Any, slots: int) -> int:
+    """Return how many ranges use ``slots`` at once, but no more than there are clusters to share out.
+
+    Of a dataset of files the clusters are reckoned from the first: the others are opened where they run.
+    """
+    if isinstance(head, HeadNode.EmptySourceHeadNode):
+        return max(1, min(slots, int(head.nentries)))
+    if isinstance(head, HeadNode.RNTupleHeadNode):
+        boundaries = rntuple_boundaries(head.subnames[0], head.inputfiles[0])
+    else:
+        boundaries = tree_boundaries(head.subtreenames[0], head.inputfiles[0])
+    return max(1, min(slots, (len(boundaries) - 1) * len(head.inputfiles)))
+
+
+def _friends(described: Any) -> list[Any]:
+    """Return names, aliases and trees of the friends of a dataset, as plain values."""
+    if described is None:
+        return []
+    names = [(str(name), str(alias)) for name, alias in described.fFriendNames]
+    return [names, [[str(name) for name in names] for names in described.fFriendChainSubNames]]
+
+
+def _columns(head: Any) -> list[tuple[str, str]]:
+    """Names and types of the dataset's columns."""
+    frame = head.rdf_node
+    return [(str(name), str(frame.GetColumnType(name))) for name in frame.GetColumnNames()]
