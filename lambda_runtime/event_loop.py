@@ -12,11 +12,13 @@ import ROOT
 from ROOT._distrdf import ComputationGraphGenerator
 from ROOT._distrdf.Backends import Utils
 from ROOT._distrdf.Operation import Action, InstantAction, VariationsFor
+from ROOT._pythonization._rdataframe import AsNumpyResult
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
 from lambda_runtime import counting, sharing
+from lambda_runtime.arrays import Arrays
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
@@ -24,9 +26,11 @@ from lambda_runtime.mappers import LoadedMapper
 OnStop = Callable[[Callable[[], None] | None], None]
 """Takes what ends an event loop, to be called from any thread; then None, when it is over."""
 
-_NOT_CLONED = ("HistoND", "Report")
+_COMPILED_ANEW = ("HistoND", "Report")
 """Actions whose clones are wrong in ROOT 6.40: of a THnD keeps the entries of the one before, of a cut-flow
 report crashes (in ROOT's own Dask backend as well)."""
+_BOOKED_ANEW = (*_COMPILED_ANEW, "AsNumpy")
+"""AsNumpy of vectors cannot be cloned; booked again, it needs no compiler, and less time than for a clone."""
 
 _turns = SharedLock()
 """Held alone to compile, together to run: ROOT keeps the code that waits to be compiled per process."""
@@ -81,7 +85,7 @@ class EventLoop:
     ) -> PartialResult:
         own = dataclasses.replace(data_range, exec_id=graph.identifier)
         is_new = graph.actions is None
-        with _turns.alone() if is_new or _books_anew(graph) else _turns.shared():
+        with _turns.alone() if is_new or _compiles_anew(graph) else _turns.shared():
             prepare = self._compile if is_new else self._reuse
             frame, trees = prepare(loaded, graph, own, stoppable=on_stop is not None)
         entries = {} if trees is None else loaded.by_index(trees.trees_with_entries)
@@ -123,7 +127,7 @@ class EventLoop:
         objects = loaded.program.build(data_range)
         if objects.rdf is not None:
             graph.actions = _book_again(graph, data_range.id)
-            if self._shared and _books_anew(graph):
+            if self._shared and _compiles_anew(graph):
                 sharing.compile_graph(objects.rdf)
         return objects.rdf, objects.entries_in_trees
 
@@ -164,8 +168,8 @@ def _with_nominals(actions: list[Any], unvaried: dict[int, int]) -> list[Any]:
     return [actions[unvaried.get(place, place)] for place in range(len(actions))]
 
 
-def _books_anew(graph: CompiledGraph) -> bool:
-    return any(node.operation.name in _NOT_CLONED for node in _actions(graph.program))
+def _compiles_anew(graph: CompiledGraph) -> bool:
+    return any(node.operation.name in _COMPILED_ANEW for node in _actions(graph.program))
 
 
 def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
@@ -176,7 +180,7 @@ def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
         nominal = graph.unvaried.get(len(booked))
         if nominal is not None:
             booked.append(booked[nominal])
-        elif operation.name in _NOT_CLONED:
+        elif operation.name in _BOOKED_ANEW:
             parent = graph.program.nodes[node.parent_id].rdf_node
             booked.append(getattr(parent, operation.name)(*operation.args, **operation.kwargs))
         else:
@@ -185,7 +189,13 @@ def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
 
 
 def _mergeables(actions: list[Any]) -> list[Any]:
-    return [Utils.get_mergeablevalue(action) for action in actions]
+    return [_mergeable(action) for action in actions]
+
+
+def _mergeable(action: Any) -> Any:
+    return (
+        Arrays(action.GetValue()) if isinstance(action, AsNumpyResult) else Utils.get_mergeablevalue(action)
+    )
 
 
 def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:

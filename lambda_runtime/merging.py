@@ -15,6 +15,7 @@ from typing import Any
 import ROOT
 from ROOT._distrdf.Backends import Utils
 
+from lambda_runtime.arrays import Arrays
 from lambda_runtime.declaring import declared
 
 _CODE = r"""
@@ -83,6 +84,9 @@ def merged(value: Any, increment: Any) -> Any:
     value, increment
         Both were unpickled for this: the result is one of them, changed, or a new object.
     """
+    if isinstance(value, Arrays):
+        value.Merge(increment)
+        return value
     if isinstance(value, _type("RMergeableVariations<double>")):
         _declared().MergeVariations(value, increment)
         return value

@@ -36,7 +36,7 @@ from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
-from dask_root_lambda.rdf import inputs, packing
+from dask_root_lambda.rdf import inputs, packing, readout
 from lambda_runtime import diagnostics
 
 OPERATIONS = tuple(sorted(SUPPORTED_OPERATIONS))
@@ -119,6 +119,8 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     _check_callables(name, (*args, *kwargs.values()))
     _check_axes(name, (*args, *kwargs.values()))
     _check_entry_numbers(parent.get_head(), name, (*args, *kwargs.values()))
+    if name == "AsNumpy":
+        args, kwargs = (), readout.arguments(_frame(parent), args, kwargs)
     if name == "Snapshot":
         args, kwargs = _snapshot_arguments(args, kwargs), {}
     try:
@@ -209,7 +211,7 @@ def _check_columns(parent: Any, operation: Operation) -> None:
     """Look up the columns that an action names; DistRDF itself finds out where the graph runs."""
     if not operation.name.startswith(_COLUMN_ACTIONS):
         return
-    frame = parent.rdf_node if parent.rdf_node is not None else parent.get_head().rdf_node
+    frame = _frame(parent)
     for name in _names((*operation.args, operation.kwargs.get("columns"))):
         if name and name not in _IMPLICIT_COLUMNS and not frame.HasColumn(name):
             known = [str(column) for column in frame.GetColumnNames()]
@@ -218,6 +220,11 @@ def _check_columns(parent: Any, operation: Operation) -> None:
                 f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:20])}"
             )
             raise GraphError(f"{_written(operation.name, operation.args)}: no column {name!r}; {hint}")
+
+
+def _frame(parent: Any) -> Any:
+    """Return the local RDataFrame of a node; an action has none of its own."""
+    return parent.rdf_node if parent.rdf_node is not None else parent.get_head().rdf_node
 
 
 def _names(arguments: Sequence[Any]) -> Iterator[str]:
