@@ -17,11 +17,12 @@ from ROOT._pythonization._rdataframe import AsNumpyResult
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
-from lambda_runtime import counting, sharing
+from lambda_runtime import counting, rntuples, sharing, snapshots
 from lambda_runtime.arrays import Arrays
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
+from lambda_runtime.snapshots import RangeSnapshot
 
 OnStop = Callable[[Callable[[], None] | None], None]
 """Takes what ends an event loop, to be called from any thread; then None, when it is over."""
@@ -75,7 +76,9 @@ class EventLoop:
         alone = _one_at_a_time if mapper.source == "spec" else nullcontext()
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
         with alone, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
-            result = dataclasses.replace(self._run(loaded, graph, data_range, on_stop), intervals=(interval,))
+            with _tidy(graph):
+                seen = self._run(loaded, graph, data_range, on_stop)
+            result = dataclasses.replace(seen, intervals=(interval,))
             if result.values is None and interval.start == 0 and not any(result.entries_by_file.values()):
                 result = _run_without_entries(mapper, result)
             return result
@@ -95,7 +98,8 @@ class EventLoop:
         graph.counter.Watch(node)
         with _turns.shared(), _stoppable(graph, on_stop):
             ROOT.Internal.RDF.TriggerRun(node)
-        return PartialResult(_mergeables(graph.actions), (), int(graph.counter.Seen()), entries)
+        values = _mergeables(graph.program, graph.actions)
+        return PartialResult(values, (), int(graph.counter.Seen()), entries)
 
     def _compile(
         self, loaded: LoadedMapper, graph: CompiledGraph, data_range: Any, *, stoppable: bool
@@ -110,9 +114,7 @@ class EventLoop:
             if stoppable:
                 graph.switch = sharing.new_switch()
                 frame = sharing.behind(graph.switch, frame)
-            actions = ComputationGraphGenerator.generate_computation_graph(
-                program.nodes, frame, data_range.id
-            )
+            actions = _book(program, frame, data_range.id)
             graph.counter = counting.new_counter()
             graph.unvaried = _unvaried(program, actions)
             graph.actions = _with_nominals(actions, graph.unvaried)
@@ -130,6 +132,17 @@ class EventLoop:
             if self._shared and _compiles_anew(graph):
                 sharing.compile_graph(objects.rdf)
         return objects.rdf, objects.entries_in_trees
+
+
+@contextmanager
+def _tidy(graph: CompiledGraph) -> Iterator[None]:
+    """Remove what the graph's Snapshots wrote in the block if that fails."""
+    try:
+        yield
+    except BaseException:
+        if graph.program is not None:
+            snapshots.discard(graph.program.nodes)
+        raise
 
 
 @contextmanager
@@ -168,31 +181,52 @@ def _with_nominals(actions: list[Any], unvaried: dict[int, int]) -> list[Any]:
     return [actions[unvaried.get(place, place)] for place in range(len(actions))]
 
 
+def _book(program: Program, frame: Any, range_id: int) -> list[Any]:
+    """Book the operations of a graph on a range's frame; return the results of its actions."""
+    snapshots.prepare(program.nodes, range_id)
+    booked: list[Any] = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, range_id)
+    return booked
+
+
 def _compiles_anew(graph: CompiledGraph) -> bool:
-    return any(node.operation.name in _COMPILED_ANEW for node in _actions(graph.program))
+    return any(
+        node.operation.name in _COMPILED_ANEW or _writes_anew(node.operation)
+        for node in _actions(graph.program)
+    )
+
+
+def _writes_anew(operation: Any) -> bool:
+    return isinstance(operation, RangeSnapshot) and not operation.cloned
 
 
 def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
     """Book the actions of a compiled graph once more: cloned, where ROOT clones them right."""
     booked: list[Any] = []
+    snapshots.prepare(graph.program.nodes, range_id)
     for node, action in zip(_actions(graph.program), graph.actions or (), strict=True):
         operation = node.operation
         nominal = graph.unvaried.get(len(booked))
         if nominal is not None:
             booked.append(booked[nominal])
-        elif operation.name in _BOOKED_ANEW:
+        elif operation.name in _BOOKED_ANEW or _writes_anew(operation):
             parent = graph.program.nodes[node.parent_id].rdf_node
             booked.append(getattr(parent, operation.name)(*operation.args, **operation.kwargs))
+        elif isinstance(operation, RangeSnapshot):
+            booked.append(ROOT.Internal.RDF.CloneResultAndAction(action, operation.args[1]))
         else:
             booked.append(Utils.clone_action(action, range_id))
     return booked
 
 
-def _mergeables(actions: list[Any]) -> list[Any]:
-    return [_mergeable(action) for action in actions]
+def _mergeables(program: Program, actions: list[Any]) -> list[Any]:
+    return [
+        _mergeable(node.operation, action) for node, action in zip(_actions(program), actions, strict=True)
+    ]
 
 
-def _mergeable(action: Any) -> Any:
+def _mergeable(operation: Any, action: Any) -> Any:
+    if isinstance(operation, RangeSnapshot):
+        return operation.result
     return (
         Arrays(action.GetValue()) if isinstance(action, AsNumpyResult) else Utils.get_mergeablevalue(action)
     )
@@ -204,17 +238,17 @@ def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
     files = [mapper.files[index] for index in empty.entries_by_file]
     with _turns.alone():
         frame = _frame_without_entries(mapper, files)
-        actions = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, 0)
+        actions = _book(program, frame, 0)
         ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
         actions = _with_nominals(actions, _unvaried(program, actions))
-        return dataclasses.replace(empty, values=_mergeables(actions))
+        return dataclasses.replace(empty, values=_mergeables(program, actions))
 
 
 def _frame_without_entries(mapper: Mapper, files: list[DataFile]) -> Any:
     if mapper.source == "entries":
         return ROOT.RDataFrame(0)
     if mapper.source == "rntuple":
-        return ROOT.RDataFrame(files[0].tree, [file.url for file in files])
+        return rntuples.frame_without_entries(files[0].tree, [file.url for file in files])
     spec = ROOT.RDF.Experimental.RDatasetSpec()
     spec.AddSample(("", [file.tree for file in files], [file.url for file in files]))
     return ROOT.RDataFrame(spec)

@@ -17,6 +17,7 @@ from ROOT._distrdf.Backends import Utils
 
 from lambda_runtime.arrays import Arrays
 from lambda_runtime.declaring import declared
+from lambda_runtime.snapshots import Written
 
 _CODE = r"""
 #include <ROOT/RDF/RCutFlowReport.hxx>
@@ -84,7 +85,7 @@ def merged(value: Any, increment: Any) -> Any:
     value, increment
         Both were unpickled for this: the result is one of them, changed, or a new object.
     """
-    if isinstance(value, Arrays):
+    if isinstance(value, Arrays | Written):
         value.Merge(increment)
         return value
     if isinstance(value, _type("RMergeableVariations<double>")):

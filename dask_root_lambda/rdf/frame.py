@@ -15,13 +15,13 @@ from dask.task_spec import DataNode
 from dask.threaded import get as threaded_get
 from dask.typing import Key
 from distributed import Client
-from ROOT._distrdf.PythonMergeables import SnapshotResult
 
 from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.rdf import distrdf
+from dask_root_lambda.rdf import distrdf, snapshots
 from dask_root_lambda.rdf.bookings import Bookings, Lowering
+from lambda_runtime.snapshots import Written
 
 
 class Node:
@@ -375,9 +375,9 @@ def _made(blob: bytes, client: Client | None, *, varied: bool) -> Any:
         if varied:
             is_map = isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase)
             return Variations(mergeable if is_map else _Unvaried(mergeable.GetValue()))
-        if not isinstance(mergeable, SnapshotResult):
+        if not isinstance(mergeable, Written):
             return mergeable.GetValue()
-    arguments = mergeable.treename, mergeable.filenames
+    arguments = mergeable.tree, snapshots.files(mergeable)
     return RDataFrame(*arguments) if client is None else RDataFrame.on(client, arguments, None)
 
 

@@ -33,7 +33,7 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
 from dask_root_lambda.protocol.task import Attachment, DataFile, Mapper, Program, session
-from dask_root_lambda.rdf import inputs
+from dask_root_lambda.rdf import inputs, snapshots
 from lambda_runtime import diagnostics
 from lambda_runtime.attachments import note
 from lambda_runtime.ranges import entry_range, file_range
@@ -134,10 +134,11 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
     space, division = _begun(
         head,
         dataset,
-        _token(graph, dataset.identity, ROOT_VERSION, wire.WIRE_VERSION, __version__),
+        _token(graph, dataset.identity, ROOT_VERSION, wire.WIRE_VERSION, __version__, _occasion(nodes)),
         n_ranges,
         client,
     )
+    _check_outputs(nodes, dataset, len(division))
     packed = PackedMapper(
         space=space,
         blob=blob,
@@ -352,9 +353,24 @@ def _local(urls: Iterable[str]) -> tuple[str, ...]:
     return tuple(url for url in urls if rootfile.local_path(url) is not None)
 
 
+def _snapshots(nodes: Mapping[int, Any]) -> list[Any]:
+    return [node.operation for node in nodes.values() if isinstance(node.operation, Snapshot)]
+
+
 def _outputs(nodes: Mapping[int, Any]) -> Iterator[str]:
     """Yield where a graph's Snapshots write."""
-    return (str(node.operation.args[1]) for node in nodes.values() if isinstance(node.operation, Snapshot))
+    return (str(operation.args[1]) for operation in _snapshots(nodes))
+
+
+def _check_outputs(nodes: Mapping[int, Any], dataset: _Dataset, n_ranges: int) -> None:
+    urls = [file.url for file in (*dataset.files, *dataset.friends)]
+    for operation in _snapshots(nodes):
+        snapshots.check_place(operation, n_ranges, urls)
+
+
+def _occasion(nodes: Mapping[int, Any]) -> str:
+    """Return what tells a run that writes files from any other: what an equal one wrote may be gone."""
+    return uuid.uuid4().hex if _snapshots(nodes) else ""
 
 
 def _pickled(program: Program) -> bytes:
