@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -28,8 +28,8 @@ OnStop = Callable[[Callable[[], None] | None], None]
 """Takes what ends an event loop, to be called from any thread; then None, when it is over."""
 
 _COMPILED_ANEW = ("HistoND", "Report")
-"""Actions whose clones are wrong in ROOT 6.40: of a THnD keeps the entries of the one before, of a cut-flow
-report crashes (in ROOT's own Dask backend as well)."""
+"""Actions whose clones are wrong in ROOT 6.40, those of their variations, too: of a THnD keeps the entries of
+the one before, of a cut-flow report crashes (in ROOT's own Dask backend as well)."""
 _BOOKED_ANEW = (*_COMPILED_ANEW, "AsNumpy")
 """AsNumpy of vectors cannot be cloned; booked again, it needs no compiler, and less time than for a clone."""
 
@@ -201,21 +201,27 @@ def _writes_anew(operation: Any) -> bool:
 
 def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
     """Book the actions of a compiled graph once more: cloned, where ROOT clones them right."""
-    booked: list[Any] = []
     snapshots.prepare(graph.program.nodes, range_id)
-    for node, action in zip(_actions(graph.program), graph.actions or (), strict=True):
-        operation = node.operation
-        nominal = graph.unvaried.get(len(booked))
-        if nominal is not None:
-            booked.append(booked[nominal])
-        elif operation.name in _BOOKED_ANEW or _writes_anew(operation):
-            parent = graph.program.nodes[node.parent_id].rdf_node
-            booked.append(getattr(parent, operation.name)(*operation.args, **operation.kwargs))
-        elif isinstance(operation, RangeSnapshot):
-            booked.append(ROOT.Internal.RDF.CloneResultAndAction(action, operation.args[1]))
+    numbers = {id(node): number for number, node in graph.program.nodes.items()}
+    booked: dict[int, Any] = {}
+    for place, (node, action) in enumerate(zip(_actions(graph.program), graph.actions or (), strict=True)):
+        if place in graph.unvaried:
+            again = booked[node.parent_id]
         else:
-            booked.append(Utils.clone_action(action, range_id))
-    return booked
+            again = _booked_again(graph.program, node, action, booked, range_id)
+        booked[numbers[id(node)]] = again
+    return list(booked.values())
+
+
+def _booked_again(program: Program, node: Any, action: Any, booked: Mapping[int, Any], range_id: int) -> Any:
+    operation, parent = node.operation, program.nodes[node.parent_id]
+    if isinstance(operation, VariationsFor) and parent.operation.name in _BOOKED_ANEW:
+        return ROOT.RDF.Experimental.VariationsFor(booked[node.parent_id])
+    if operation.name in _BOOKED_ANEW or _writes_anew(operation):
+        return getattr(parent.rdf_node, operation.name)(*operation.args, **operation.kwargs)
+    if isinstance(operation, RangeSnapshot):
+        return ROOT.Internal.RDF.CloneResultAndAction(action, operation.args[1])
+    return Utils.clone_action(action, range_id)
 
 
 def _mergeables(program: Program, actions: list[Any]) -> list[Any]:

@@ -26,6 +26,7 @@ from ROOT._distrdf.Operation import (
     Operation,
     Snapshot,
     Transformation,
+    VariationsFor,
     create_op,
 )
 
@@ -270,6 +271,13 @@ def is_instant(node: Any) -> bool:
     if isinstance(operation, Snapshot):
         return not operation.args[3].fLazy
     return isinstance(operation, InstantAction) and not operation.kwargs.get("lazy", False)
+
+
+def check_varied(node: Any) -> None:
+    """Raise `GraphError` for results that have no variations."""
+    operation = node.operation
+    if isinstance(operation, InstantAction | VariationsFor) or operation.name == "Report":
+        raise GraphError(f"{operation.name} has no variations: book them of a histogram or another action")
 
 
 @dataclass(frozen=True)
