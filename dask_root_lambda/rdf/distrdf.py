@@ -40,8 +40,9 @@ from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from dask_root_lambda.rdf import inputs, packing, readout, snapshots
 from lambda_runtime import diagnostics
 
-OPERATIONS = tuple(sorted(SUPPORTED_OPERATIONS))
-"""Names of the operations that can be booked."""
+OPERATIONS = tuple(sorted(name for name in SUPPORTED_OPERATIONS if hasattr(ROOT.RDF.RNode, name)))
+"""Names of the operations that can be booked on a node. DistRDF lists one more that RDataFrame does not have,
+``Profile3D``, and one of results."""
 
 LOOK_UPS = ("GetColumnNames", "GetColumnType", "GetDefinedColumnNames", "GetFilterNames", "HasColumn")
 """What can be asked of a graph without running it."""
@@ -131,7 +132,7 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
         It takes a Python function, and numba is not installed.
     """
     _check_callables(name, (*args, *kwargs.values()))
-    _check_axes(name, (*args, *kwargs.values()))
+    _check_axes(name, args, kwargs)
     _check_entry_numbers(parent.get_head(), name, (*args, *kwargs.values()))
     if name == "AsNumpy":
         args, kwargs = (), readout.arguments(_frame(parent), args, kwargs)
@@ -181,10 +182,12 @@ def _check_callable(name: str, function: types.FunctionType) -> None:
         ) from error
 
 
-def _check_axes(name: str, arguments: Sequence[Any]) -> None:
+def _check_axes(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
     """Refuse axes that ROOT would fit to the entries that it sees: each range would have others."""
-    if name not in _AXES or not arguments:
+    if name not in _AXES:
         return
+    if named or not arguments:
+        raise GraphError(f"{name} takes a model and columns, by position, as in ROOT: no {', '.join(named)}")
     model = arguments[0]
     if isinstance(model, str) or any(not low < high for low, high in _limits(model, _AXES[name])):
         raise GraphError(

@@ -20,7 +20,7 @@ from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.rdf import distrdf, snapshots
+from dask_root_lambda.rdf import distrdf, snapshots, unsupported
 from dask_root_lambda.rdf.bookings import Bookings, Lowering
 from dask_root_lambda.rdf.variations import Unvaried, Variations
 from lambda_runtime.snapshots import Written
@@ -50,9 +50,7 @@ class Node:
             return functools.partial(self._book, name)
         if name in distrdf.LOOK_UPS:
             return getattr(self._node.rdf_node, name)
-        raise AttributeError(
-            f"RDataFrame has no {name!r}; its operations are {', '.join(distrdf.OPERATIONS)}"
-        )
+        raise AttributeError(unsupported.explain(name, distrdf.OPERATIONS))
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *distrdf.OPERATIONS, *distrdf.LOOK_UPS})
