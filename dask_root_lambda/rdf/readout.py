@@ -38,6 +38,8 @@ def arguments(frame: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dic
         raise GraphError(f"AsNumpy: {error}; it takes columns, exclude and lazy") from None
     columns = _names("columns", given) or [str(name) for name in frame.GetColumnNames()]
     exclude = _names("exclude", given)
+    if set(columns) <= set(exclude):
+        raise GraphError(f"AsNumpy: exclude leaves no column of {', '.join(columns)}")
     for name in columns:
         if name not in exclude and frame.HasColumn(name):
             _check_type(name, str(frame.GetColumnType(name)))

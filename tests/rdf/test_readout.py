@@ -22,7 +22,6 @@ COLUMNS = {
     "rvec": "ROOT::RVecF(x % 4, float(x))",
     "rvec_of_bools": "ROOT::RVecB(x % 3, x % 2)",
     "doubles": "std::vector<double>(x % 3, 1.5 * x)",
-    "bits": "std::vector<bool>(x % 3, x % 2)",
     "three": "std::array<float, 3>{float(x), 1, 2}",
     "object": "ROOT::Math::PtEtaPhiMVector(x, 1, 2, 3)",
     "objects": "ROOT::RVec<ROOT::Math::PtEtaPhiMVector>(x % 3, ROOT::Math::PtEtaPhiMVector(x, 1, 2, 3))",
@@ -108,7 +107,6 @@ class TestArguments:
             ((("x",),), {}),
             (([],), {}),
             ((), {"columns": ["x", "pt"], "exclude": ["x"]}),
-            ((), {"exclude": ["x", "pt"]}),
             ((), {"exclude": ROOT.std.vector["std::string"](["pt"])}),
         ],
     )
@@ -137,6 +135,7 @@ class TestArguments:
             ((), {"exclude": "x"}, "list of names for exclude, given: 'x'"),
             ((["x"],), {"column": ["x"]}, "unexpected keyword argument 'column'; it takes columns"),
             ((["z"],), {}, "no column 'z'"),
+            ((), {"exclude": ["x", "pt"]}, "exclude leaves no column"),
         ],
     )
     def test_mistakes(self, events_file, args, kwargs, message):
