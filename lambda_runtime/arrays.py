@@ -7,6 +7,7 @@ crashes when it reads that. Its elements travel instead, one by one.
 from __future__ import annotations
 
 import copyreg
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,15 @@ import numpy as np
 import ROOT
 
 _RVEC = "ROOT::VecOps::RVec<"
+_reading = threading.Lock()
+"""Held to read arrays out: of a C++ class that two threads use first at once, ROOT makes two Python classes,
+and elements of one of them are no arrays."""
+
+
+def read_out(result: Any) -> Arrays:
+    """Return the arrays of one range, of what ``AsNumpy`` returned."""
+    with _reading:
+        return Arrays(result.GetValue())
 
 
 class Arrays:

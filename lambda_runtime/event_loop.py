@@ -18,7 +18,7 @@ from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program
 from lambda_runtime import counting, rntuples, sharing, snapshots
-from lambda_runtime.arrays import Arrays
+from lambda_runtime.arrays import read_out
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
@@ -233,9 +233,7 @@ def _mergeables(program: Program, actions: list[Any]) -> list[Any]:
 def _mergeable(operation: Any, action: Any) -> Any:
     if isinstance(operation, RangeSnapshot):
         return operation.result
-    return (
-        Arrays(action.GetValue()) if isinstance(action, AsNumpyResult) else Utils.get_mergeablevalue(action)
-    )
+    return read_out(action) if isinstance(action, AsNumpyResult) else Utils.get_mergeablevalue(action)
 
 
 def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
