@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -13,23 +13,28 @@ import ROOT
 from ROOT._distrdf import ComputationGraphGenerator
 from ROOT._distrdf.Backends import Utils
 from ROOT._distrdf.Operation import Action, InstantAction, VariationsFor
+from ROOT._pythonization._rdataframe import AsNumpyResult
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program, session
-from lambda_runtime import attribution, counting, sharing, variables, whole
+from lambda_runtime import attribution, counting, rntuples, sharing, snapshots, variables, whole
+from lambda_runtime.arrays import read_out
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.diagnostics import LoopError
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
+from lambda_runtime.snapshots import RangeSnapshot
 
 OnStop = Callable[[Callable[[], None] | None], None]
 """Takes what ends an event loop, to be called from any thread; then None, when it is over."""
 
-_NOT_CLONED = ("HistoND", "Report")
-"""Actions whose clones are wrong in ROOT 6.40: of a THnD keeps the entries of the one before, of a cut-flow
-report crashes (in ROOT's own Dask backend as well)."""
+_COMPILED_ANEW = ("HistoND", "Report")
+"""Actions whose clones are wrong in ROOT 6.40, those of their variations, too: of a THnD keeps the entries of
+the one before, of a cut-flow report crashes (in ROOT's own Dask backend as well)."""
+_BOOKED_ANEW = (*_COMPILED_ANEW, "AsNumpy")
+"""AsNumpy of vectors cannot be cloned; booked again, it needs no compiler, and less time than for a clone."""
 
 _turns = SharedLock()
 """Held alone to compile, together to run: ROOT keeps the code that waits to be compiled per process."""
@@ -73,9 +78,9 @@ class EventLoop:
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
         held = variables.held(mapper.variables, own=mapper.session == session())
         with _alone(mapper), held, self._compiled.borrow(key, rntuple=mapper.source == "rntuple") as graph:
-            with _attributable(mapper, graph, data_range):
-                result = self._run(loaded, graph, data_range, on_stop)
-            result = dataclasses.replace(result, intervals=(interval,))
+            with _tidy(graph), _attributable(mapper, graph, data_range):
+                seen = self._run(loaded, graph, data_range, on_stop)
+            result = dataclasses.replace(seen, intervals=(interval,))
             if result.values is None and interval.start == 0 and not any(result.entries_by_file.values()):
                 result = _run_without_entries(mapper, result)
             return result
@@ -85,7 +90,7 @@ class EventLoop:
     ) -> PartialResult:
         own = dataclasses.replace(data_range, exec_id=graph.identifier)
         is_new = graph.actions is None
-        with _turns.alone() if is_new or _books_anew(graph) else _turns.shared():
+        with _turns.alone() if is_new or _compiles_anew(graph) else _turns.shared():
             prepare = self._compile if is_new else self._reuse
             frame, trees = prepare(loaded, graph, own, stoppable=on_stop is not None)
         by_tree = {} if trees is None else trees.trees_with_entries
@@ -99,7 +104,8 @@ class EventLoop:
         sources = whole.sources(loaded.mapper, data_range, by_tree)
         with _turns.shared(), whole.described(sources), _stoppable(graph, on_stop):
             ROOT.Internal.RDF.TriggerRun(node)
-        return PartialResult(_mergeables(graph.actions), (), int(graph.counter.Seen()), entries)
+        values = _mergeables(graph.program, graph.actions)
+        return PartialResult(values, (), int(graph.counter.Seen()), entries)
 
     def _compile(
         self, loaded: LoadedMapper, graph: CompiledGraph, data_range: Any, *, stoppable: bool
@@ -119,9 +125,7 @@ class EventLoop:
             if stoppable:
                 graph.switch = sharing.new_switch()
                 frame = sharing.behind(graph.switch, frame)
-            actions = ComputationGraphGenerator.generate_computation_graph(
-                program.nodes, frame, data_range.id
-            )
+            actions = _book(program, frame, data_range.id)
             graph.counter = counting.new_counter()
             graph.unvaried = _unvaried(program, actions)
             graph.actions = _with_nominals(actions, graph.unvaried)
@@ -136,7 +140,7 @@ class EventLoop:
         objects = loaded.program.build(data_range)
         if objects.rdf is not None:
             graph.actions = _book_again(graph, data_range.id)
-            if self._shared and _books_anew(graph):
+            if self._shared and _compiles_anew(graph):
                 sharing.compile_graph(objects.rdf)
         return objects.rdf, objects.entries_in_trees
 
@@ -163,6 +167,17 @@ def _attributable(mapper: Mapper, graph: CompiledGraph, data_range: Any) -> Iter
                 return attribution.find(graph, own, raised, took_s, _turns)
 
         raise LoopError(find) from error
+
+
+@contextmanager
+def _tidy(graph: CompiledGraph) -> Iterator[None]:
+    """Remove what the graph's Snapshots wrote in the block if that fails."""
+    try:
+        yield
+    except BaseException:
+        if graph.program is not None:
+            snapshots.discard(graph.program.nodes)
+        raise
 
 
 @contextmanager
@@ -201,28 +216,59 @@ def _with_nominals(actions: list[Any], unvaried: dict[int, int]) -> list[Any]:
     return [actions[unvaried.get(place, place)] for place in range(len(actions))]
 
 
-def _books_anew(graph: CompiledGraph) -> bool:
-    return any(node.operation.name in _NOT_CLONED for node in _actions(graph.program))
+def _book(program: Program, frame: Any, range_id: int) -> list[Any]:
+    """Book the operations of a graph on a range's frame; return the results of its actions."""
+    snapshots.prepare(program.nodes, range_id)
+    booked: list[Any] = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, range_id)
+    return booked
+
+
+def _compiles_anew(graph: CompiledGraph) -> bool:
+    return any(
+        node.operation.name in _COMPILED_ANEW or _writes_anew(node.operation)
+        for node in _actions(graph.program)
+    )
+
+
+def _writes_anew(operation: Any) -> bool:
+    return isinstance(operation, RangeSnapshot) and not operation.cloned
 
 
 def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
     """Book the actions of a compiled graph once more: cloned, where ROOT clones them right."""
-    booked: list[Any] = []
-    for node, action in zip(_actions(graph.program), graph.actions or (), strict=True):
-        operation = node.operation
-        nominal = graph.unvaried.get(len(booked))
-        if nominal is not None:
-            booked.append(booked[nominal])
-        elif operation.name in _NOT_CLONED:
-            parent = graph.program.nodes[node.parent_id].rdf_node
-            booked.append(getattr(parent, operation.name)(*operation.args, **operation.kwargs))
+    snapshots.prepare(graph.program.nodes, range_id)
+    numbers = {id(node): number for number, node in graph.program.nodes.items()}
+    booked: dict[int, Any] = {}
+    for place, (node, action) in enumerate(zip(_actions(graph.program), graph.actions or (), strict=True)):
+        if place in graph.unvaried:
+            again = booked[node.parent_id]
         else:
-            booked.append(Utils.clone_action(action, range_id))
-    return booked
+            again = _booked_again(graph.program, node, action, booked, range_id)
+        booked[numbers[id(node)]] = again
+    return list(booked.values())
 
 
-def _mergeables(actions: list[Any]) -> list[Any]:
-    return [Utils.get_mergeablevalue(action) for action in actions]
+def _booked_again(program: Program, node: Any, action: Any, booked: Mapping[int, Any], range_id: int) -> Any:
+    operation, parent = node.operation, program.nodes[node.parent_id]
+    if isinstance(operation, VariationsFor) and parent.operation.name in _BOOKED_ANEW:
+        return ROOT.RDF.Experimental.VariationsFor(booked[node.parent_id])
+    if operation.name in _BOOKED_ANEW or _writes_anew(operation):
+        return getattr(parent.rdf_node, operation.name)(*operation.args, **operation.kwargs)
+    if isinstance(operation, RangeSnapshot):
+        return ROOT.Internal.RDF.CloneResultAndAction(action, operation.args[1])
+    return Utils.clone_action(action, range_id)
+
+
+def _mergeables(program: Program, actions: list[Any]) -> list[Any]:
+    return [
+        _mergeable(node.operation, action) for node, action in zip(_actions(program), actions, strict=True)
+    ]
+
+
+def _mergeable(operation: Any, action: Any) -> Any:
+    if isinstance(operation, RangeSnapshot):
+        return operation.result
+    return read_out(action) if isinstance(action, AsNumpyResult) else Utils.get_mergeablevalue(action)
 
 
 def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
@@ -233,17 +279,17 @@ def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
         if mapper.names:
             whole.declare()
         frame = _frame_without_entries(mapper, files)
-        actions = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, 0)
+        actions = _book(program, frame, 0)
         ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
         actions = _with_nominals(actions, _unvaried(program, actions))
-        return dataclasses.replace(empty, values=_mergeables(actions))
+        return dataclasses.replace(empty, values=_mergeables(program, actions))
 
 
 def _frame_without_entries(mapper: Mapper, files: list[DataFile]) -> Any:
     if mapper.source == "entries":
         return ROOT.RDataFrame(0)
     if mapper.source == "rntuple":
-        return ROOT.RDataFrame(files[0].tree, [file.url for file in files])
+        return rntuples.frame_without_entries(files[0].tree, [file.url for file in files])
     spec = ROOT.RDF.Experimental.RDatasetSpec()
     spec.AddSample(("", [file.tree for file in files], [file.url for file in files]))
     return ROOT.RDataFrame(spec)

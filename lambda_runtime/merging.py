@@ -15,7 +15,9 @@ from typing import Any
 import ROOT
 from ROOT._distrdf.Backends import Utils
 
+from lambda_runtime.arrays import Arrays
 from lambda_runtime.declaring import declared
+from lambda_runtime.snapshots import Written
 
 _CODE = r"""
 #include <ROOT/RDF/RCutFlowReport.hxx>
@@ -83,6 +85,9 @@ def merged(value: Any, increment: Any) -> Any:
     value, increment
         Both were unpickled for this: the result is one of them, changed, or a new object.
     """
+    if isinstance(value, Arrays | Written):
+        value.Merge(increment)
+        return value
     if isinstance(value, _type("RMergeableVariations<double>")):
         _declared().MergeVariations(value, increment)
         return value

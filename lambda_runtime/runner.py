@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from typing import Any
 
 import ROOT
 
@@ -20,6 +21,7 @@ from lambda_runtime import merging
 from lambda_runtime.diagnostics import user_code
 from lambda_runtime.event_loop import EventLoop, OnStop
 from lambda_runtime.mappers import Mappers
+from lambda_runtime.snapshots import Written
 
 ROOT_VERSION = ".".join(str(ROOT.__version__).split(".")[:2])
 """ROOT's minor version, such as ``6.40``."""
@@ -135,7 +137,7 @@ class Runner:
                 f"event loops saw {result.processed:,} entries of {expected:,}, and {missing} of {n_files} "
                 "files were not opened. The result cannot be trusted: please report this, with the analysis"
             )
-        return tuple(wire.dumps(value) for value in result.values)
+        return tuple(wire.dumps(_finished(value)) for value in result.values)
 
     def call(self, blob: bytes) -> bytes:
         """Call a function; its exception passes through unchanged."""
@@ -145,6 +147,10 @@ class Runner:
 
 SHARED = Runner(shared=True)
 """For steps that run in this process beside others."""
+
+
+def _finished(value: Any) -> Any:
+    return value.published() if isinstance(value, Written) else value
 
 
 def _merge_into(merged: PartialResult, other: PartialResult) -> PartialResult:

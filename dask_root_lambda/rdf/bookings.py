@@ -24,7 +24,7 @@ from dask_root_lambda.protocol.errors import (
     OutOfMemoryError,
     RemoteError,
 )
-from dask_root_lambda.rdf import distrdf
+from dask_root_lambda.rdf import distrdf, snapshots
 
 
 class Booked(Protocol):
@@ -130,7 +130,15 @@ class Bookings:
         self._lowerings: dict[int, Lowering] = {}
 
     def add(self, result: Booked) -> None:
-        """Book a result, under the annotations that hold now."""
+        """Book a result, under the annotations that hold now.
+
+        Raises
+        ------
+        GraphError
+            It writes where another does that is booked and not computed yet.
+        """
+        if snapshots.output(result.node):
+            snapshots.check_apart(result.node, [other.node for other in self._pending()])
         annotations = {name: value for name, value in get_annotations().items() if name != "executor"}
         with self._lock:
             self._results[result] = annotations

@@ -25,6 +25,7 @@ from ROOT._distrdf.Operation import (
     Operation,
     Snapshot,
     Transformation,
+    VariationsFor,
     create_op,
 )
 
@@ -33,13 +34,14 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.plan import graph as graphs
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
-from dask_root_lambda.protocol import rootfile, wire
+from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
-from dask_root_lambda.rdf import defaults, inputs, packing
+from dask_root_lambda.rdf import defaults, inputs, packing, readout, snapshots
 from lambda_runtime import diagnostics
 
-OPERATIONS = tuple(sorted(SUPPORTED_OPERATIONS))
-"""Names of the operations that can be booked."""
+OPERATIONS = tuple(sorted(name for name in SUPPORTED_OPERATIONS if hasattr(ROOT.RDF.RNode, name)))
+"""Names of the operations that can be booked on a node. DistRDF lists one more that RDataFrame does not have,
+``Profile3D``, and one of results."""
 
 LOOK_UPS = ("GetColumnNames", "GetColumnType", "GetDefinedColumnNames", "GetFilterNames", "HasColumn")
 """What can be asked of a graph without running it."""
@@ -47,8 +49,20 @@ LOOK_UPS = ("GetColumnNames", "GetColumnType", "GetDefinedColumnNames", "GetFilt
 _IMPLICIT_COLUMNS = ("rdfentry_", "rdfslot_", "tdfentry_", "tdfslot_")
 _AXES = {"Histo1D": 1, "Histo2D": 2, "Histo3D": 3, "Profile1D": 1, "Profile2D": 2}
 """Actions with a model of a histogram, and how many of its axes have limits."""
-_COLUMN_ACTIONS = ("Histo", "Profile", "Graph", "Max", "Mean", "Min", "Stats", "StdDev", "Sum", "AsNumpy")
-"""Actions whose strings are names of columns."""
+_COLUMN_ACTIONS = (
+    "Histo",
+    "Profile",
+    "Graph",
+    "Max",
+    "Mean",
+    "Min",
+    "Stats",
+    "StdDev",
+    "Sum",
+    "AsNumpy",
+    "Snapshot",
+)
+"""Actions that name columns."""
 
 
 def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]) -> Any:
@@ -74,6 +88,7 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
             head = HeadNode.get_headnode(backend, n_ranges, *args)
     except Exception as error:
         raise inputs.explain(args, error) from error
+    inputs.refuse_masks(head.rdf_node)
     inputs.make_absolute(head)
     head.identities = identities
     head.samples = samples
@@ -121,18 +136,19 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
         It takes a Python function, and numba is not installed.
     """
     _check_callables(name, (*args, *kwargs.values()))
-    _check_axes(name, (*args, *kwargs.values()))
+    _check_axes(name, args, kwargs)
     if not kwargs:
         args = defaults.filled(name, args, parent.get_head().default_columns)
+    if name == "AsNumpy":
+        args, kwargs = (), readout.arguments(_frame(parent), args, kwargs)
     if name == "Snapshot":
-        args, kwargs = _snapshot_arguments(args, kwargs), {}
+        args, kwargs = snapshots.arguments(args, kwargs), {}
     try:
         operation = create_op(name, *args, **kwargs)
     except (ValueError, IndexError) as error:
         raise GraphError(f"{_written(name, args)}: {error}") from error
     if not isinstance(operation, Transformation):
         _check_columns(parent, operation)
-        _prepare_snapshot(operation)
         return Proxy._create_new_node(parent, operation)
     frame = _apply(parent.rdf_node, operation)
     node = Proxy._create_new_node(parent, operation)
@@ -171,10 +187,12 @@ def _check_callable(name: str, function: types.FunctionType) -> None:
         ) from error
 
 
-def _check_axes(name: str, arguments: Sequence[Any]) -> None:
+def _check_axes(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
     """Refuse axes that ROOT would fit to the entries that it sees: each range would have others."""
-    if name not in _AXES or not arguments:
+    if name not in _AXES:
         return
+    if named or not arguments:
+        raise GraphError(f"{name} takes a model and columns, by position, as in ROOT: no {', '.join(named)}")
     model = arguments[0]
     if isinstance(model, str) or any(not low < high for low, high in _limits(model, _AXES[name])):
         raise GraphError(
@@ -203,8 +221,8 @@ def _check_columns(parent: Any, operation: Operation) -> None:
     """Look up the columns that an action names; DistRDF itself finds out where the graph runs."""
     if not operation.name.startswith(_COLUMN_ACTIONS):
         return
-    frame = parent.rdf_node if parent.rdf_node is not None else parent.get_head().rdf_node
-    for name in _names((*operation.args, operation.kwargs.get("columns"))):
+    frame = _frame(parent)
+    for name in _column_names(operation):
         if name and name not in _IMPLICIT_COLUMNS and not frame.HasColumn(name):
             known = [str(column) for column in frame.GetColumnNames()]
             close = difflib.get_close_matches(name, known, 3)
@@ -214,40 +232,24 @@ def _check_columns(parent: Any, operation: Operation) -> None:
             raise GraphError(f"{_written(operation.name, operation.args)}: no column {name!r}; {hint}")
 
 
+def _column_names(operation: Operation) -> Iterator[str]:
+    if isinstance(operation, Snapshot):
+        columns = operation.args[2]
+        return iter(()) if isinstance(columns, str) else _names([columns])
+    return _names((*operation.args, operation.kwargs.get("columns")))
+
+
+def _frame(parent: Any) -> Any:
+    """Return the local RDataFrame of a node; an action has none of its own."""
+    return parent.rdf_node if parent.rdf_node is not None else parent.get_head().rdf_node
+
+
 def _names(arguments: Sequence[Any]) -> Iterator[str]:
     for item in arguments:
         if isinstance(item, str):
             yield item
         elif isinstance(item, list | ROOT.std.vector["std::string"]):
             yield from (str(name) for name in item)
-
-
-def _snapshot_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """Return the arguments of a Snapshot by position, as DistRDF reads them, with ROOT's default for columns.
-
-    https://root.cern/doc/master/classROOT_1_1RDF_1_1RInterface.html
-    """
-    places = {"treename": 0, "filename": 1, "columnList": 2, "columnNameRegexp": 2, "options": 3}
-    given = dict(enumerate(args))
-    for name, value in kwargs.items():
-        if name not in places or places[name] in given:
-            raise GraphError(
-                f"Snapshot takes {', '.join(places)}, each once: {name} is not one of them, or is twice"
-            )
-        given[places[name]] = value
-    if not {0, 1} <= given.keys() <= {0, 1, 2, 3}:
-        raise GraphError(
-            f"Snapshot takes a treename, a filename, columns and options, given: {_written('Snapshot', args)}"
-        )
-    if 3 in given:
-        given.setdefault(2, "")
-    return [given[place] for place in sorted(given)]
-
-
-def _prepare_snapshot(operation: Operation) -> None:
-    """Make a local path absolute, as environments have another working directory."""
-    if isinstance(operation, Snapshot) and rootfile.local_path(str(operation.args[1])) is not None:
-        operation.args[1] = inputs.absolute(str(operation.args[1]))
 
 
 def _written(name: str, args: Sequence[Any]) -> str:
@@ -264,8 +266,15 @@ def is_instant(node: Any) -> bool:
     """Tell whether a node's action runs as soon as it is booked: Snapshot and AsNumpy, unless lazy."""
     operation = node.operation
     if isinstance(operation, Snapshot):
-        return not (len(operation.args) == 4 and operation.args[3].fLazy)
+        return not operation.args[3].fLazy
     return isinstance(operation, InstantAction) and not operation.kwargs.get("lazy", False)
+
+
+def check_varied(node: Any) -> None:
+    """Raise `GraphError` for results that have no variations."""
+    operation = node.operation
+    if isinstance(operation, InstantAction | VariationsFor) or operation.name == "Report":
+        raise GraphError(f"{operation.name} has no variations: book them of a histogram or another action")
 
 
 @dataclass(frozen=True)

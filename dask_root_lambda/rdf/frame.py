@@ -14,14 +14,16 @@ from dask.base import DaskMethodsMixin
 from dask.task_spec import DataNode
 from dask.threaded import get as threaded_get
 from dask.typing import Key
-from distributed import Client
-from ROOT._distrdf.PythonMergeables import SnapshotResult
+from distributed import Client, Future
 
 from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.rdf import distrdf
+from dask_root_lambda.protocol.errors import GraphError
+from dask_root_lambda.rdf import distrdf, snapshots, unsupported
 from dask_root_lambda.rdf.bookings import Bookings, Lowering
+from dask_root_lambda.rdf.variations import Unvaried, Variations
+from lambda_runtime.snapshots import Written
 
 
 class Node:
@@ -48,9 +50,7 @@ class Node:
             return functools.partial(self._book, name)
         if name in distrdf.LOOK_UPS:
             return getattr(self._node.rdf_node, name)
-        raise AttributeError(
-            f"RDataFrame has no {name!r}; its operations are {', '.join(distrdf.OPERATIONS)}"
-        )
+        raise AttributeError(unsupported.explain(name, distrdf.OPERATIONS))
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *distrdf.OPERATIONS, *distrdf.LOOK_UPS})
@@ -145,8 +145,8 @@ class RDataFrame(Node):
         return functools.partial(RDataFrame, npartitions=npartitions), args
 
 
-_UHI = ("axes", "counts", "kind", "values", "variances")
-"""What plotting libraries ask of a histogram: https://uhi.readthedocs.io/en/latest/plotting.html"""
+_UHI = ("_to_uhi_", "axes", "counts", "kind", "values", "variances")
+"""What libraries for histograms ask of one: https://uhi.readthedocs.io"""
 
 
 class _Collection(DaskMethodsMixin):
@@ -192,6 +192,49 @@ class _Collection(DaskMethodsMixin):
         """Return the value, computing it if it has not been."""
         raise NotImplementedError
 
+    @property
+    def computed(self) -> bool:
+        """Whether the value is here."""
+        raise NotImplementedError
+
+    def IsReady(self) -> bool:  # noqa: N802  (ROOT's name)
+        """Tell whether the value is here."""
+        return self.computed
+
+    def GetPtr(self) -> Any:  # noqa: N802  (ROOT's name)
+        """Return the value; Python has no pointers."""
+        return self.GetValue()
+
+    GetSharedPtr = GetPtr
+
+    def OnPartialResult(self, *_: Any) -> None:  # noqa: N802  (ROOT's name)
+        """Refuse: results of ranges are merged when they are done."""
+        raise GraphError("OnPartialResult is not possible on Lambda: ranges have no results before they end")
+
+    OnPartialResultSlot = OnPartialResult
+
+    def _to_boost_histogram_(self) -> Any:
+        """Return the histogram as boost-histogram's; its constructor asks for it."""
+        from boost_histogram import Histogram
+
+        return Histogram(self.GetValue()._to_uhi_())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.GetValue())
+
+    def __deepcopy__(self, _: Any) -> _Collection:
+        return self
+
+    def __copy__(self) -> _Collection:
+        # A copy that goes would release what is booked.
+        return self
+
+    def __reduce__(self) -> Any:
+        """Travel as the value."""
+        if not self.computed:
+            raise GraphError(f"{self!r} has no value yet that could be pickled: call GetValue() first")
+        return _itself, (self.GetValue(),)
+
     def __getattr__(self, name: str) -> Any:
         # ROOT's methods begin with a capital; what dask and Jupyter look for does not.
         if not name[:1].isupper() and name not in _UHI:
@@ -221,7 +264,9 @@ class Result(_Collection):
         bookings.add(self)
 
     def __del__(self) -> None:
-        self.bookings.release(self.node)
+        # One that could not be booked has none.
+        if "node" in vars(self):
+            self.bookings.release(self.node)
 
     @property
     def _varied(self) -> bool:
@@ -255,7 +300,13 @@ class Result(_Collection):
 
         ``ROOT.RDF.Distributed.VariationsFor`` calls this. As long as they are held, they are booked once:
         ROOT counts nominal results twice where it clones an action with two maps of its variations.
+
+        Raises
+        ------
+        GraphError
+            It has none: arrays, a Snapshot, a cut-flow report, a map of variations.
         """
+        distrdf.check_varied(self.node)
         known = self._variations() if self._variations is not None else None
         if known is None:
             known = Result(self.bookings, distrdf.book(self.node, "VariationsFor", (), {}))
@@ -297,6 +348,12 @@ class PersistedResult(_Collection):
     def _computed(self) -> Any:
         return self.compute()
 
+    @property
+    def computed(self) -> bool:
+        """Whether the value has arrived, on the cluster at least."""
+        result = self._graph[self._key]
+        return not isinstance(result, Future) or bool(result.done())
+
     def __dask_graph__(self) -> Any:
         return self._graph
 
@@ -306,47 +363,6 @@ class PersistedResult(_Collection):
     @property
     def _varied(self) -> bool:
         return self._value.varied
-
-
-class Variations(Mapping[str, Any]):
-    """The nominal result and its systematic variations, by name.
-
-    Parameters
-    ----------
-    mergeable
-        ROOT's merged variations.
-    """
-
-    def __init__(self, mergeable: Any) -> None:
-        self._mergeable = mergeable
-
-    def GetKeys(self) -> list[str]:  # noqa: N802  (ROOT's name)
-        """Return the names, ``nominal`` among them."""
-        return [str(name) for name in self._mergeable.GetKeys()]
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self.GetKeys():
-            raise KeyError(f"no variation {name!r}; there are {', '.join(self.GetKeys())}")
-        return self._mergeable.GetVariation(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.GetKeys())
-
-    def __len__(self) -> int:
-        return len(self.GetKeys())
-
-
-@dataclass(frozen=True)
-class _Unvaried:
-    """Stands for ROOT's merged variations of what nothing varies."""
-
-    nominal: Any
-
-    def GetKeys(self) -> list[str]:  # noqa: N802  (ROOT's name)
-        return ["nominal"]
-
-    def GetVariation(self, _: str) -> Any:  # noqa: N802  (ROOT's name)
-        return self.nominal
 
 
 _making = threading.Lock()
@@ -374,11 +390,15 @@ def _made(blob: bytes, client: Client | None, *, varied: bool) -> Any:
         mergeable = wire.loads(blob)
         if varied:
             is_map = isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase)
-            return Variations(mergeable if is_map else _Unvaried(mergeable.GetValue()))
-        if not isinstance(mergeable, SnapshotResult):
+            return Variations(mergeable if is_map else Unvaried(mergeable.GetValue()))
+        if not isinstance(mergeable, Written):
             return mergeable.GetValue()
-    arguments = mergeable.treename, mergeable.filenames
+    arguments = mergeable.tree, snapshots.files(mergeable)
     return RDataFrame(*arguments) if client is None else RDataFrame.on(client, arguments, None)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _persisted(

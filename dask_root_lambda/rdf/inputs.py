@@ -22,6 +22,8 @@ from lambda_runtime.datasets import Sample
 _ALL_ENTRIES = 2**63 - 1
 """Where the global range of a dataset specification ends that has none."""
 _WILDCARD = re.compile(r"[*\[]")
+_MASK = "R_rdf_mask_"
+"""What the names of columns begin with that say which values are valid."""
 _PROBES = 16
 """Files whose identity is read at once."""
 _QUIET, _QUIET_S = 10, 5.0
@@ -142,6 +144,16 @@ def refuse_selections(args: Sequence[Any]) -> None:
                 "WithGlobalRange cannot be used: ranges read all entries. Name the files of those that "
                 "you want, or Filter"
             )
+
+
+def refuse_masks(frame: Any) -> None:
+    """Raise `GraphError` for what a Snapshot with variations wrote: ROOT ignores its masks in ranges."""
+    masks = [str(name) for name in frame.GetColumnNames() if str(name).startswith(_MASK)]
+    if masks:
+        raise GraphError(
+            f"a Snapshot with fIncludeVariations wrote this data set ({masks[0]}): ranges would read values "
+            "that are not valid. Read it with ROOT.RDataFrame, on this machine"
+        )
 
 
 def _global_range(spec: Any) -> tuple[int, int]:

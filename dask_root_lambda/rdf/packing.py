@@ -31,7 +31,7 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
-from dask_root_lambda.rdf import dataset, whole
+from dask_root_lambda.rdf import dataset, snapshots, whole
 from lambda_runtime import diagnostics, variables
 from lambda_runtime.attachments import note
 from lambda_runtime.runner import ROOT_VERSION
@@ -104,8 +104,9 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
     )
     blob = wire.dumps(mapper)
     versions = ROOT_VERSION, wire.WIRE_VERSION, __version__
-    run = _token(graph, data.identity, data.names, mapper.variables, versions)
+    run = _token(graph, data.identity, data.names, mapper.variables, versions, _occasion(nodes))
     space, division = _begun(head, data, run, n_ranges, client)
+    _check_outputs(nodes, data, len(division))
     packed = PackedMapper(
         space=space,
         blob=blob,
@@ -278,9 +279,24 @@ def _local(urls: Iterable[str]) -> tuple[str, ...]:
     return tuple(url for url in urls if rootfile.local_path(url) is not None)
 
 
+def _snapshots(nodes: Mapping[int, Any]) -> list[Any]:
+    return [node.operation for node in nodes.values() if isinstance(node.operation, Snapshot)]
+
+
 def _outputs(nodes: Mapping[int, Any]) -> Iterator[str]:
     """Yield where a graph's Snapshots write."""
-    return (str(node.operation.args[1]) for node in nodes.values() if isinstance(node.operation, Snapshot))
+    return (str(operation.args[1]) for operation in _snapshots(nodes))
+
+
+def _check_outputs(nodes: Mapping[int, Any], data: dataset.Dataset, n_ranges: int) -> None:
+    urls = [file.url for file in (*data.files, *data.friends)]
+    for operation in _snapshots(nodes):
+        snapshots.check_place(operation, n_ranges, urls)
+
+
+def _occasion(nodes: Mapping[int, Any]) -> str:
+    """Return what tells a run that writes files from any other: what an equal one wrote may be gone."""
+    return uuid.uuid4().hex if _snapshots(nodes) else ""
 
 
 def _pickled(program: Program) -> bytes:

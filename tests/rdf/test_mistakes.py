@@ -85,8 +85,8 @@ def test_a_histogram_without_a_model(frame):
 
 
 def test_an_operation_that_does_not_exist(frame):
-    """What cannot be run on ranges is refused with the list of what can."""
-    with pytest.raises(AttributeError, match="no 'Foreach'; its operations are"):
+    """What cannot be run on ranges is refused with what can."""
+    with pytest.raises(AttributeError, match="Foreach is not possible over ranges: Define columns"):
         frame.Foreach(lambda: None)
 
 

@@ -34,6 +34,12 @@ class TestWhatWouldBeWrong:
         with pytest.raises(GraphError, match=rf"(?s){action}.*automatic axis.*give the limits"):
             getattr(frame, action)(*arguments)
 
+    @pytest.mark.parametrize("named", [{"model": ("h", "", 5, 0, 1), "vName": "x"}, {"vName": "x"}, {}])
+    def test_arguments_of_histograms_by_name(self, events_file, named):
+        """ROOT takes them by position; told at the user's line, and not as an automatic axis."""
+        with pytest.raises(GraphError, match="Histo1D takes a model and columns, by position"):
+            RDataFrame("Events", events_file, npartitions=3).Histo1D(**named)
+
     def test_axes_by_edges_and_profiles_without_limits_of_values(self, local, events_file):
         """Edges are limits, and a profile's values need none."""
         frame = RDataFrame("Events", events_file, npartitions=3)
@@ -103,3 +109,29 @@ def test_files_distributed_as_for_roots_own_backends(local, events_file, tmp_pat
     frame = RDataFrame("Events", events_file, npartitions=3)
     frame._headnode.backend.distribute_unique_paths([str(tmp_path / "w.txt")])
     assert registered == {str(tmp_path / "w.txt")}
+
+
+class TestOtherOperations:
+    """Methods of RDataFrame that ranges cannot do are no attributes; the error says what to do instead."""
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("Take", r"Take is not possible .* AsNumpy\(\["),
+            ("Display", "AsNumpy"),
+            ("Cache", "Snapshot"),
+            ("Range", "Filter"),
+            *((name, "Define columns") for name in ("Aggregate", "Book", "Fill", "Foreach", "Reduce")),
+            ("DefineSlotEntry", "one slot each; use Define"),
+            ("Profile3D", r"did you mean .*Profile1D"),
+            ("VariationsFor", r"VariationsFor\(result\)"),
+            ("Histo1d", "did you mean Histo1D"),
+            ("shape", "operations are Alias, AsNumpy"),
+        ],
+    )
+    def test_they_are_told(self, events_file, name, message):
+        """By what is possible."""
+        frame = RDataFrame("Events", events_file, npartitions=3)
+        assert not hasattr(frame, name)
+        with pytest.raises(AttributeError, match=message):
+            getattr(frame.Filter("x > 3"), name)
