@@ -48,7 +48,9 @@ def told(summary: Summary, took_s: float) -> str:
     """Say what a search did."""
     counts = [f"{number:7} {status}" for status, number in sorted(summary.counts.items())]
     counts += [f"{number:7} refused: {reason}" for reason, number in sorted(summary.refusals.items())]
-    return "\n".join([f"{summary.programs} programs in {took_s:.0f} s, {len(summary.findings)} findings", *counts])
+    return "\n".join(
+        [f"{summary.programs} programs in {took_s:.0f} s, {len(summary.findings)} findings", *counts]
+    )
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ class Outcome:
     """What became of a program."""
 
     status: str
-    """``same``, ``differs``, ``fails``, ``crashes``, ``hangs``, ``refused``, or ``invalid``: local ROOT fails."""
+    """``same``, ``differs``, ``fails``, ``crashes``, ``hangs``, ``refused``; ``invalid``: local ROOT fails."""
     what: str = ""
     """What differs, or the error."""
     kind: str = ""
-    """What findings with the same fault share, about: the operation, and the error or the part that differs."""
+    """About what findings of one fault share: the operation and the part that differs, or the error."""
 
     @property
     def found(self) -> bool:
@@ -71,17 +71,15 @@ class Runner:
             Called when local ROOT has run it.
         """
         try:
-            expected = [values for graph in program.graphs for values in self._locally(graph)]
+            expected = [value for graph in program.graphs for value in self._locally(graph)]
         except Exception as error:
             return Outcome("invalid", _first_line(error))
         done()
-        actions = [action for graph in program.graphs for action in graph.actions]
         try:
             for _ in range(program.rounds):
-                found = self._here(program)
-                for action, one, other in zip(actions, expected, found, strict=True):
-                    for difference in values.differences(one, other, action.scale):
-                        return Outcome("differs", f"{action.operation}: {difference}", _kind(action, difference))
+                outcome = _compared(program, expected, self._here(program))
+                if outcome.found:
+                    return outcome
         except Exception as error:
             return _failed(error)
         return Outcome("same")
@@ -120,7 +118,12 @@ class Runner:
     def _booked(self, graph: Graph, frame: Any, variations: Any) -> tuple[list[Any], Path]:
         """Book a graph's actions; return them, and the folder that they write to."""
         folder = Path(tempfile.mkdtemp(dir=self._folder))
-        space = {"ROOT": ROOT, "np": np, "VariationsFor": variations, "target": functools.partial(_target, folder)}
+        space = {
+            "ROOT": ROOT,
+            "np": np,
+            "VariationsFor": variations,
+            "target": functools.partial(_target, folder),
+        }
         exec(booking(graph), space)
         return space["book"](sources.defined(graph.source, frame)), folder
 
@@ -154,6 +157,14 @@ def _plain(action: Action, value: Any, folder: Path) -> Any:
         "count": int(value.Count().GetValue()),
         "entries": values.plain(frame.AsNumpy(columns)),
     }
+
+
+def _compared(program: Program, expected: Sequence[Any], found: Sequence[Any]) -> Outcome:
+    actions = [action for graph in program.graphs for action in graph.actions]
+    for action, one, other in zip(actions, expected, found, strict=True):
+        for difference in values.differences(one, other, action.scale):
+            return Outcome("differs", f"{action.operation}: {difference}", _kind(action, difference))
+    return Outcome("same")
 
 
 def _kind(action: Action, difference: str) -> str:

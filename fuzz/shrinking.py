@@ -1,7 +1,7 @@
 """Making a program smaller that still differs in the same way.
 
-hypothesis shrinks what was drawn, in hundreds of runs; a run takes from a tenth of a second to ten seconds. What a
-program is made of is known here, so tens of runs do.
+hypothesis shrinks what was drawn, in hundreds of runs, and a run takes up to ten seconds. What a program
+is made of is known here, so tens of runs do.
 """
 
 from __future__ import annotations

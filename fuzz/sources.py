@@ -23,7 +23,7 @@ COLUMNS = {
     "v": "ROOT::RVecD{x, x + 0.5, x + 1}[ROOT::RVecI{0, 1, 2} < int(x) % 4]",
     "s": 'std::string(int(x) % 2 ? "odd" : "even")',
 }
-"""Columns besides ``x``, which counts: all but ``r`` are sums of few powers of 2, so that sums of them are exact."""
+"""Columns besides ``x``, which counts. Sums of all but ``r`` are exact, in whatever order."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,12 @@ def _named(stem: str, count: int) -> str:
 
 
 def _chain(stem: str, count: int, then: str = "") -> str:
-    return f'chain = ROOT.TChain("Events")\nfor f in {_named(stem, count)}: chain.Add(f)\n{then}\nreturn (chain,)'
+    made = f'chain = ROOT.TChain("Events")\nfor f in {_named(stem, count)}: chain.Add(f)'
+    return f"{made}\n{then}\nreturn (chain,)"
+
+
+def _in_file(file: str, returned: str) -> str:
+    return f'file = ROOT.TFile.Open(f"{{data}}/{file}.root")\nkept.append(file)\nreturn {returned}'
 
 
 def _spec(*samples: str, then: str = "") -> str:
@@ -136,7 +141,13 @@ _CHOSEN = """
 chosen = ROOT.TEntryList("chosen", "")
 for number in (3, 70, 250, 251): chosen.Enter(number, chain)
 chain.SetEntryList(chosen)
-return (chain, chosen)[:1]
+kept.append(chosen)
+"""
+_CHOSEN_EVENTS = """
+chosen = ROOT.TEventList("chosen", "")
+for number in (3, 70, 250): chosen.Enter(number)
+chain.SetEventList(chosen)
+kept.append(chosen)
 """
 
 SOURCES = {
@@ -151,25 +162,21 @@ SOURCES = {
     "no entries": Source(f'return "Events", {_named("empty", 2)}'),
     "one file twice": Source(f'return "Events", {_named("one", 1)} * 2'),
     "chain": Source(_chain("several", 3)),
-    "tree": Source('file = ROOT.TFile.Open(f"{data}/one_0.root")\nkept.append(file)\nreturn (file.Get("Events"),)'),
-    "directory": Source(
-        'file = ROOT.TFile.Open(f"{data}/directory.root")\nkept.append(file)\nreturn (file.Get("sub/Events"),)'
-    ),
-    "open file": Source('file = ROOT.TFile.Open(f"{data}/one_0.root")\nkept.append(file)\nreturn "Events", file'),
+    "tree": Source(_in_file("one_0", '(file.Get("Events"),)')),
+    "directory": Source(_in_file("directory", '(file.Get("sub/Events"),)')),
+    "open file": Source(_in_file("one_0", '"Events", file')),
     "two trees": Source(
         'chain = ROOT.TChain("t1")\nfor f, t in (("a", "t1"), ("b", "t2"), ("a", "t2")):\n'
         '    chain.Add(f"{data}/several_trees_{f}.root?#{t}")\nreturn (chain,)'
     ),
-    "friend": Source(_chain("one", 1, _FRIEND), columns=("x", "k", "w", "f", "b", "r", "v", "s", "other.x", "other.k")),
+    "friend": Source(_chain("one", 1, _FRIEND), columns=("x", *COLUMNS, "other.x", "other.k")),
     "ntuple": Source(f'return "Events", {_named("ntuple", 1)}[0]', columns=_NTUPLE["columns"]),
     "several ntuples": Source(f'return "Events", {_named("ntuple", 3)}', columns=_NTUPLE["columns"]),
     "holes": Source(f'return "Events", {_named("holes", 3)}', columns=("x", "k", "w")),
     "specification": Source(
         _spec("A Events@several_0 Events@several_1", "B Events@several_2", "C Events@uneven_1"), metadata=True
     ),
-    "specification in JSON": Source(
-        'return (ROOT.Internal.RDF.RetrieveSpecFromJson(f"{data}/spec.json"),)'
-    ),
+    "specification in JSON": Source('return (ROOT.Internal.RDF.RetrieveSpecFromJson(f"{data}/spec.json"),)'),
     "specification of trees": Source(
         _spec("C t1@several_trees_b", "A t1@several_trees_a t2@several_trees_b", "B t2@several_trees_a"),
         metadata=True,
@@ -180,15 +187,8 @@ SOURCES = {
     "global range within": Source(
         _spec("A Events@several_0 Events@several_1", then="spec.WithGlobalRange((120, 310))"), metadata=True
     ),
-    "entry list": Source(_chain("several", 3, _CHOSEN.replace("return (chain, chosen)[:1]", "kept.append(chosen)"))),
-    "event list": Source(
-        _chain(
-            "one",
-            1,
-            'chosen = ROOT.TEventList("chosen", "")\nfor number in (3, 70, 250): chosen.Enter(number)\n'
-            "chain.SetEventList(chosen)\nkept.append(chosen)",
-        )
-    ),
+    "entry list": Source(_chain("several", 3, _CHOSEN)),
+    "event list": Source(_chain("one", 1, _CHOSEN_EVENTS)),
     "default columns": Source(f'return "Events", {_named("several", 2)}, ["x", "w"]'),
 }
 

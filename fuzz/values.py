@@ -13,30 +13,36 @@ _RELATIVE = 1e-12
 
 
 def plain(value: Any, operation: str = "") -> Any:
-    """Return a result as numbers, texts, lists and maps."""
-    if isinstance(value, bool | int | float | str | type(None)):
+    """Return a result as numbers, texts, lists and maps.
+
+    Parameters
+    ----------
+    value
+        The result, as ROOT gives it.
+    operation
+        The action's name.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool | int | float | str):
         # The error of a small deviation is that of its square.
         return value**2 if operation == "StdDev" and isinstance(value, float) else value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Mapping):
-        return {str(name): plain(each, operation) for name, each in value.items()}
-    if isinstance(value, np.ndarray):
-        return {"dtype": str(value.dtype), "values": [plain(each) for each in value]}
     for kind, convert in _CONVERSIONS.items():
-        if isinstance(value, getattr(ROOT, kind) if isinstance(kind, str) else kind):
+        if isinstance(value, kind):
             return convert(value)
-    if type(value).__name__.startswith("TStatistic"):
-        return _statistic(value)
-    if "RResultMap" in type(value).__name__ or hasattr(value, "GetKeys"):
-        return {str(name): plain(value[str(name)], operation) for name in value.GetKeys()}
-    if "RCutFlowReport" in type(value).__name__:
-        return [[str(cut.GetName()), int(cut.GetPass()), int(cut.GetAll())] for cut in value]
-    if type(value).__name__.startswith(("string", "std.string")):
+    return _by_name(value, operation)
+
+
+def _by_name(value: Any, operation: str) -> Any:
+    """Return what is of a class template of ROOT's, or of Python's."""
+    name = type(value).__name__
+    if isinstance(value, Mapping):
+        return {str(key): plain(each, operation) for key, each in value.items()}
+    if hasattr(value, "GetKeys"):
+        return {str(key): plain(value[str(key)], operation) for key in value.GetKeys()}
+    if "string" in name and "vector" not in name:
         return str(value)
-    if hasattr(value, "__iter__"):
-        return [plain(each) for each in value]
-    return repr(value)
+    return [plain(each) for each in value]
 
 
 def _histogram(histogram: Any) -> Any:
@@ -44,10 +50,11 @@ def _histogram(histogram: Any) -> Any:
     histogram.GetStats(stats)
     cells = range(histogram.GetNcells())
     axes = [getattr(histogram, f"Get{axis}axis")() for axis in "XYZ"[: histogram.GetDimension()]]
+    edges = [[axis.GetBinLowEdge(number) for number in range(1, axis.GetNbins() + 2)] for axis in axes]
     return {
         "class": histogram.ClassName(),
         "name": [histogram.GetName(), histogram.GetTitle()],
-        "axes": [[axis.GetNbins(), [axis.GetBinLowEdge(n) for n in range(1, axis.GetNbins() + 2)]] for axis in axes],
+        "edges": edges,
         "contents": [histogram.GetBinContent(cell) for cell in cells],
         "errors": [histogram.GetBinError(cell) for cell in cells],
         "entries": histogram.GetEntries(),
@@ -66,11 +73,10 @@ def _many_dimensions(histogram: Any) -> Any:
 
 
 def _graph(graph: Any) -> Any:
-    found = {"points": [[graph.GetPointX(n), graph.GetPointY(n)] for n in range(graph.GetN())]}
     errors = [getattr(graph, f"GetError{side}") for side in ("Xlow", "Xhigh", "Ylow", "Yhigh")]
     return {
         "class": graph.ClassName(),
-        **found,
+        "points": [[graph.GetPointX(n), graph.GetPointY(n)] for n in range(graph.GetN())],
         "errors": [[error(n) for error in errors] for n in range(graph.GetN())],
     }
 
@@ -85,7 +91,22 @@ def _statistic(statistic: Any) -> Any:
     }
 
 
-_CONVERSIONS: dict[Any, Any] = {"TH1": _histogram, "THnBase": _many_dimensions, "TGraph": _graph}
+def _cuts(report: Any) -> Any:
+    return [[str(cut.GetName()), int(cut.GetPass()), int(cut.GetAll())] for cut in report]
+
+
+def _array(array: Any) -> Any:
+    return {"dtype": str(array.dtype), "values": [plain(each) for each in array]}
+
+
+_CONVERSIONS: dict[Any, Any] = {
+    ROOT.TH1: _histogram,
+    ROOT.THnBase: _many_dimensions,
+    ROOT.TGraph: _graph,
+    ROOT.TStatistic: _statistic,
+    ROOT.RDF.RCutFlowReport: _cuts,
+    np.ndarray: _array,
+}
 
 
 def differences(expected: Any, found: Any, scale: float, where: str = "") -> Iterator[str]:

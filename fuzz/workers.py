@@ -49,7 +49,9 @@ class Worker:
                 locally = False
         except (EOFError, OSError):
             self._process.join(timeout_s)
-            return self._ended("invalid" if locally else "crashes", f"signal {-(self._process.exitcode or 0)}")
+            return self._ended(
+                "invalid" if locally else "crashes", f"signal {-(self._process.exitcode or 0)}"
+            )
         return self._ended("invalid" if locally else "hangs", f"no answer within {timeout_s:g} s")
 
     def close(self) -> None:
