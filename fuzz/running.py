@@ -25,7 +25,7 @@ class Outcome:
     """What became of a program."""
 
     status: str
-    """``same``, ``differs``, ``fails``, ``crashes``, ``hangs``, ``refused``; ``invalid``: local ROOT fails."""
+    """``same``, ``differs``, ``fails``, ``crashes``, ``hangs``, ``refused``; ``invalid`` by local ROOT."""
     what: str = ""
     """What differs, or the error."""
     kind: str = ""

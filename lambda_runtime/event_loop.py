@@ -27,9 +27,9 @@ from lambda_runtime.mappers import LoadedMapper
 OnStop = Callable[[Callable[[], None] | None], None]
 """Takes what ends an event loop, to be called from any thread; then None, when it is over."""
 
-_NOT_CLONED = ("HistoND", "Report")
-"""Actions whose clones are wrong in ROOT 6.40: of a THnD keeps the entries of the one before, of a cut-flow
-report crashes (in ROOT's own Dask backend as well)."""
+_NOT_CLONED = ("HistoND", "HistoNSparseD", "Report")
+"""Actions whose clones are wrong in ROOT 6.40: of a THnD keeps the entries of the one before, of a weighted
+THnSparse sums no squares of weights, of a cut-flow report crashes (in ROOT's own Dask backend as well)."""
 
 _turns = SharedLock()
 """Held alone to compile, together to run: ROOT keeps the code that waits to be compiled per process."""
