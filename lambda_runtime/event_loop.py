@@ -76,7 +76,9 @@ class EventLoop:
             with _attributable(mapper, graph, data_range):
                 result = self._run(loaded, graph, data_range, on_stop)
             result = dataclasses.replace(result, intervals=(interval,))
-            if result.values is None and interval.start == 0 and not any(result.entries_by_file.values()):
+            begins = interval.start == 0 and not any(result.entries_by_file.values())
+            # ROOT 6.40 crashes over RNTuples that have no entries.
+            if result.values is None and begins and mapper.source != "rntuple":
                 result = _run_without_entries(mapper, result)
             return result
 
@@ -242,8 +244,6 @@ def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
 def _frame_without_entries(mapper: Mapper, files: list[DataFile]) -> Any:
     if mapper.source == "entries":
         return ROOT.RDataFrame(0)
-    if mapper.source == "rntuple":
-        return ROOT.RDataFrame(files[0].tree, [file.url for file in files])
     spec = ROOT.RDF.Experimental.RDatasetSpec()
     spec.AddSample(("", [file.tree for file in files], [file.url for file in files]))
     return ROOT.RDataFrame(spec)

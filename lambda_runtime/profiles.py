@@ -67,5 +67,5 @@ def keep_squares(value: Any, increment: Any) -> None:
         Mergeable objects of one action, or of its variations.
     """
     # By name: the class templates of all profiles would have to be compiled to be asked.
-    if "TProfile" in type(value).__cpp_name__:
+    if "TProfile" in getattr(type(value), "__cpp_name__", ""):
         declared(_CODE).profiles.KeepSquares(value, increment)

@@ -11,6 +11,9 @@ from ROOT._distrdf import Ranges
 
 from dask_root_lambda.protocol.errors import ProtocolError
 from dask_root_lambda.protocol.intervals import Interval
+from lambda_runtime import ntuples
+
+ntuples.install()
 
 
 def entry_range(entries: int, index: int, interval: Interval) -> Any:

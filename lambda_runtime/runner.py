@@ -13,7 +13,7 @@ from fractions import Fraction
 import ROOT
 
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import IncompleteResultError
+from dask_root_lambda.protocol.errors import IncompleteResultError, InputError
 from dask_root_lambda.protocol.intervals import Interval, union
 from dask_root_lambda.protocol.task import PartialResult
 from lambda_runtime import merging
@@ -119,6 +119,8 @@ class Runner:
         IncompleteResultError
             A part of the dataset is missing, a file was not opened, or event loops saw more or fewer entries
             than there are.
+        InputError
+            It is one of RNTuples without entries.
         """
         result: PartialResult = wire.loads(blob)
         whole = Interval(Fraction(0), Fraction(n_files if entries is None else entries))
@@ -130,6 +132,8 @@ class Runner:
             )
         missing = n_files - len(result.entries_by_file)
         expected = sum(result.entries_by_file.values()) if entries is None else entries
+        if result.values is None and not expected and not missing:
+            raise InputError("the RNTuples of this frame have no entries: ROOT crashes over them")
         if missing or result.processed != expected or result.values is None:
             raise IncompleteResultError(
                 f"event loops saw {result.processed:,} entries of {expected:,}, and {missing} of {n_files} "

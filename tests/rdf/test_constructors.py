@@ -6,6 +6,7 @@ import dask
 import pytest
 
 from dask_root_lambda import RDataFrame
+from dask_root_lambda.protocol.errors import InputError
 from tests.conftest import ROOT, write_events
 
 SUM = 499500.0
@@ -62,6 +63,31 @@ def test_rntuple(tmp_path, local):
     assert (
         dask.compute(*(RDataFrame("Events", path, npartitions=n).Sum("x") for n in (1, 3))) == (124750.0,) * 2
     )
+
+
+@pytest.mark.parametrize("sizes", [(5, 0), (0, 5, 0, 3, 0)])
+def test_rntuples_without_entries(tmp_path, local, sizes):
+    """Beside others they change nothing; ROOT ends the process when it is asked for their clusters."""
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    files = [str(tmp_path / f"{place}.root") for place in range(len(sizes))]
+    for file, size in zip(files, sizes, strict=True):
+        ROOT.RDataFrame(size).Define("x", "int(rdfentry_)").Snapshot("Events", file, ["x"], options)
+    whole = ROOT.RDataFrame("Events", files)
+    expected = whole.Count().GetValue(), whole.Sum("x").GetValue()
+    for npartitions in (1, 2, 7):
+        frame = RDataFrame("Events", files, npartitions=npartitions)
+        assert dask.compute(frame.Count(), frame.Sum("x")) == expected
+
+
+def test_only_rntuples_without_entries(tmp_path, local):
+    """They are an error: local ROOT crashes."""
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    path = str(tmp_path / "none.root")
+    ROOT.RDataFrame(0).Define("x", "int(rdfentry_)").Snapshot("Events", path, ["x"], options)
+    with pytest.raises(InputError, match="have no entries"):
+        RDataFrame("Events", path, npartitions=2).Count().GetValue()
 
 
 @pytest.mark.parametrize("entries", [0, 1, 2, 7])
