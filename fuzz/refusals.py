@@ -9,6 +9,7 @@ REFUSALS = {
     "entry lists": r"the entry list of .* cannot be used",
     "global ranges": r"WithGlobalRange cannot be used",
     "entry numbers over several files": r"rdfentry_ would count from the first file",
+    "reports of the frame itself": r"Report of the frame itself would list",
     "operations that ROOT does not distribute": r"RDataFrame has no '\w+'; its operations are",
 }
 """Title of each refusal, as in docs/refused.md -> what the error says."""
