@@ -88,11 +88,7 @@ class Worker:
 
 def _serve(pipe: Connection, data: Path) -> None:
     os.setpgid(0, 0)
-    if not os.environ.get("FUZZ_OUTPUT"):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-    warnings.simplefilter("ignore")
+    _silence()
     from fuzz.running import Runner
 
     runner = Runner(data)
@@ -101,6 +97,15 @@ def _serve(pipe: Connection, data: Path) -> None:
         while (program := pipe.recv()) is not None:
             pipe.send(runner.run(program, lambda: pipe.send("local ROOT is done")))
     runner.close()
+
+
+def _silence() -> None:
+    """Let nothing be printed: programs that crash print pages. With FUZZ_OUTPUT set, they may."""
+    warnings.simplefilter("ignore")
+    if not os.environ.get("FUZZ_OUTPUT"):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
 
 
 @contextlib.contextmanager
@@ -119,6 +124,7 @@ def data_folder() -> Iterator[Path]:
 
 
 def _write(folder: Path) -> None:
+    _silence()
     from fuzz import sources
 
     sources.write(folder)

@@ -1,4 +1,4 @@
-"""Clusters of RNTuples, for DistRDF: asked for those of a file without entries, ROOT 6.40 ends the process."""
+"""Clusters of RNTuples, for DistRDF: asked for those of a file without entries, ROOT ends the process."""
 
 from __future__ import annotations
 
