@@ -30,6 +30,26 @@ def test_lists_patterns_chains_trees_and_directories(tmp_path, local):
     assert dask.compute(*(frame.Count() for frame in frames)) == (400, 400, 400, 400, 200, 200)
 
 
+def test_trees_in_directories_of_a_file(tmp_path, local):
+    """A tree, its directory, and its path, with a slash before it or not, give what local ROOT gives."""
+    path = str(tmp_path / "directory.root")
+    with ROOT.TFile.Open(path, "RECREATE") as file:
+        file.mkdir("sub").cd()
+        tree = ROOT.TTree("Events", "")
+        for _ in range(10):
+            tree.Fill()
+        tree.Write()
+    opened = ROOT.TFile.Open(path)
+    for source in (
+        (opened.Get("sub/Events"),),
+        ("Events", opened.Get("sub")),
+        ("sub/Events", path),
+        ("/sub/Events", path),
+    ):
+        frame = RDataFrame(*source, npartitions=2)
+        assert frame.Count().GetValue() == ROOT.RDataFrame(*source).Count().GetValue() == 10
+
+
 def test_friends(tmp_path, local):
     """A chain with a friend reads both side by side, whatever the ranges."""
     main = write_events(tmp_path / "main.root")
