@@ -10,7 +10,8 @@ from fuzz.sources import ENTRIES
 Drawn = tuple[str, str, float]
 
 _EDGES = "4, np.array([-1., 5., 10., 100., 400.])"
-_AXES = ("10, 0., 100.", "7, -50., 1000.", "4, 0., 4.", "200, 0., 200.")
+_SHORT_AXES = ("10, 0., 100.", "7, -50., 1000.", "4, 0., 4.")
+_AXES = (*_SHORT_AXES, "200, 0., 200.")
 _AUTOMATIC_AXIS = "10, 0., 0."
 _LOOK_UPS = (
     ("GetColumnNames", ""),
@@ -64,7 +65,7 @@ def histogram_of_several(place: Place) -> Drawn:
     """Draw a histogram of two or three columns."""
     n_axes = place.one_of([2, 3])
     columns = [place.scalar() for _ in range(n_axes)]
-    axes = [place.mostly(_AXES, [_AUTOMATIC_AXIS]) for _ in columns]
+    axes = [place.mostly(_SHORT_AXES, [_AUTOMATIC_AXIS]) for _ in columns]
     return f"Histo{n_axes}D", f"{_model(place, *axes)}, {_names(columns)}{_weight(place)}", _scale(*columns)
 
 
@@ -72,7 +73,7 @@ def profile(place: Place) -> Drawn:
     """Draw a profile over one or two columns."""
     n_axes = place.one_of([1, 2])
     columns = [place.scalar() for _ in range(n_axes + 1)]
-    axes = [place.one_of(_AXES) for _ in range(n_axes)]
+    axes = [place.one_of(_SHORT_AXES) for _ in range(n_axes)]
     # A bin's value and error are quotients.
     scale = ENTRIES * max(column.bound for column in columns) ** 2
     return f"Profile{n_axes}D", f"{_model(place, *axes)}, {_names(columns)}{_weight(place)}", scale

@@ -57,7 +57,7 @@ def make_absolute(head: Any) -> None:
     head.names = [_expanded(str(name)) for name in head.inputfiles]
     head.inputfiles = [absolute(name) for name in head.names]
     if hasattr(head, "subtreenames"):
-        # Of a tree in a directory of its file, the path begins with a slash; its samples lack it.
+        # The path of a tree in a directory of its file begins with a slash; its samples are named without.
         head.subtreenames = [str(name).removeprefix("/") for name in head.subtreenames]
     for names in _friend_files(head):
         for position, name in enumerate(names):
