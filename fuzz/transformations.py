@@ -19,8 +19,9 @@ _CUTS = (
     "int(x) / 50 % 2 == 0",
     "x == 1 || x == 299",
     "x > 5 && x < 8",
+    "rdfentry_ < 10",
+    "tdfentry_ % 2 == 0",
 )
-_CUTS_BY_NUMBER = ("rdfentry_ < 10", "tdfentry_ % 2 == 0")
 _OF_SAMPLES = (
     'rdfsampleinfo_.Contains("_1.root") ? 1. : 0.25',
     'rdfsampleinfo_.Contains("fuzz") ? 1. : 0.25',
@@ -44,7 +45,7 @@ _VARIATIONS = (
 
 def cut(place: Place) -> Drawn:
     """Draw a cut, with a name or without."""
-    expression = place.mostly(_CUTS, _CUTS_BY_NUMBER)
+    expression = place.one_of(_CUTS)
     name = place.one_of(["", f', "cut {place.number}"'])
     return "Filter", f'"{expression}"{name}', place.node
 
@@ -59,16 +60,16 @@ def definition(place: Place) -> Drawn:
     """Draw a column of another type, range or shape."""
     column, name = place.scalar(), f"d{place.number}"
     named = replace(column, name=name)
-    expression, made = place.mostly(
+    expression, made = place.one_of(
         [
+            ("double(rdfentry_)", Column(name, ENTRIES)),
             (f"{column.name} * 2", replace(named, bound=2 * column.bound)),
             (f"double({column.name}) - x", replace(named, bound=2 * ENTRIES)),
             ("double(rdfslot_)", Column(name)),
             (f"ROOT::RVecD(k, {column.name})", replace(named, vector=True)),
             (f"{column.name} > 3", Column(name)),
             (f"(unsigned char)({column.name})", Column(name, 256)),
-        ],
-        [("double(rdfentry_)", Column(name, ENTRIES))],
+        ]
     )
     return "Define", f'"{name}", "{expression}"', place.node.with_column(made)
 
