@@ -117,9 +117,9 @@ def automatic_axis(place: Place) -> Drawn:
     return "Histo1D", f'"{place.column().name}"', float(ENTRIES**3)
 
 
-def not_distributed(place: Place) -> Drawn:
-    """Draw an action that ROOT does not distribute, which is refused."""
-    return place.one_of(["Take['double']", "Display"]), '"x"', 0.0
+def not_distributed(_: Place) -> Drawn:
+    """Take the values: ROOT does not distribute it, and it is refused."""
+    return "Take['double']", '"x"', 0.0
 
 
 def default_column(place: Place) -> Drawn:

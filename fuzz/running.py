@@ -88,9 +88,9 @@ class Runner:
         kept: list[Any] = []
         frame = ROOT.RDataFrame(*sources.arguments(graph.source, self._data, kept))
         results, folder = self._booked(graph, frame, ROOT.RDF.Experimental.VariationsFor)
-        for number, (action, result) in enumerate(zip(graph.actions, results, strict=True)):
+        for action, result in zip(graph.actions, results, strict=True):
             value = result.GetValue() if hasattr(result, "GetValue") else result
-            yield _plain(action, value, folder / str(number))
+            yield _plain(action, value, folder)
 
     def _here(self, program: Program) -> list[Any]:
         self._cluster.execution = program.execution
@@ -104,8 +104,7 @@ class Runner:
             computed = _computed(program.compute, [result for results, _ in booked for result in results])
         found = []
         for graph, (_, folder) in zip(program.graphs, booked, strict=True):
-            for number, action in enumerate(graph.actions):
-                found.append(_plain(action, next(computed), folder / str(number)))
+            found += [_plain(action, next(computed), folder) for action in graph.actions]
         return found
 
     def _frame(self, program: Program, graph: Graph, kept: list[Any]) -> Any:
@@ -147,7 +146,10 @@ def _computed(how: str, results: Sequence[Any]) -> Iterator[Any]:
 def _plain(action: Action, value: Any, folder: Path) -> Any:
     if action.operation != "Snapshot":
         return values.plain(value, action.operation)
-    written = sorted(folder.glob("*.root"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
+    # By its own number: a program that was made smaller has lost others.
+    (number,) = re.findall(r"target\((\d+)\)", action.arguments)
+    paths = (folder / number).glob("*.root")
+    written = sorted(paths, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
     with ROOT.TFile.Open(str(written[0])) as file:
         (tree,) = {str(key.GetName()) for key in file.GetListOfKeys()}
     frame = ROOT.RDataFrame(tree, [str(path) for path in written])
