@@ -8,7 +8,10 @@ REFUSALS = {
     "automatic axes": r"has an automatic axis",
     "entry lists": r"the entry list of .* cannot be used",
     "global ranges": r"WithGlobalRange cannot be used",
-    "entry numbers over several files": r"rdfentry_ would count from the first file",
+    "friends with an index": r"the friend .* has an index \(TTreeIndex\)",
+    "files whose own name is a pattern": r"is a pattern to ROOT, and other files may match it",
+    "a tree of a file in two samples": r"is in two samples of the specification",
+    "one file under two names": r"is named twice, as .* and the graph names sample information",
     "reports of the frame itself": r"Report of the frame itself would list",
     "operations that ROOT does not distribute": r"RDataFrame has no '\w+'; its operations are",
 }
