@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 CHECKOV := $(VENV)/checkov
 CHECKOV_VERSION := 3.3.*
 
-.PHONY: demo test image-test lint checkov format bench lock clean
+.PHONY: demo test fuzz image-test lint checkov format bench lock clean
 
 demo: $(READY)  ## the dimuon spectrum, on an emulated Lambda
 	$(BIN)/dask-root-lambda demo $(DEMO_ARGS)
@@ -18,6 +18,10 @@ TEST_ARGS ?= --numprocesses 3
 
 test: $(READY)  ## all tests; needs neither AWS nor a network
 	$(BIN)/pytest $(TEST_ARGS)
+
+# FUZZ_ARGS="--seed 1 --programs 2000", or --seconds; without, it goes on until it is stopped.
+fuzz: $(READY)  ## programs drawn at random, by local ROOT and here: prints those whose results differ, made small
+	$(BIN)/python -W ignore -m fuzz $(FUZZ_ARGS)
 
 image-test: $(READY)  ## the function's image, built and run in containers; needs root (BASE=IMAGE: its base)
 	.ci/container-tools

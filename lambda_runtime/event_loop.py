@@ -30,9 +30,10 @@ from lambda_runtime.snapshots import RangeSnapshot
 OnStop = Callable[[Callable[[], None] | None], None]
 """Takes what ends an event loop, to be called from any thread; then None, when it is over."""
 
-_COMPILED_ANEW = ("HistoND", "Report")
+_COMPILED_ANEW = ("HistoND", "HistoNSparseD", "Report")
 """Actions whose clones are wrong in ROOT 6.40, those of their variations, too: of a THnD keeps the entries of
-the one before, of a cut-flow report crashes (in ROOT's own Dask backend as well)."""
+the one before, of a weighted THnSparse sums no squares of weights, of a cut-flow report crashes (also in
+ROOT's own Dask backend)."""
 _BOOKED_ANEW = (*_COMPILED_ANEW, "AsNumpy")
 """AsNumpy of vectors cannot be cloned; booked again, it needs no compiler, and less time than for a clone."""
 

@@ -15,6 +15,7 @@ from typing import Any
 import ROOT
 from ROOT._distrdf.Backends import Utils
 
+from lambda_runtime import profiles
 from lambda_runtime.arrays import Arrays
 from lambda_runtime.declaring import declared
 from lambda_runtime.snapshots import Written
@@ -96,6 +97,7 @@ def merged(value: Any, increment: Any) -> Any:
             return value
         if _declared().IsEmpty(value):
             return increment
+    profiles.keep_squares(value, increment)
     Utils.merge_values(value, increment)
     if isinstance(value, _type("RMergeableValue<ROOT::RDF::RCutFlowReport>")):
         return _declared().Renewed(value)

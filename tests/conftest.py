@@ -47,6 +47,7 @@ _LONG = (
     "test_kernels.py",
     "test_cluster.py",
     "test_demo.py",
+    "test_fuzz.py",
 )
 """What takes longest, first: so that no process of xdist's is left with it at the end."""
 

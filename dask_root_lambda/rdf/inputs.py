@@ -58,6 +58,9 @@ def make_absolute(head: Any) -> None:
         return
     head.names = [_expanded(str(name)) for name in head.inputfiles]
     head.inputfiles = [absolute(name) for name in head.names]
+    if hasattr(head, "subtreenames"):
+        # The path of a tree in a directory of its file begins with a slash; its samples are named without.
+        head.subtreenames = [str(name).removeprefix("/") for name in head.subtreenames]
     for names in _friend_files(head):
         for position, name in enumerate(names):
             names[position] = absolute(str(name))

@@ -29,6 +29,26 @@ def test_lists_patterns_chains_trees_and_directories(tmp_path, local):
     assert dask.compute(*(frame.Count() for frame in frames)) == (400, 400, 400, 400, 200, 200)
 
 
+def test_trees_in_directories_of_a_file(tmp_path, local):
+    """A tree, its directory, and its path, with a slash before it or not, give what local ROOT gives."""
+    path = str(tmp_path / "directory.root")
+    with ROOT.TFile.Open(path, "RECREATE") as file:
+        file.mkdir("sub").cd()
+        tree = ROOT.TTree("Events", "")
+        for _ in range(10):
+            tree.Fill()
+        tree.Write()
+    opened = ROOT.TFile.Open(path)
+    for source in (
+        (opened.Get("sub/Events"),),
+        ("Events", opened.Get("sub")),
+        ("sub/Events", path),
+        ("/sub/Events", path),
+    ):
+        frame = RDataFrame(*source, npartitions=2)
+        assert frame.Count().GetValue() == ROOT.RDataFrame(*source).Count().GetValue() == 10
+
+
 def test_friends(tmp_path, local):
     """A chain with a friend reads both side by side, whatever the ranges."""
     main = write_events(tmp_path / "main.root")
@@ -62,6 +82,30 @@ def test_rntuple(tmp_path, local):
     assert (
         dask.compute(*(RDataFrame("Events", path, npartitions=n).Sum("x") for n in (1, 3))) == (124750.0,) * 2
     )
+
+
+@pytest.mark.parametrize("sizes", [(5, 0), (0, 5, 0, 3, 0)])
+def test_rntuples_without_entries(tmp_path, local, sizes):
+    """Beside others they change nothing; ROOT ends the process when it is asked for their clusters."""
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    files = [str(tmp_path / f"{place}.root") for place in range(len(sizes))]
+    for file, size in zip(files, sizes, strict=True):
+        ROOT.RDataFrame(size).Define("x", "int(rdfentry_)").Snapshot("Events", file, ["x"], options)
+    whole = ROOT.RDataFrame("Events", files)
+    expected = whole.Count().GetValue(), whole.Sum("x").GetValue()
+    for npartitions in (1, 2, 7):
+        frame = RDataFrame("Events", files, npartitions=npartitions)
+        assert dask.compute(frame.Count(), frame.Sum("x")) == expected
+
+
+def test_only_rntuples_without_entries(tmp_path, local):
+    """They have their (empty) results; local ROOT crashes."""
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    path = str(tmp_path / "none.root")
+    ROOT.RDataFrame(0).Define("x", "int(rdfentry_)").Snapshot("Events", path, ["x"], options)
+    assert RDataFrame("Events", path, npartitions=2).Count().GetValue() == 0
 
 
 @pytest.mark.parametrize("entries", [0, 1, 2, 7])

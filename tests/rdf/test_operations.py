@@ -21,7 +21,9 @@ def nd_model(kind):
 
 
 def cells(histogram):
-    return [histogram.GetBinContent(cell) for cell in range(histogram.GetNcells())], histogram.GetEntries()
+    bins = range(histogram.GetNcells())
+    values = [histogram.GetBinContent(cell) for cell in bins]
+    return [*values, *(histogram.GetBinError(cell) for cell in bins), histogram.GetEntries()]
 
 
 def projected(histogram):
@@ -55,7 +57,14 @@ ACTIONS = {
     "Histo3D": (lambda f: f.Histo3D(("h", "", 5, 0, 1000, 4, 0, 50, 3, 0, 2), "x", "pt", "w"), cells),
     "HistoND": (lambda f: f.HistoND(nd_model("THnDModel"), ["x", "pt"]), projected),
     "HistoNSparseD": (lambda f: f.HistoNSparseD(nd_model("THnSparseDModel"), ["x", "pt"]), projected),
+    "HistoNSparseD weighted": (
+        lambda f: f.HistoNSparseD(nd_model("THnSparseDModel"), ["x", "pt", "w"]), projected
+    ),
     "Profile1D": (lambda f: f.Profile1D(("p", "", 7, 0, 1000), "x", "pt"), cells),
+    "Profile1D weighted": (lambda f: f.Profile1D(("p", "", 7, 0, 1000), "x", "pt", "u"), cells),
+    "Profile2D weighted": (
+        lambda f: f.Profile2D(("p", "", 5, 0, 1000, 4, 0, 50), "x", "pt", "pt", "u"), cells
+    ),
     "Profile2D": (lambda f: f.Profile2D(("p", "", 5, 0, 1000, 4, 0, 50), "x", "pt", "w"), cells),
     "Graph": (lambda f: f.Graph("x", "pt"), points),
     "GraphAsymmErrors": (lambda f: f.GraphAsymmErrors("x", "pt", "w", "w", "w", "w"), points),
@@ -77,7 +86,7 @@ CUTS = {
 
 
 def prepared(frame, cut):
-    return frame.Define("w", "1. + (x % 2)").Filter(cut)
+    return frame.Define("w", "1. + (x % 2)").Define("u", "x < 600 ? 1. : w").Filter(cut)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +127,7 @@ def test_actions_equal_local_ones(computed, expected, cut, name):
 
 VARIED = ("Sum", "Mean", "StdDev", "Min", "Max")
 """Actions whose result is a number."""
+PROFILE = ("p", "", 7, 0, 1000)
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -139,6 +149,20 @@ def test_variations_equal_local_ones(events_file, cut):
         names = [str(name) for name in one.GetKeys()]
         assert other.GetKeys() == names == ["nominal", "v:0", "v:1", "v:2"]
         check([one[name] for name in names], [other[name] for name in names])
+
+
+def test_variations_of_weighted_profiles(events_file):
+    """Also where the weights of a range are all 1, so that ROOT has no squares of them there."""
+
+    def booked(frame):
+        varied = frame.Define("u", "x < 600 ? 1. : 1. + (x % 2)").Vary("pt", "ROOT::RVecF{pt / 2, pt * 2}", 2)
+        return varied.Profile1D(PROFILE, "x", "pt", "u")
+
+    local = ROOT.RDF.Experimental.VariationsFor(booked(ROOT.RDataFrame("Events", events_file)))
+    result = ROOT.RDF.Distributed.VariationsFor(booked(RDataFrame("Events", events_file, npartitions=RANGES)))
+    (found,) = dask.compute(result, scheduler="synchronous")
+    for name in found.GetKeys():
+        check(cells(local[name]), cells(found[name]))
 
 
 def test_every_action_is_tested():

@@ -1,0 +1,26 @@
+"""What is refused instead of being computed otherwise than by local ROOT; docs/refused.md tells users."""
+
+from __future__ import annotations
+
+import re
+
+REFUSALS = {
+    "automatic axes": r"has an automatic axis",
+    "entry lists": r"the entry list of .* cannot be used",
+    "global ranges": r"WithGlobalRange cannot be used",
+    "friends with an index": r"the friend .* has an index \(TTreeIndex\)",
+    "files whose own name is a pattern": r"is a pattern to ROOT, and other files may match it",
+    "a tree of a file in two samples": r"is in two samples of the specification",
+    "one file under two names": r"is named twice, as .* and the graph names sample information",
+    "reports of the frame itself": r"Report of the frame itself would list",
+    "operations that ROOT does not distribute": r"RDataFrame has no '\w+'; its operations are",
+}
+"""Title of each refusal, as in docs/refused.md -> what the error says."""
+
+
+def reason(error: BaseException) -> str:
+    """Return the title of the refusal that an error is; nothing where it is none."""
+    for title, pattern in REFUSALS.items():
+        if re.search(pattern, str(error)):
+            return title
+    return ""
