@@ -84,6 +84,10 @@ class Settings:
     """Of what is left to chance there; None is another one each time."""
     max_attempts: int = _count("retry.max-attempts", 1, 100)
     max_crashes: int = _count("retry.max-crashes", 1, 100)
+    max_cost_usd: float | None = _option("cost.max-usd", 0, 1e6)
+    """What all runs of an executor may cost together, USD; None for no limit."""
+    max_run_cost_usd: float | None = _option("cost.max-usd-per-run", 0, 1e6)
+    """What each run may cost, USD; None for no limit."""
     max_retry_share: float = _option("retry.max-share", 0, 100)
     """Tries after the first of all ranges of a run, as a part of their number."""
     prices: Mapping[str, Any] = _option("prices")

@@ -42,6 +42,7 @@ class ScriptedInvoker:
 
     prices = prices_of("us-east-1")
     remote = True
+    bill = Billing(duration_s=1.0, billed_s=1.0, memory_mb=1024)
     standing_usd_per_s = 0.0
     quota = None
 
@@ -75,8 +76,8 @@ class ScriptedInvoker:
                 self._in_flight -= 1
 
     def _answer(self, request):
-        bill = Billing(duration_s=1.0, billed_s=1.0, memory_mb=1024)
-        usd, body = self.prices.usd(bill), request.bodies[0]
+        bill, body = self.bill, request.bodies[0]
+        usd = self.prices.usd(bill)
         try:
             sent = body.inline or self._stored(request, body.key)
         except MissingBlobError as error:

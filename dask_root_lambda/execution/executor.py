@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from dask_root_lambda.config import Execution, Settings, check_execution
 from dask_root_lambda.cost.report import Report
-from dask_root_lambda.execution import encoding, jobs
+from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.jobs import Job
@@ -29,6 +29,7 @@ from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
+    CostLimitError,
     CrashError,
     DaskRootLambdaError,
     MissingBlobError,
@@ -42,6 +43,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+_TOTAL_LIMIT, _RUN_LIMIT = "dask-root-lambda.cost.max-usd", "dask-root-lambda.cost.max-usd-per-run"
 _LOOK_S = 0.25
 """Seconds between two looks for slow ranges."""
 
@@ -242,7 +244,11 @@ class LambdaExecutor(Executor):
         if job.account is None:
             job.account = self._begin(job.call, invoker)
         try:
+            self._check_budget(job.account)
             value, empty = self._attempt(job, job.account, invoker)
+        except CostLimitError as error:
+            self._fail(job, error)
+            self._fail_waiting(job.call.space, error)
         except ThrottledError as error:
             return self._refused(job, job.account, invoker, error)
         except DaskRootLambdaError as error:
@@ -276,6 +282,20 @@ class LambdaExecutor(Executor):
         if call.space is not None and call.space.not_reused:
             self.ledger.note(_NOT_REUSED.format(call.space.not_reused))
         return account
+
+    def _check_budget(self, account: Account) -> None:
+        settings, ledger = self.settings, self.ledger
+        reason = budget.refusal(ledger.spending(), settings.max_cost_usd, _TOTAL_LIMIT)
+        if account.run != CALLS:
+            reason = reason or budget.refusal(ledger.spending(account), settings.max_run_cost_usd, _RUN_LIMIT)
+        if reason is not None:
+            raise CostLimitError(reason)
+
+    def _fail_waiting(self, space: RunSpace | None, error: DaskRootLambdaError) -> None:
+        """Let what waits of the same run fail as well."""
+        waiting, _ = self._pool.take_out(lambda job: job.call.space == space)
+        for job in waiting:
+            self._fail(job, error)
 
     def _end(self, job: Job, *, failed: bool, empty: bool = False) -> None:
         # A part of a range counts with the whole.

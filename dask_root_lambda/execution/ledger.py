@@ -11,6 +11,7 @@ from typing import Any
 
 from dask_root_lambda.cost.prices import Prices
 from dask_root_lambda.cost.report import Report, RunReport
+from dask_root_lambda.execution.budget import Spending
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
 
 CALLS = "calls"
@@ -42,6 +43,12 @@ class Account:
     def retries(self) -> int:
         """Tries after the first."""
         return int(self._sums["retries"])
+
+    @property
+    def spending(self) -> Spending:
+        """What was spent on it."""
+        usd, invocations = self._sums["usd"], int(self._sums["invocations"])
+        return Spending(usd, invocations, self.in_flight, max(0, self.ranges - self.ranges_done))
 
     @property
     def over(self) -> bool:
@@ -175,6 +182,11 @@ class Ledger:
             for each in (account, self._total):
                 each.count(second_tries=1)
 
+    def spending(self, account: Account | None = None) -> Spending:
+        """Return what was spent on a run; without one, on all together."""
+        with self._lock:
+            return (account or self._total).spending
+
     def refuse(self, account: Account) -> None:
         """Count a request that the service refused."""
         with self._lock:
@@ -185,9 +197,9 @@ class Ledger:
         """Count a task that ended; ``empty`` is a range without entries."""
         now_s = self._clock()
         with self._lock:
-            account.ranges_done += is_range and not failed
             account.failed |= failed
             for each in (account, self._total):
+                each.ranges_done += is_range and not failed
                 each.count(done=int(not failed), failures=int(failed), empty=int(empty))
                 each.end(now_s)
         self._tell(account)

@@ -32,6 +32,7 @@
     │       └── MissingMapperError        the graph that was put there before
     ├── DeploymentError           deploying did not work, or what is deployed is damaged
     │   └── DeploymentNotFoundError   no deployment of that name in this account and region
+    ├── CostLimitError            what the user allows was spent
     ├── IncompleteResultError     fewer or more entries processed than the dataset has
     └── RunCancelledError         stopped on request
 
@@ -251,6 +252,10 @@ class DeploymentError(DaskRootLambdaError):
 
 class DeploymentNotFoundError(DeploymentError):
     """There is no deployment of that name in this account and region."""
+
+
+class CostLimitError(DaskRootLambdaError):
+    """The user's limit of costs is reached; what was computed is kept."""
 
 
 class IncompleteResultError(DaskRootLambdaError):
