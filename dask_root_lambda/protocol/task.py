@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from dask_root_lambda.protocol import errors, seal, store, wire
-from dask_root_lambda.protocol.errors import CorruptBlobError, ProtocolError, VersionMismatchError
+from dask_root_lambda.protocol.errors import (
+    CorruptBlobError,
+    MissingBlobError,
+    ProtocolError,
+    VersionMismatchError,
+)
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.rootfile import FileIdentity
 
@@ -29,6 +36,9 @@ https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 PYTHON_VERSION = ".".join(platform.python_version_tuple()[:2])
 """Minor version of this interpreter: functions pickled by value do not cross it."""
 
+
+_LOOKS, _LOOK_AGAIN_S = 3, 0.5
+"""How often a blob is looked for in a store, and how many seconds are between."""
 
 _SESSION = uuid.uuid4().hex
 
@@ -106,6 +116,11 @@ class Body:
             return self.inline
         if self.key is None:
             raise ProtocolError("a body with neither bytes nor key")
+        for _ in range(_LOOKS - 1):
+            # Not every store that speaks S3 shows at once what has just been written.
+            with suppress(MissingBlobError):
+                return seal.opened(key, self.key, store.connect(self.store).get(self.key))
+            time.sleep(_LOOK_AGAIN_S)
         return seal.opened(key, self.key, store.connect(self.store).get(self.key))
 
     def stored_in(self, url: str) -> Body:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -21,10 +22,14 @@ from dask_root_lambda.protocol.errors import (
     FunctionTimeoutError,
     GraphError,
     IncompleteResultError,
+    MissingBlobError,
     OutOfMemoryError,
     RemoteError,
 )
 from dask_root_lambda.rdf import distrdf, snapshots
+
+_TRIES = 2
+"""How often a run is made whose partial results are not where they were put."""
 
 
 class Booked(Protocol):
@@ -208,6 +213,13 @@ class Bookings:
                 "a client that is asynchronous computes a result when it is asked to: "
                 "`await client.compute(result)`; Snapshot and AsNumpy are results where they are lazy"
             ) from error
+        for _ in range(_TRIES - 1):
+            # What is gone from the store is computed again, and nothing else.
+            with suppress(MissingBlobError):
+                return self._run(asked, get)
+        return self._run(asked, get)
+
+    def _run(self, asked: Booked, get: Callable[..., Any]) -> None:
         lowering = self.lower(asked)
         try:
             (blobs,) = get(lowering.graph.graph, [lowering.graph.finished])

@@ -156,6 +156,27 @@ def test_who_writes_into_the_bucket_changes_no_count(two_places, events_file, at
     assert wire.dumps(Bomb()) not in loaded
 
 
+def test_what_is_gone_from_the_store_is_computed_again(two_places, events_file):
+    """Somebody has deleted a partial result: the user gets the histogram all the same."""
+    executor, (invoker, _) = two_places[0], two_places[1].values()
+
+    def delete_the_first():
+        if len(invoker.requests) == 4:
+            invoker.store.delete([next(iter(invoker.store.keys("results/")))])
+
+    invoker.then = delete_the_first
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        (worker,) = cluster.workers.values()
+        client.sync(worker.plugin_add, plugin=LambdaPlugin(executor=executor))
+        frame = RDataFrame("Events", events_file, npartitions=4).Define("r", "std::sin(x * 2345.678)")
+        histogram = frame.Histo1D(("h", "", 5000, -1, 1), "r", "r")
+        assert histogram.GetValue().GetEntries() == 1000
+    assert len(invoker.requests) <= 8
+
+
 class TestSessions:
     """Who may take what of the partial results of one run, and who deletes it."""
 
