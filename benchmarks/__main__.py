@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, read, run
 
-NAMES = ("payload", "booking", "rate", "fleet", "merge", "cold", "snapstart", "dimuon")
+NAMES = ("payload", "booking", "rate", "fleet", "merge", "cold", "snapstart", "dimuon", "chaos")
 _TIMEOUT_S = 1200.0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import booking, cold, datasets, dimuon, fleet, merge, payload, rate, snapstart
+from benchmarks import booking, chaos, cold, datasets, dimuon, fleet, merge, payload, rate, snapstart
 from benchmarks.figures import Figure, read, run, table, write
 
 PROJECT = Path(__file__).parents[1]
@@ -33,6 +33,13 @@ def test_dimuon_compares_with_root() -> None:
     ratio, ours, theirs = dimuon.measure(events=2_000, n_ranges=2, repetitions=1)
     assert ratio.at_most == 0.90
     assert ratio.value == pytest.approx(ours.value / theirs.value)
+
+
+def test_chaos_compares_with_a_run_without_faults() -> None:
+    """The histogram is exact though invocations fail, and the limits are those of the issue."""
+    exact, invocations, _, walls, _ = chaos.measure(events=2_000, n_ranges=8, seeds=1)
+    assert (exact.value, exact.at_least) == (1, 1)
+    assert (invocations.at_most, walls.at_most) == (1.6, 2.5)
 
 
 def test_booking_compares_with_root() -> None:
