@@ -13,7 +13,12 @@ REFUSALS = {
     "a tree of a file in two samples": r"is in two samples of the specification",
     "one file under two names": r"is named twice, as .* and the graph names sample information",
     "reports of the frame itself": r"Report of the frame itself would list",
-    "operations that ROOT does not distribute": r"RDataFrame has no '\w+'; its operations are",
+    "Snapshots that add to a file": r"Snapshot cannot add to a file",
+    "Snapshots of variations": r"Snapshot with fIncludeVariations",
+    "two Snapshots into one file": r"another Snapshot that is not computed yet writes",
+    "arrays of what ROOT cannot write": r"AsNumpy: .* cannot write .* without a dictionary",
+    "arrays without a column": r"AsNumpy: exclude leaves no column",
+    "operations that ROOT does not distribute": r"is not possible over ranges",
 }
 """Title of each refusal, as in docs/refused.md -> what the error says."""
 
