@@ -44,6 +44,8 @@ class Request:
     """Decoded from chunks where it was sent in chunks."""
     secure: bool
     """Whether it came over TLS."""
+    own: bool = False
+    """Whether a process of this user sent it, as far as the server was told to look."""
 
     @property
     def path(self) -> str:
@@ -117,6 +119,7 @@ class Exchange:
 
 
 Handler = Callable[[Exchange], None]
+IsOwn = Callable[[socket.socket], bool]
 
 
 class Connection(asyncio.Protocol):
@@ -128,10 +131,14 @@ class Connection(asyncio.Protocol):
         Called with every exchange; answers it now or later.
     peers
         The server's open connections; this one adds and removes itself.
+    is_own
+        Whether a process of this user is at the other end of a connection.
     """
 
-    def __init__(self, handle: Handler, peers: set[Connection]) -> None:
+    def __init__(self, handle: Handler, peers: set[Connection], is_own: IsOwn) -> None:
         self._handle = handle
+        self._is_own = is_own
+        self._own = False
         self._peers = peers
         self._transport: asyncio.Transport
         self._buffer = bytearray()
@@ -146,6 +153,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._secure = transport.get_extra_info("ssl_object") is not None
+        self._own = self._is_own(transport.get_extra_info("socket"))
         self._peers.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -212,7 +220,9 @@ class Connection(asyncio.Protocol):
             return None
         head, self._head = self._head, None
         self._keep_alive = head.keep_alive
-        return Request(head.method, head.target, head.header_list, head.headers, body, self._secure)
+        return Request(
+            head.method, head.target, head.header_list, head.headers, body, self._secure, self._own
+        )
 
 
 class _BadRequestError(Exception):
@@ -332,10 +342,13 @@ class HttpServer:
     ----------
     handle
         Called with every exchange on the event loop's thread.
+    is_own
+        Whether a process of this user is at the other end of a connection; by default, nobody looks.
     """
 
-    def __init__(self, handle: Handler) -> None:
+    def __init__(self, handle: Handler, is_own: IsOwn = lambda _: False) -> None:
         self._handle = handle
+        self._is_own = is_own
         self._connections: set[Connection] = set()
         self._servers: set[asyncio.Server] = set()
         self._tls: ssl.SSLContext | None = None
@@ -349,11 +362,25 @@ class HttpServer:
         self._tls = tls
         await self.adopt(listener)
 
-    async def adopt(self, listener: socket.socket) -> asyncio.Server:
-        """Accept connections of a socket that listens, as of all others; `release` ends that."""
+    async def adopt(self, listener: socket.socket, private: bool = False) -> asyncio.Server:
+        """Accept connections of a socket that listens, as of all others; `release` ends that.
+
+        Parameters
+        ----------
+        listener
+            The socket.
+        private
+            Whether it is in a network that nobody else reaches.
+        """
         self.port = self.port or listener.getsockname()[1]
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(self._connect, sock=listener, ssl=self._tls, backlog=4096)
+        is_own: IsOwn = (lambda _: True) if private else self._is_own
+        server = await loop.create_server(
+            lambda: Connection(self._handle, self._connections, is_own),
+            sock=listener,
+            ssl=self._tls,
+            backlog=4096,
+        )
         self._servers.add(server)
         return server
 
@@ -368,6 +395,3 @@ class HttpServer:
             self.release(server)
         for connection in tuple(self._connections):
             connection.drop()
-
-    def _connect(self) -> Connection:
-        return Connection(self._handle, self._connections)

@@ -98,7 +98,7 @@ class ContainerNetwork:
         forwarders = tuple(map(Forwarder, reachable))
         for forwarder, listener in zip(forwarders, network.listeners[2:], strict=True):
             await forwarder.listen(listener)
-        return cls(network, endpoint, await endpoint.adopt(network.listeners[1]), forwarders)
+        return cls(network, endpoint, await endpoint.adopt(network.listeners[1], private=True), forwarders)
 
     @property
     def path(self) -> str:

@@ -73,7 +73,8 @@ class Options:
     """Settings of one emulator; the defaults are AWS's where AWS has them."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Whoever reaches it can run code here: keep it on loopback."""
+    """Address to listen on. Processes of this user can run code here, and whoever has the key. Without TLS
+    others can read along: keep it on loopback."""
     port: int = 0
     """0 takes a free one."""
     region: str = "us-east-1"
@@ -106,7 +107,7 @@ class Options:
     """PEM file, if the key is not in ``certificate``."""
 
     iam: bool = False
-    """Check signatures, and apply the policies of moto's IAM; else everybody may do everything."""
+    """Check signatures, and apply the policies of moto's IAM; else this user's processes may do all."""
     faults: Faults = field(default_factory=Faults)
     """What goes wrong."""
     private_tmp: bool = False

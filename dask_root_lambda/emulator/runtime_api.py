@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dask_root_lambda.emulator.endpoint import Exchange, HttpServer, Response
+from dask_root_lambda.emulator.peers import is_of_web_page, is_own
 
 PREFIX = "/2018-06-01/runtime/"
 ERROR_TYPE_HEADER = "lambda-runtime-function-error-type"
@@ -82,14 +83,14 @@ class RuntimeApi:
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self._server = HttpServer(self._handle)
+        self._server = HttpServer(self._handle, is_own)
 
     async def open(self, listener: socket.socket | None = None) -> str:
         """Listen at a free port, or serve a socket that listens already; return the address."""
         if listener is None:
             await self._server.listen("127.0.0.1", 0)
         else:
-            await self._server.adopt(listener)
+            await self._server.adopt(listener, private=True)
         return f"127.0.0.1:{self._server.port}"
 
     def close(self) -> None:
@@ -98,6 +99,10 @@ class RuntimeApi:
 
     def _handle(self, exchange: Exchange) -> None:
         request = exchange.request
+        if not request.own or is_of_web_page(request):
+            # It knows no credentials, and what it answers is the user's data.
+            exchange.respond(refusal(403, "Forbidden", "only processes of the emulator's user may ask"))
+            return
         call = request.path.removeprefix(PREFIX)
         if call == "invocation/next" and request.method == "GET":
             self._listener.runtime_waits(exchange)

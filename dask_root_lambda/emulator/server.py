@@ -29,6 +29,7 @@ from dask_root_lambda.emulator.logs import LogStore
 from dask_root_lambda.emulator.memory import MemoryWatch
 from dask_root_lambda.emulator.options import Options
 from dask_root_lambda.emulator.packages import PackageStore
+from dask_root_lambda.emulator.peers import is_of_web_page, is_own
 from dask_root_lambda.emulator.processes import Processes
 from dask_root_lambda.emulator.routes import is_lambda
 from dask_root_lambda.emulator.services import OtherServices
@@ -67,9 +68,10 @@ class Emulator:
         """Its settings."""
         self.endpoint = ""
         """URL of every AWS service, once started."""
-        self.access_key_id = "emulator"
-        """Of credentials that may do everything; any will do unless ``iam`` is set."""
-        self.secret_access_key = self.access_key_id
+        self.access_key_id = ""
+        """Of credentials that may do everything, once started. This user's processes may use any
+        others, unless ``iam`` is set; nobody else may."""
+        self.secret_access_key = ""
         """Belongs to ``access_key_id``."""
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -169,9 +171,8 @@ class Emulator:
         parts = _Parts(self.options)
         try:
             await parts.server.listen(self.options.host, self.options.port, tls)
-            if self.options.iam:
-                self.access_key_id = parts.gate.root.access_key_id
-                self.secret_access_key = parts.gate.root.secret_access_key
+            self.access_key_id = parts.gate.root.access_key_id
+            self.secret_access_key = parts.gate.root.secret_access_key
             self.endpoint = _url(self.options, parts.server.port, tls is not None)
             parts.platform.endpoint = self.endpoint
             self._parts = parts
@@ -199,7 +200,7 @@ class _Parts:
         self.functions = LambdaService(self.platform, packages, self.faults)
         self.admin = Admin(self.functions, self.clock, self.faults)
         self.gate = Gate(options.region, options.account_id, sessions, self.functions.statements)
-        self.server = HttpServer(self._dispatch)
+        self.server = HttpServer(self._dispatch, is_own)
         self.platform.server = self.server
 
     def close(self) -> None:
@@ -213,20 +214,28 @@ class _Parts:
 
     def _dispatch(self, exchange: Exchange) -> None:
         """Send a request to the service that it is for."""
-        if "origin" in exchange.request.headers:
-            # Only browsers send it. Whoever calls this endpoint can run code here: no web page may.
-            exchange.respond(Response(403, (("Content-Type", "text/plain"),), b"web pages are refused"))
+        request = exchange.request
+        if is_of_web_page(request, (self.platform.options.host.lower(),)):
+            exchange.respond(_forbidden(b"web pages are refused, and names that are not this machine's own"))
             return
-        if exchange.request.path.startswith(ADMIN_PREFIX):
-            self.admin.handle(exchange)
+        if request.path.startswith(ADMIN_PREFIX):
+            if request.own:
+                self.admin.handle(exchange)
+            else:
+                exchange.respond(_forbidden(b"only processes of the emulator's user may ask"))
             return
-        refused = self.gate.check(exchange.request) if self.platform.options.iam else None
+        # Without IAM, the user's own processes sign with any key; others have to know the root user's.
+        refused = self.gate.check(request) if self.platform.options.iam or not request.own else None
         if refused is not None:
             exchange.respond(refused)
-        elif is_lambda(exchange.request):
+        elif is_lambda(request):
             self.functions.handle(exchange)
         else:
             self.others.handle(exchange)
+
+
+def _forbidden(reason: bytes) -> Response:
+    return Response(403, (("Content-Type", "text/plain"),), reason)
 
 
 def _allow_files() -> None:
