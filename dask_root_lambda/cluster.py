@@ -74,7 +74,8 @@ class LambdaCluster(SpecCluster):
     progress
         Whether a bar is shown while ranges run; None shows one on a terminal and in a notebook.
     dashboard_address
-        Where Dask's dashboard listens; None for none.
+        Where Dask's dashboard listens, as in ``"127.0.0.1:8787"``; None for none. By default any port of this
+        machine, which all its users can look at.
     **kwargs
         Passed on to `distributed.SpecCluster`.
 
@@ -154,7 +155,7 @@ class LambdaCluster(SpecCluster):
     @property
     def dashboard_link(self) -> str:
         """URL of Dask's dashboard, on the address it listens on."""
-        port = self.scheduler_info["services"].get("dashboard")
+        port = self.scheduler_info.get("services", {}).get("dashboard")
         return format_dashboard_link(self._dashboard_host, port) if port else ""
 
     async def _close(self) -> None:
@@ -188,7 +189,7 @@ def _scheduler(dashboard_address: str | None) -> dict[str, Any]:
     options = {
         "protocol": "inproc://",
         "dashboard": dashboard_address is not None,
-        "dashboard_address": dashboard_address,
+        "dashboard_address": dashboard_address or _LOOPBACK,
     }
     return {"cls": _generous_scheduler, "options": options}
 
@@ -201,7 +202,12 @@ def _generous_scheduler(**options: Any) -> Scheduler:
     of priorities in either case: https://distributed.dask.org/en/stable/scheduling-policies.html#queuing
     """
     with dask.config.set({"distributed.scheduler.worker-saturation": "inf"}):
-        return Scheduler(**options)
+        scheduler = Scheduler(**options)
+    if not options["dashboard"]:
+        # distributed serves other pages all the same, and where it is told no address, at every one.
+        scheduler.http_server.stop()
+        del scheduler.services["dashboard"]
+    return scheduler
 
 
 def _gateway(settings: Settings, executor: LambdaExecutor) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Source: https://man7.org/linux/man-pages/man7/sock_diag.7.html.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import socket
@@ -120,6 +121,7 @@ def is_of_web_page(request: Request, names: tuple[str, ...] = ()) -> bool:
     return "host" in headers and not _is_ours(headers["host"].lower(), names)
 
 
+@functools.lru_cache(256)
 def _is_ours(host: str, names: tuple[str, ...]) -> bool:
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     # A bucket may stand before the name: no DNS has such names below an address, nor below localhost.

@@ -151,7 +151,9 @@ def test_the_aws_cli_works(command: Any, tmp_path: Path) -> None:
     """As README says: with what is exported, the AWS CLI makes functions, lists them and invokes them."""
     aws, directory = aws_cli(), tmp_path / "code"
     emulator = Emulator(python_path=(str(directory),))
-    emulator.endpoint = command().ready["endpoint"]
+    ready = command().ready
+    for name in ("endpoint", "access_key_id", "secret_access_key"):
+        setattr(emulator, name, ready[name])
     script = f"""
 set -e
 {_describe(emulator, "shell")}
