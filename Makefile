@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 CHECKOV := $(VENV)/checkov
 CHECKOV_VERSION := 3.3.*
 
-.PHONY: demo test fuzz image-test lint checkov format bench lock clean
+.PHONY: demo test fuzz fuzz-protocol image-test lint checkov format bench lock clean
 
 demo: $(READY)  ## the dimuon spectrum, on an emulated Lambda
 	$(BIN)/dask-root-lambda demo $(DEMO_ARGS)
@@ -22,6 +22,9 @@ test: $(READY)  ## all tests; needs neither AWS nor a network
 # FUZZ_ARGS="--seed 1 --programs 2000", or --seconds; without, it goes on until it is stopped.
 fuzz: $(READY)  ## programs drawn at random, by local ROOT and here: prints those whose results differ, made small
 	$(BIN)/python -W ignore -m fuzz $(FUZZ_ARGS)
+
+fuzz-protocol: $(READY)  ## 20,000 mutated events for the handler, Invoke and the emulator's API
+	$(BIN)/pytest -s tests/runtime/test_malformed.py --fuzz-events $(or $(EVENTS),20000)
 
 image-test: $(READY)  ## the function's image, built and run in containers; needs root (BASE=IMAGE: its base)
 	.ci/container-tools

@@ -56,7 +56,8 @@ class Children:
         How long that may take is the function's time limit, which Lambda keeps: it ends the children too.
         Where the child ends, this process ends in the same way, so that Lambda says what happened.
         """
-        identity = str(event.get("identity", ""))
+        # What is no request, a child tells.
+        identity = str(event.get("identity", "")) if isinstance(event, Mapping) else ""
         if identity not in self._children:
             while len(self._children) >= _KEPT or (self._children and self._is_tight()):
                 self._children.popitem(last=False)[1].end()
@@ -118,7 +119,7 @@ class Children:
             log_handler.addFilter(request_id)
         while True:
             try:
-                event, number, request_id.value = json.loads(connection.recv_bytes())
+                event, number, request_id.value = _unpacked(connection.recv_bytes())
             except EOFError:
                 return
             connection.send_bytes(json.dumps(self._answer(event, number)).encode())
@@ -134,7 +135,7 @@ class _Child:
 
     def answer(self, event: Mapping[str, Any], number: int, request_id: str) -> dict[str, Any]:
         """Let it answer an event; EOFError or OSError where it has ended."""
-        self.connection.send_bytes(json.dumps([event, number, request_id]).encode())
+        self.connection.send_bytes(_packed(event, number, request_id))
         answer: dict[str, Any] = json.loads(self.connection.recv_bytes())
         return answer
 
@@ -149,6 +150,24 @@ class _Child:
             os.kill(self._pid, signal.SIGKILL)
         self.wait()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def _packed(event: object, number: int, request_id: str) -> bytes:
+    """Write what a child is told. What is nested deeper than Python reads is no request: null, as good."""
+    try:
+        text = json.dumps(event)
+    except RecursionError:
+        text = "null"
+    return f"{json.dumps([number, request_id])}\n{text}".encode()
+
+
+def _unpacked(told: bytes) -> tuple[Any, int, str]:
+    head, _, text = told.partition(b"\n")
+    number, request_id = json.loads(head)
+    try:
+        return json.loads(text), number, request_id
+    except RecursionError:
+        return None, number, request_id
 
 
 def _die_like(status: int) -> NoReturn:

@@ -115,7 +115,7 @@ class Mappers:
         """
         with self._lock:
             if digest not in self._loaded:
-                self._loaded[digest] = LoadedMapper.load(wire.loads(fetch()))
+                self._loaded[digest] = LoadedMapper.load(wire.loads_as(Mapper, fetch()))
             self._loaded.move_to_end(digest)
             while len(self._loaded) > _KEPT:
                 self._loaded.popitem(last=False)

@@ -14,7 +14,7 @@ from typing import Any
 import ROOT
 
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import IncompleteResultError
+from dask_root_lambda.protocol.errors import IncompleteResultError, ProtocolError
 from dask_root_lambda.protocol.intervals import Interval, union
 from dask_root_lambda.protocol.task import PartialResult
 from lambda_runtime import merging
@@ -101,8 +101,9 @@ class Runner:
         IncompleteResultError
             Something would count twice.
         """
+        parts = (wire.loads_as(PartialResult, blob) for blob in blobs)
         with user_code("the merge"):
-            return wire.dumps(functools.reduce(_merge_into, map(wire.loads, blobs)))
+            return wire.dumps(functools.reduce(_merge_into, parts))
 
     def finish(self, blob: bytes, *, n_files: int, entries: int | None) -> tuple[bytes, ...]:
         """Check a merged result against its dataset and split it into one blob per action.
@@ -141,7 +142,10 @@ class Runner:
 
     def call(self, blob: bytes) -> bytes:
         """Call a function; its exception passes through unchanged."""
-        function, args, kwargs = wire.loads(blob)
+        called = wire.loads_as(tuple, blob)
+        if len(called) != 3:
+            raise ProtocolError("a call is a function, its arguments and its named arguments")
+        function, args, kwargs = called
         return wire.dumps(function(*args, **kwargs))
 
 

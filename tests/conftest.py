@@ -33,6 +33,9 @@ CLUSTER_ENTRIES = 100
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz-events", type=int, default=200, metavar="N", help="mutated events of test_malformed"
+    )
     parser.addoption("--smoke-aws", action="store_true", help="run the dimuon analysis on a real AWS account")
 
 

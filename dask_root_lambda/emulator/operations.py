@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from dask_root_lambda.emulator.errors import PreconditionFailedError, ValidationError
+from dask_root_lambda.emulator.errors import (
+    InvalidParameterError,
+    PreconditionFailedError,
+    ValidationError,
+)
 
 Parameters: TypeAlias = dict[str, Any]
 Operation: TypeAlias = Callable[[Parameters], Parameters]
@@ -51,10 +56,17 @@ def is_empty(value: Any) -> bool:
     return not value or (isinstance(value, Mapping) and all(map(is_empty, value.values())))
 
 
+def _number(name: str, text: str, allowed: range) -> int:
+    if not re.fullmatch("-?[0-9]{1,9}", str(text)):
+        raise InvalidParameterError(f"{name} is no number that this service has given: {text!r}")
+    check_range(name, int(text), allowed)
+    return int(text)
+
+
 def page(items: list[Parameters], name: str, parameters: Parameters) -> Parameters:
     """Cut one page out of a list; the marker is the position of the next one."""
-    start = int(parameters.get("Marker") or 0)
-    stop = start + int(parameters.get("MaxItems", 50))
+    start = _number("marker", parameters.get("Marker") or "0", range(1 << 31))
+    stop = start + _number("maxItems", parameters.get("MaxItems", "50"), range(1, 10_001))
     answer: Parameters = {name: items[start:stop]}
     if stop < len(items):
         answer["NextMarker"] = str(stop)

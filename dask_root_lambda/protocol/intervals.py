@@ -8,11 +8,15 @@ A dataset of entries without files is a line on which each entry has length 1.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
 from dask_root_lambda.protocol.errors import IncompleteResultError
+
+# More digits than any range has: numbers without end, or powers of ten, would take hours.
+_NAME = re.compile(r"(\d{1,99}(?:_\d{1,99})?)-(\d{1,99}(?:_\d{1,99})?)", re.ASCII)
 
 
 @dataclass(frozen=True, order=True)
@@ -35,8 +39,14 @@ class Interval:
     @classmethod
     def parse(cls, name: str) -> Interval:
         """Read what `str` wrote; `ValueError` for anything else."""
-        start, stop = (Fraction(text) for text in name.replace("_", "/").split("-"))
-        if not 0 <= start <= stop:
+        found = _NAME.fullmatch(name)
+        if found is None:
+            raise ValueError(f"{name[:99]!r} is no interval")
+        try:
+            start, stop = (Fraction(text.replace("_", "/")) for text in found.groups())
+        except ZeroDivisionError:
+            raise ValueError(f"{name} is no interval") from None
+        if start > stop:
             raise ValueError(f"{name} is no interval")
         return cls(start, stop)
 

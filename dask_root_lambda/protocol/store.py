@@ -302,8 +302,13 @@ def _s3_client(emulator: str | None) -> Any:
     )
 
 
+def is_key(key: str) -> bool:
+    """Whether a text may be the key of a blob: a relative path that stays in the store."""
+    return bool(key) and not key.startswith("/") and ".." not in key.split("/") and key.isprintable()
+
+
 def _check_key(key: str) -> None:
-    if not key or key.startswith("/") or ".." in key.split("/"):
+    if not is_key(key):
         raise StoreError(f"{key!r} is no key: use a relative path")
 
 

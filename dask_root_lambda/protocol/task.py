@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from dask_root_lambda.protocol import errors, seal, store, wire
+from dask_root_lambda.protocol import errors, members, seal, store, wire
 from dask_root_lambda.protocol.errors import (
     CorruptBlobError,
     MissingBlobError,
@@ -137,8 +137,8 @@ class Body:
     def from_json(cls, data: Mapping[str, Any]) -> Body:
         """Read what `to_json` wrote."""
         if "inline" in data:
-            return cls.of(wire.decode(data["inline"]))
-        return cls(key=str(data["key"]), size=int(data["size"]))
+            return cls.of(wire.decode(members.text(data, "inline")))
+        return cls(key=_key(data, "key"), size=members.whole(data, "size"))
 
     def __sizeof__(self) -> int:
         """Bytes that Dask should count for it."""
@@ -198,26 +198,55 @@ class Request:
             The event is not a request; its versions may differ, see `requested_versions`.
         """
         try:
-            operation = _OPERATIONS[event["op"]]
+            operation = _OPERATIONS[members.text(event, "op")]
+            is_range = operation == "map"
             return cls(
                 operation=operation,
-                task=str(event["task"]),
-                bodies=tuple(Body.from_json(body) for body in event["bodies"]),
-                attempt=int(event.get("attempt", 1)),
-                range_index=int(event["range"]) if operation == "map" else None,
-                interval=Interval.parse(event["interval"]) if operation == "map" else None,
-                result_key=str(event.get("result", "")),
-                seal_key=wire.decode(event.get("seal", "")),
-                identity=str(event.get("identity", "")),
-                versions=requested_versions(event),
+                task=members.text(event, "task"),
+                bodies=_bodies(operation, event),
+                attempt=members.whole(event, "attempt", default=1, low=1),
+                range_index=members.whole(event, "range") if is_range else None,
+                interval=Interval.parse(members.text(event, "interval")) if is_range else None,
+                result_key=_key(event, "result") if "result" in event else "",
+                seal_key=wire.decode(members.text(event, "seal", default="")),
+                identity=members.text(event, "identity", default=""),
+                versions=_versions(event),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"the event is not a request of dask-root-lambda: {error!r}") from None
 
 
 def requested_versions(event: Mapping[str, Any]) -> Versions:
-    """Read the client's versions of an event, which is possible whatever else has changed."""
-    return Versions(python=str(event.get("python")), root=event.get("root"), wire=int(event.get("wire", 0)))
+    """Read the client's versions of an event, which is possible whatever else has changed.
+
+    Raises
+    ------
+    ProtocolError
+        The event is no JSON object, or its versions are none.
+    """
+    try:
+        return _versions(event)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ProtocolError(f"the event is not a request of dask-root-lambda: {error!r}") from None
+
+
+def _versions(event: Mapping[str, Any]) -> Versions:
+    root = members.text(event, "root") if event.get("root") is not None else None
+    return Versions(members.text(event, "python", default=""), root, members.whole(event, "wire", default=0))
+
+
+def _bodies(operation: Operation, event: Mapping[str, Any]) -> tuple[Body, ...]:
+    bodies = tuple(map(Body.from_json, members.items(event, "bodies")))
+    if not bodies or (operation != "merge" and len(bodies) > 1):
+        raise ValueError(f"{len(bodies)} bodies for a {operation}")
+    return bodies
+
+
+def _key(data: Mapping[str, Any], name: str) -> str:
+    key = members.text(data, name)
+    if not store.is_key(key):
+        raise ValueError(f"{name} is no key of a store: {key[:99]!r}")
+    return key
 
 
 Variables = tuple[tuple[str, bool | int | float | str], ...]
@@ -391,7 +420,7 @@ class Reply:
                 body=Body.from_json(data["body"]) if "body" in data else None,
                 failure=Failure(**_known(Failure, data["failure"])) if "failure" in data else None,
                 usage=Usage(**_known(Usage, data["usage"])),
-                versions=requested_versions(data),
+                versions=_versions(data),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CorruptBlobError(

@@ -14,11 +14,13 @@ import binascii
 import hashlib
 import pickle
 import zlib
-from typing import Any
+from typing import Any, TypeVar
 
 import cloudpickle
 
-from dask_root_lambda.protocol.errors import CorruptBlobError
+from dask_root_lambda.protocol.errors import CorruptBlobError, ProtocolError
+
+_Value = TypeVar("_Value")
 
 WIRE_VERSION = 4
 """Version of the envelope and of the records inside; both sides must have the same."""
@@ -53,9 +55,28 @@ def loads(blob: bytes) -> Any:
     """
     verify(blob)
     payload = memoryview(blob)[HEADER_BYTES:]
-    if payload[0] != pickle.PROTO[0]:
-        payload = memoryview(zlib.decompress(payload))
+    if bytes(payload[:1]) != pickle.PROTO:
+        try:
+            payload = memoryview(zlib.decompress(payload))
+        except zlib.error as error:
+            raise CorruptBlobError(f"a blob of {len(blob)} bytes that is none: {error}") from None
     return pickle.loads(payload)  # noqa: S301  (verified above)
+
+
+def loads_as(kind: type[_Value], blob: bytes) -> _Value:
+    """Unpickle a blob that has to hold a value of some type.
+
+    Raises
+    ------
+    CorruptBlobError
+        See `loads`.
+    ProtocolError
+        It holds another.
+    """
+    value = loads(blob)
+    if not isinstance(value, kind):
+        raise ProtocolError(f"a blob holds a {type(value).__name__} where a {kind.__name__} is due")
+    return value
 
 
 def verify(blob: bytes) -> None:

@@ -15,7 +15,7 @@ from dask_root_lambda.protocol.task import Body, Failure, Reply, Request, Usage,
 REQUEST = Request(
     operation="map",
     task="range-1-2",
-    bodies=(Body.of(b"inline"), Body(key="mappers/abc", size=10)),
+    bodies=(Body(key="mappers/abc", size=10),),
     attempt=2,
     range_index=0,
     interval=Interval(Fraction(1, 3), Fraction(2)),
@@ -29,9 +29,13 @@ def through_json(value):
     return json.loads(json.dumps(value))
 
 
-def test_a_request_survives_the_envelope():
+MERGE = Request("merge", "merge-1", (Body.of(b"inline"), Body(key="partials/abc", size=10)))
+
+
+@pytest.mark.parametrize("request_", [REQUEST, MERGE])
+def test_a_request_survives_the_envelope(request_):
     """What the function reads is what the client wrote, range 0 included."""
-    assert Request.from_json(through_json(REQUEST.to_json())) == REQUEST
+    assert Request.from_json(through_json(request_.to_json())) == request_
 
 
 def test_a_reply_survives_the_envelope():
@@ -63,6 +67,20 @@ def test_fields_of_a_newer_runtime_are_left_out():
         {"op": "map", "task": "t", "bodies": [], "range": 0, "interval": "2-1"},
         {"op": "format-disk", "task": "t", "bodies": []},
         {"op": 1},
+        REQUEST.to_json() | {"range": 0.5},
+        REQUEST.to_json() | {"range": -1},
+        REQUEST.to_json() | {"range": True},
+        REQUEST.to_json() | {"interval": "0-1e999999999"},
+        REQUEST.to_json() | {"interval": "0-1_0"},
+        REQUEST.to_json() | {"task": "half a character: \ud800"},
+        REQUEST.to_json() | {"result": "../of/another"},
+        REQUEST.to_json() | {"bodies": "inline"},
+        REQUEST.to_json() | {"bodies": REQUEST.to_json()["bodies"] * 2},
+        REQUEST.to_json() | {"bodies": [{"key": "/etc/passwd", "size": 1}]},
+        REQUEST.to_json() | {"bodies": [{"key": "key", "size": -1}]},
+        [],
+        "a text",
+        None,
     ],
 )
 def test_other_events_are_refused(event):
