@@ -125,7 +125,7 @@ class Terraform:
         DeploymentError
             Terraform failed, or the backend has the state of something else; the backend is that of before.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory.chmod(0o700)
         self._copy()
         if endpoint is not None:

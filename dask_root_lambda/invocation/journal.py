@@ -90,7 +90,7 @@ class Journal:
         time_text = datetime.fromtimestamp(now_s, timezone.utc).isoformat(timespec="seconds")
         line = json.dumps({"time": time_text, **asdict(pending)})
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             # One short write in append mode: lines of several processes do not mix.
             with self._path.open("a") as file:
                 file.write(f"{line}\n")
