@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import closing
 from ipaddress import ip_address
@@ -10,6 +11,9 @@ from urllib.request import urlopen
 import dask
 import psutil
 import pytest
+from bokeh.util.token import generate_jwt_token, generate_session_id
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import websocket_connect
 
 from dask_root_lambda import LambdaCluster
 
@@ -78,6 +82,38 @@ def test_a_dashboard_is_where_it_is_told_to_be() -> None:
         assert cluster.dashboard_link.startswith(f"http://{address}:")
         with urlopen(cluster.dashboard_link, timeout=20) as answer:
             assert answer.status == 200
+
+
+def opens_web_socket(link: str, origin: str) -> bool:
+    """Whether a page from some origin may follow the dashboard's plots."""
+
+    async def ask() -> bool:
+        request = HTTPRequest(f"{link.replace('http', 'ws')}/ws", headers={"Origin": origin})
+        try:
+            token = generate_jwt_token(generate_session_id())
+            connection = await websocket_connect(request, subprotocols=["bokeh", token])
+        except HTTPClientError as error:
+            return bool(error.code != 403)
+        connection.close()
+        while await connection.read_message() is not None:
+            pass
+        return True
+
+    return asyncio.run(ask())
+
+
+def test_origins_of_the_dashboard_can_be_named() -> None:
+    """As docs/trust.md says: pages of any origin can look at the dashboard, unless Dask is told which may."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    setting = "distributed.scheduler.dashboard.bokeh-application.allow_websocket_origin"
+    for allowed, others_may in ((["*"], True), ([f"localhost:{port}"], False)):
+        with (
+            dask.config.set({setting: allowed}),
+            LambdaCluster(execution="local", dashboard_address=f"127.0.0.1:{port}") as cluster,
+        ):
+            assert opens_web_socket(cluster.dashboard_link, f"http://localhost:{port}")
+            assert opens_web_socket(cluster.dashboard_link, "https://example.com") is others_may
 
 
 @pytest.mark.parametrize("given", [None, "127.0.0.1:0"])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dask_root_lambda.emulator.faults import Faults, load_faults
 from dask_root_lambda.emulator.options import IMAGE_RUNNERS, Options, load_images
+from dask_root_lambda.emulator.peers import is_loopback
 from dask_root_lambda.emulator.server import Emulator
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = Options()
     add = parser.add_argument
     add(
-        "--host", default=defaults.host, help="address to listen on (default: %(default)s, this machine only)"
+        "--host",
+        default=defaults.host,
+        help="address to listen on (default: %(default)s, this machine only); another prints the key",
     )
     add("--port", type=int, default=defaults.port, help="port to listen on (default: a free one)")
     add("--region", default=defaults.region, help="AWS region of the functions (default: %(default)s)")
@@ -80,12 +83,13 @@ def serve(args: argparse.Namespace) -> int:
 
 def _describe(emulator: Emulator, output: str) -> str:
     """Tell where the emulator is: for a program, or as commands that a shell can evaluate."""
-    # With --iam, the key of an account that lives as long as this process, and on this machine only.
+    # What is written into a file may be read by others: the key is in it only where somebody needs it.
+    any_will_do = not emulator.options.iam and is_loopback(emulator.options.host)
     ready = {
         "endpoint": emulator.endpoint,
         "region": emulator.options.region,
-        "access_key_id": emulator.access_key_id,
-        "secret_access_key": emulator.secret_access_key,
+        "access_key_id": "any" if any_will_do else emulator.access_key_id,
+        "secret_access_key": "any" if any_will_do else emulator.secret_access_key,
     }
     if output == "json":
         return json.dumps(ready)

@@ -10,7 +10,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -37,9 +37,9 @@ class Principal:
 
     arn: str
     """Of a user or a role's session."""
-    secret_access_key: str
+    secret_access_key: str = field(repr=False)
     """To verify signatures with."""
-    session_token: str
+    session_token: str = field(repr=False)
     """Of temporary credentials; else empty."""
     policies: Callable[[], Iterable[Policy]] | None
     """What it may do; None for everything."""

@@ -53,6 +53,14 @@ def is_own(connection: socket.socket) -> bool:
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in (_ESTABLISHED, _CLOSE_WAIT)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def find_owner(family: int, end: Address, other_end: Address) -> Owner | None:
     """Find whose a socket is, by its own address and its other end's; None if it is not of this machine.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dask_root_lambda.emulator.functions import FunctionVersion
@@ -21,9 +21,9 @@ class Credentials:
 
     access_key_id: str
     """Starts with ASIA, as those of AWS do."""
-    secret_access_key: str
+    secret_access_key: str = field(repr=False)
     """For signing."""
-    session_token: str
+    session_token: str = field(repr=False)
     """Sent along."""
 
 

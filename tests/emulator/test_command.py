@@ -128,9 +128,29 @@ def test_a_shell_is_told_what_to_export(tmp_path: Path) -> None:
     assert lines[5].startswith("unset ")
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, False),
+        ({"host": "localhost"}, False),
+        ({"host": "127.9.9.9"}, False),
+        ({"host": "::1"}, False),
+        ({"iam": True}, True),
+        ({"host": "0.0.0.0"}, True),
+        ({"host": "a.name"}, True),
+    ],
+)
+@pytest.mark.parametrize("output", ["json", "shell"])
+def test_the_key_is_told_where_somebody_needs_it(options: dict[str, Any], told: bool, output: str) -> None:
+    """The user's processes need none; a file with what is printed would let others in who can read it."""
+    emulator = Emulator(**options)
+    emulator.access_key_id, emulator.secret_access_key = "AKIAKEY", "the-secret"
+    assert ("the-secret" in _describe(emulator, output)) is told
+
+
 def test_exports_are_quoted(tmp_path: Path) -> None:
     """What a shell would take apart arrives in one piece."""
-    emulator = Emulator(region="us-east-1", certificate=tmp_path / "it's a; certificate.pem")
+    emulator = Emulator(region="us-east-1", iam=True, certificate=tmp_path / "it's a; certificate.pem")
     emulator.endpoint, emulator.secret_access_key = "http://127.0.0.1:1", "a b$c"
     script = _describe(emulator, "shell") + '\nprintf "%s|" "$AWS_SECRET_ACCESS_KEY" "$AWS_CA_BUNDLE"'
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=10, check=True)
@@ -151,9 +171,7 @@ def test_the_aws_cli_works(command: Any, tmp_path: Path) -> None:
     """As README says: with what is exported, the AWS CLI makes functions, lists them and invokes them."""
     aws, directory = aws_cli(), tmp_path / "code"
     emulator = Emulator(python_path=(str(directory),))
-    ready = command().ready
-    for name in ("endpoint", "access_key_id", "secret_access_key"):
-        setattr(emulator, name, ready[name])
+    emulator.endpoint = command().ready["endpoint"]
     script = f"""
 set -e
 {_describe(emulator, "shell")}
