@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -16,6 +17,8 @@ import psutil
 import pytest
 
 from dask_root_lambda.emulator import Emulator, peers
+from dask_root_lambda.emulator.endpoint import Exchange, HttpServer, Response
+from dask_root_lambda.emulator.networks import ContainerNetwork
 
 from .clouds import ROLE, Cloud
 
@@ -255,3 +258,25 @@ def test_files_of_environments_are_the_users_alone(running: tuple[Cloud, str, in
         if "lambda-emulator-" in each
     )
     assert directory.stat().st_mode & 0o077 == 0
+
+
+@needs_root
+def test_a_container_is_known_by_its_network() -> None:
+    """Its user is another, and may ask all the same; outside of its network he may not."""
+
+    async def ask_both() -> list[bytes]:
+        def tell(exchange: Exchange) -> None:
+            exchange.respond(Response(200, (), b"%d" % exchange.request.own))
+
+        server = HttpServer(tell, peers.is_own)
+        await server.listen("127.0.0.1", 0)
+        network = await ContainerNetwork.open(server, [])
+        try:
+            script = [sys.executable, "-c", ASK, str(server.port), "GET", "/", "", ""]
+            inside = ["nsenter", f"--net={network.path}", *script]
+            return [await asyncio.to_thread(subprocess.check_output, each) for each in (inside, script)]
+        finally:
+            network.close()
+            server.close()
+
+    assert asyncio.run(ask_both()) == [b"200 1\n", b"200 0\n"]
