@@ -12,6 +12,7 @@ import shutil
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -116,6 +117,20 @@ def cloud(endpoint: str, output: Path) -> None:
     (output / "function.json").write_text(json.dumps(function, default=str))
 
 
+def keep(source: Path, target: Path) -> None:
+    """Copy files, and who may read them; what goes meanwhile, with its environment, is left out."""
+    for directory, _, names in os.walk(source):
+        made = target / Path(directory).relative_to(source)
+        made.mkdir(parents=True)
+        for name in names:
+            path = Path(directory) / name
+            if path.is_file() and not path.is_symlink():
+                with suppress(FileNotFoundError):
+                    shutil.copy2(path, made / name)
+        with suppress(FileNotFoundError):
+            shutil.copymode(directory, made)
+
+
 def main() -> None:
     """Run the analysis, and write down what can be seen of it from outside."""
     output = Path(sys.argv[1])
@@ -144,7 +159,7 @@ def main() -> None:
             (output / "pages" / str(number)).write_bytes(path.encode() + b"\n" + page)
         cloud(started[0].endpoint, output)
         for name, directory in (("tmp", os.environ["TMPDIR"]), ("state", os.environ["XDG_STATE_HOME"])):
-            shutil.copytree(directory, output / name, symlinks=True, ignore_dangling_symlinks=True)
+            keep(Path(directory), output / name)
 
 
 if __name__ == "__main__":
