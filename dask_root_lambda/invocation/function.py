@@ -100,7 +100,8 @@ class FunctionInfo:
                 reserved = client.get_function_concurrency(FunctionName=self.name)
                 if "ReservedConcurrentExecutions" in reserved:
                     return int(reserved["ReservedConcurrentExecutions"])
-                return int(client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"])
+                quota = client.get_account_settings().get("AccountLimit", {})
+                return int(quota["UnreservedConcurrentExecutions"]) if quota else None
         except DaskRootLambdaError as error:
             logger.debug("%s", error)
             return None
