@@ -62,7 +62,7 @@ def frames(events_file):
     called = RDataFrame("Events", events_file).Filter(lambda x: x > 10, ["x"])
     yield [called.Count()]
     plotted = RDataFrame("Events", [events_file, events_file])
-    yield [plotted.Histo1D(("h", "", 10, 0.0, 1000.0), "x"), plotted.Report()]
+    yield [plotted.Histo1D(("h", "", 10, 0.0, 1000.0), "x"), plotted.Filter("x > 0", "positive").Report()]
 
 
 def test_mappers_need_nothing_that_the_image_has_not(image_files, events_file):
