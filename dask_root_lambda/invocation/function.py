@@ -100,7 +100,9 @@ class FunctionInfo:
                 reserved = client.get_function_concurrency(FunctionName=self.name)
                 if "ReservedConcurrentExecutions" in reserved:
                     return int(reserved["ReservedConcurrentExecutions"])
-                return int(client.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"])
+                limit = client.get_account_settings().get("AccountLimit", {})
+                # A stand-in for AWS may have none.
+                return int(limit["UnreservedConcurrentExecutions"]) if limit else None
         except DaskRootLambdaError as error:
             logger.debug("%s", error)
             return None
