@@ -11,10 +11,10 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.cost import billing
 from dask_root_lambda.invocation import aws
 from dask_root_lambda.protocol.errors import (
+    BrokenEnvironmentError,
     CrashError,
     DaskRootLambdaError,
     DeploymentError,
-    ExecutionEnvironmentError,
     FunctionTimeoutError,
     InitError,
     KilledError,
@@ -141,7 +141,8 @@ def function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> Da
         )
     if kind.startswith(("Runtime.", "Sandbox.", "Extension.")):
         return InitError(f"the function did not start ({kind}): rebuild and deploy its image. {said}")
-    return ExecutionEnvironmentError(f"the function failed with {kind}: see its logs. {said}")
+    # The handler answers with errors as data: this has escaped it.
+    return BrokenEnvironmentError(f"the function failed with {kind}: see its logs. {said}")
 
 
 def _written(log: str) -> str:
