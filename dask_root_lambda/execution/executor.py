@@ -307,7 +307,7 @@ class LambdaExecutor(Executor):
 
     def _fail_waiting(self, space: RunSpace | None, error: DaskRootLambdaError) -> None:
         """Let what waits of the same run fail as well."""
-        waiting, _ = self._pool.take_out(lambda job: job.call.space == space)
+        waiting, _ = self._pool.take_out(job for job in self._pool.jobs() if job.call.space == space)
         for job in waiting:
             self._fail(job, error)
 
