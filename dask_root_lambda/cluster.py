@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from typing import Any
 
 import dask
@@ -19,6 +20,7 @@ from dask_root_lambda.gateway import LambdaPlugin, merge_pool
 from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.protocol.errors import ConfigurationError
 from dask_root_lambda.rdf import door
+from lambda_runtime import ending
 
 _LOOPBACK = "127.0.0.1:0"
 """Any port of this machine only: whoever reaches a scheduler can run code."""
@@ -28,6 +30,9 @@ _NOT_SCALED = (
     "a LambdaCluster has one worker, the gateway: AWS Lambda starts functions as they are needed, up to "
     "LambdaCluster(concurrency=...) at once"
 )
+
+_CLOSE_TIMEOUT_S = 10.0
+"""How long the end of the process waits for a cluster that was left open."""
 
 
 class _ToldOnce(logging.Filter):
@@ -134,6 +139,7 @@ class LambdaCluster(SpecCluster):
         except BaseException:
             self._executor.shutdown(wait=False)
             raise
+        _open.add(self)
         if bars.wanted(settings.progress):
             bars.show(self._executor.ledger)
 
@@ -183,6 +189,19 @@ class LambdaCluster(SpecCluster):
     def adapt(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse: AWS Lambda scales by itself."""
         raise ConfigurationError(_NOT_SCALED)
+
+
+_open: weakref.WeakSet[LambdaCluster] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """Close what a script has left open, while Dask's threads can still be used."""
+    for cluster in list(_open):
+        if cluster.status == Status.running and not cluster.asynchronous:
+            cluster.close(timeout=_CLOSE_TIMEOUT_S)
+
+
+ending.on_end(_close_all)
 
 
 def _scheduler(dashboard_address: str | None) -> dict[str, Any]:

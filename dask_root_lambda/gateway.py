@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import Any
 
 import dask
@@ -50,6 +51,15 @@ _LAST_DELETIONS_S = 10.0
 """How long a worker that closes waits until the partial results of runs that succeeded are deleted."""
 
 
+@dataclass
+class _InFlight:
+    """A task of the worker that is on its way."""
+
+    future: Future[Any]
+    dropped: bool = False
+    """Whether nobody wants it any more."""
+
+
 class GatewayExecutor(Executor):
     """Runs a worker's tasks on a `LambdaExecutor`.
 
@@ -61,8 +71,7 @@ class GatewayExecutor(Executor):
 
     def __init__(self, executor: LambdaExecutor) -> None:
         self.executor = executor
-        self._futures: dict[Key, Future[Any]] = {}
-        self._dropped: set[Future[Any]] = set()
+        self._in_flight: dict[Key, _InFlight] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run one task of the worker. Called on its event loop: never blocks."""
@@ -75,10 +84,10 @@ class GatewayExecutor(Executor):
 
     def drop(self, key: Key) -> None:
         """End a task that nobody wants any more."""
-        future = self._futures.get(key)
-        if future is not None:
-            self._dropped.add(future)
-            self.executor.cancel(future)
+        task = self._in_flight.get(key)
+        if task is not None:
+            task.dropped = True
+            self.executor.cancel(task.future)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
         """End all tasks and shut down. Does not wait for answers: a closing worker would wait with it."""
@@ -91,17 +100,16 @@ class GatewayExecutor(Executor):
         # A range is called by its run, also where that is tried again under other keys.
         key = range_key(args[0].run, task.func.index) if isinstance(task.func, MapRange) else task.key
         call = Call(_name(key), task.func, args, kwargs)
-        future = self.executor.submit_call(call, observe)
+        in_flight = _InFlight(self.executor.submit_call(call, observe))
         outcome: Future[Any] = Future()
         outcome.set_running_or_notify_cancel()
-        self._futures[task.key] = future
+        self._in_flight[task.key] = in_flight
         began_s = time.time()
 
         def settle(done: Future[Any]) -> None:
-            if self._futures.get(task.key) is done:
-                del self._futures[task.key]
-            dropped = done in self._dropped
-            self._dropped.discard(done)
+            if self._in_flight.get(task.key) is in_flight:
+                del self._in_flight[task.key]
+            dropped = in_flight.dropped
             if call.run is not None and not dropped and (error := done.exception()) is not None:
                 arrivals.failed(call.run, error)
             # The same key may have been asked for again meanwhile: then it is run again, and not failed.
@@ -110,7 +118,7 @@ class GatewayExecutor(Executor):
             message["start"] = began_s + delay_s
             outcome.set_result(message)
 
-        future.add_done_callback(settle)
+        in_flight.future.add_done_callback(settle)
         return outcome
 
 

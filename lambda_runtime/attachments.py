@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -16,6 +16,7 @@ from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import CompilationError, UserCodeError
 from dask_root_lambda.protocol.task import Attachment
 from lambda_runtime import IN_FUNCTION, diagnostics
+from lambda_runtime.once import once
 
 FILES_VARIABLE = "DASK_ROOT_LAMBDA_FILES"
 """Environment variable that names the directory where ``DistributeFiles`` put the user's files: one for the
@@ -26,6 +27,7 @@ _in_this_process: dict[str, str] = {}
 """Headers and libraries that are in this process, by name -> digest of their content."""
 _unpacked: dict[str, str] = {}
 """What is in this process's directory, by name -> digest of its content."""
+_unpacking = threading.Lock()
 
 
 def note(attachments: Iterable[Attachment]) -> None:
@@ -79,17 +81,18 @@ def unpack(attachments: Iterable[Attachment]) -> Path | None:
     kept = list(attachments)
     if not kept:
         return None
-    check(kept)
-    _compare(_digests(kept), _unpacked)
-    directory = _directory()
-    new = [each for each in kept if each.name not in _unpacked]
-    _unpack(new, directory)
-    _unpacked.update(_digests(new))
-    note(new)
-    return directory
+    with _unpacking:
+        check(kept)
+        _compare(_digests(kept), _unpacked)
+        directory = _directory()
+        new = [each for each in kept if each.name not in _unpacked]
+        _unpack(new, directory)
+        _unpacked.update(_digests(new))
+        note(new)
+        return directory
 
 
-@functools.cache
+@once
 def _directory() -> Path:
     """Make this process's directory."""
     directory = Path(tempfile.mkdtemp(prefix="dask-root-lambda-"))

@@ -6,7 +6,6 @@ the user of a function never sees them. `record` keeps those of the calling thre
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
 import traceback
@@ -24,6 +23,7 @@ from dask_root_lambda.protocol.errors import (
 )
 from lambda_runtime import jupyter
 from lambda_runtime.declaring import declared
+from lambda_runtime.once import once
 
 # Before the first of our code is compiled, which is the recorder below.
 jupyter.load_completion_library()
@@ -202,7 +202,7 @@ def _hint(text: str) -> str:
     return f". Of {names} only your own process knows: {_TRAVELS}" if names else ""
 
 
-@functools.cache
+@once
 def check_compiler() -> None:
     """Compile a line that needs C++'s own headers; once in a process, if it works.
 
@@ -227,7 +227,7 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-@functools.cache
+@once
 def _recorder() -> Any:
     recorder = declared(_RECORDER)
     recorder.Install()

@@ -193,6 +193,7 @@ def _stoppable(graph: CompiledGraph, on_stop: OnStop | None) -> Iterator[None]:
         yield
     finally:
         on_stop(None)
+        graph.switch.Over()
 
 
 def _actions(program: Program) -> list[Any]:

@@ -6,8 +6,8 @@ The import of this module is the function's INIT phase: ROOT is imported here, o
 from __future__ import annotations
 
 import ctypes
+import errno
 import faulthandler
-import functools
 import json
 import logging
 import os
@@ -18,12 +18,14 @@ import traceback
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import ROOT
 
 from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import (
+    BrokenEnvironmentError,
     CorruptBlobError,
     DaskRootLambdaError,
     RemoteError,
@@ -43,6 +45,7 @@ from dask_root_lambda.protocol.task import (
 from lambda_runtime import IN_FUNCTION, STARTED_S, snapstart
 from lambda_runtime.children import Children
 from lambda_runtime.event_loop import OnStop
+from lambda_runtime.once import once
 from lambda_runtime.runner import ROOT_VERSION, Runner
 from lambda_runtime.storage_token import token
 from lambda_runtime.surroundings import surroundings
@@ -94,7 +97,7 @@ class Environment:
             return self._bytes_read - before
 
 
-@functools.cache
+@once
 def environment() -> Environment:
     """Return this process's environment, made when first used."""
     return Environment()
@@ -108,7 +111,7 @@ def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
     return _children().answer(event, str(getattr(context, "aws_request_id", "")))
 
 
-@functools.cache
+@once
 def _children() -> Children:
     environment()  # made before the children are, which share its name
     return Children(_answer)
@@ -147,8 +150,10 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
         body = _put_away(environment, request, blob)
     except DaskRootLambdaError as error:
         failure = _shortened(_failure(error))
+    except _CallError as raised:
+        failure = _shortened(_exception(raised.error))
     except Exception as error:
-        failure = _shortened(_exception(error))
+        failure = _shortened(_of_the_environment(error))
     usage = Usage(
         environment=environment.identifier,
         invocation=invocation,
@@ -177,7 +182,21 @@ def _run(environment: Environment, request: Request, on_stop: OnStop | None) -> 
         )
     if request.operation == "merge":
         return runner.merge(_fetch(environment, body, request.seal_key) for body in bodies), 0
-    return runner.call(_fetch(environment, bodies[0], request.seal_key)), 0
+    blob = _fetch(environment, bodies[0], request.seal_key)
+    try:
+        return runner.call(blob), 0
+    except DaskRootLambdaError:
+        raise
+    except Exception as error:
+        raise _CallError(error) from error
+
+
+class _CallError(Exception):
+    """What the user's function raised, and not we."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def _digest(body: Body) -> str:
@@ -226,6 +245,19 @@ def _failure(error: DaskRootLambdaError) -> Failure:
     if not isinstance(error, RemoteError):
         return failure
     return Failure(type(error).__name__, error.message, error.type_name, error.traceback, error.diagnostics)
+
+
+def _of_the_environment(error: Exception) -> Failure:
+    """Make data of an exception of ours: of a full disk, or of a defect."""
+    logger.error("could not do what was asked", exc_info=error)
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "; give its /tmp more room" if full else ""
+    return Failure(
+        BrokenEnvironmentError.__name__,
+        f"the environment could not do what was asked: {type(error).__name__}: {error} "
+        f"({Path(where.filename).name}, line {where.lineno}){advice}",
+    )
 
 
 def _exception(error: Exception) -> Failure:

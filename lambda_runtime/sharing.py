@@ -18,22 +18,39 @@ _CODE = r"""
 #include <ROOT/RDF/InterfaceUtils.hxx>
 #include <ROOT/RDataFrame.hxx>
 #include <atomic>
+#include <iostream>
 #include <memory>
 #include <stdexcept>
 
 namespace dask_root_lambda {
 
+// Event loops that are ending on request: each would say on std::cerr that it was interrupted.
+std::atomic<int> gEnding{0};
+
 class Switch {
-   std::shared_ptr<std::atomic<bool>> fThrown = std::make_shared<std::atomic<bool>>(false);
+   struct State {
+      std::atomic<bool> fThrown{false};
+      std::atomic<bool> fEnding{false};
+   };
+   std::shared_ptr<State> fState = std::make_shared<State>();
 
 public:
-   void Throw() { fThrown->store(true); }
-   void Reset() { fThrown->store(false); }
+   void Throw() { fState->fThrown.store(true); }
+   void Reset() { fState->fThrown.store(false); }
+   void Over()
+   {
+      if (fState->fEnding.exchange(false) && --gEnding == 0)
+         std::cerr.clear();
+   }
    bool operator()() const
    {
-      if (fThrown->load(std::memory_order_relaxed))
-         throw std::runtime_error("%s");
-      return true;
+      if (!fState->fThrown.load(std::memory_order_relaxed))
+         return true;
+      if (!fState->fEnding.exchange(true)) {
+         ++gEnding;
+         std::cerr.setstate(std::ios_base::failbit);
+      }
+      throw std::runtime_error("%s");
    }
 };
 

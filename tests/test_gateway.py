@@ -11,6 +11,7 @@ import pytest
 from dask.task_spec import Task
 from distributed import Client, LocalCluster, Worker, wait
 from distributed.spans import span
+from distributed.worker import _run_task_simple
 
 from dask_root_lambda import LambdaCluster, LambdaPlugin, RDataFrame
 from dask_root_lambda.config import Settings
@@ -133,6 +134,25 @@ class TestCancellation:
             again = client.submit(abs, -9, key="again")
         gate.open()
         assert again.result(30) == 9
+
+    def test_a_task_dropped_as_it_ends_is_not_kept(self, make_executor):
+        """Dask may give a task up in the moment in which it is done: nothing of it stays."""
+        executor, invoker = make_executor()
+        gateway = GatewayExecutor(executor)
+        cancel = executor.cancel
+
+        def late(future):
+            gate.open()
+            outcome.result(30)
+            cancel(future)
+
+        executor.cancel = late
+        gate = Gate()
+        invoker._script["task"] = [gate]
+        outcome = gateway.submit(_run_task_simple, Task("task", abs, -1), {}, 0.0)
+        gateway.drop("task")
+        del gateway.executor
+        assert not any(vars(gateway).values())
 
     def test_closing_does_not_wait_for_answers(self, plain):
         """A worker that closes ends what is in flight instead of waiting for it."""

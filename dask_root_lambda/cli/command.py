@@ -115,6 +115,9 @@ def _plain(error: DaskRootLambdaError) -> str:
 
 def _stop(text: str, status: int) -> int:
     sys.stderr.write(f"{text}\n")
+    ending = sys.modules.get("lambda_runtime.ending")
+    if ending is not None:
+        ending.note_status(status)
     return status
 
 

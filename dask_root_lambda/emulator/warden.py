@@ -305,12 +305,23 @@ def _become(message: dict[str, Any], scratch: Path, descriptors: list[int]) -> N
         os.chdir(message["directory"] or scratch / "task")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
+        _limit_files()
         os.execve(message["argv"][0], message["argv"], message["env"])  # noqa: S606 - the emulator says what
     except BaseException as error:  # nothing may return into the warden's loop
         os.write(2, f"cannot start {message['argv'][0]}: {error}\n".encode())
     finally:
         os._exit(126)
+
+
+def _limit_files() -> None:
+    """Give the environment Lambda's limit of open files, or what the machine's own (ulimit -Hn) leaves."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = FILES if hard == resource.RLIM_INFINITY or os.geteuid() == 0 else min(FILES, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    except (ValueError, OSError):  # root without the right to raise it, as in a container
+        files = min(FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
 
 class _SignalAction(ctypes.Structure):

@@ -8,10 +8,11 @@ are sealed.
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 import threading
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,16 @@ from dask_root_lambda.invocation.invokers import Invocation, Invoker
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import MapRange, Merge, PackedMapper
 from dask_root_lambda.protocol import seal, wire
-from dask_root_lambda.protocol.errors import CorruptBlobError, MissingBlobError, MissingMapperError
+from dask_root_lambda.protocol.errors import (
+    CorruptBlobError,
+    DaskRootLambdaError,
+    MissingBlobError,
+    MissingMapperError,
+)
 from dask_root_lambda.protocol.store import Store
 from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Versions
+
+logger = logging.getLogger(__name__)
 
 INLINE_MAPPER_BYTES = 8_192
 """A mapper up to this size travels with each range: cheaper than a question to the store from each new
@@ -67,6 +75,9 @@ class Encoder:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        """Held to change what is remembered, never while a store is asked: that may take long."""
+        self._asking: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+        """Held while a store is asked for what is remembered under a name."""
         # A random number for each call would let go of the interpreter's lock each time: the kernel makes it.
         self._numbers = itertools.count()
         self._client = uuid.uuid4().hex
@@ -201,19 +212,27 @@ class Encoder:
     def _publish(self, mapper: PackedMapper, store: Store) -> Body:
         """Put a mapper into the store, the first time; return the body that stands for it."""
         name = (store.url, mapper.digest)
-        with self._lock:
+        with self._one_at_a_time(name):
             if name not in self._published:
                 store.put(_mapper_key(mapper), mapper.blob)
-                self._published[name] = Body(key=_mapper_key(mapper), size=len(mapper.blob))
+                body = Body(key=_mapper_key(mapper), size=len(mapper.blob))
+                with self._lock:
+                    self._published[name] = body
             return self._published[name]
 
     def _listed(self, space: RunSpace, store: Store) -> frozenset[str]:
         """Return the partial results of a run that were in the store when it began."""
         name = (store.url, space.prefix)
-        with self._lock:
+        with self._one_at_a_time(name):
             if name not in self._left_over:
-                self._left_over[name] = frozenset(store.keys(space.prefix_of_all))
+                listed = frozenset(store.keys(space.prefix_of_all))
+                with self._lock:
+                    self._left_over[name] = listed
             return self._left_over[name]
+
+    def _one_at_a_time(self, name: tuple[str, str]) -> threading.Lock:
+        with self._lock:
+            return self._asking[name]
 
     def _wait_for_leaving(self, space: RunSpace) -> None:
         with self._left:
@@ -248,8 +267,14 @@ def clean_up(request: Request, invocation: Invocation | None, store: Store) -> N
         return
     reply = invocation.reply if invocation is not None else None
     bodies = (*request.bodies, *((reply.body,) if reply is not None and reply.body is not None else ()))
-    if any(body.key is not None for body in bodies):
-        store.delete(store.keys(request.result_key.rpartition("/")[0] + "/"))
+    if all(body.key is None for body in bodies):
+        return
+    prefix = request.result_key.rpartition("/")[0] + "/"
+    try:
+        store.delete(store.keys(prefix))
+    except DaskRootLambdaError as error:
+        # The call has its result, or its error: neither may be lost for this.
+        logger.warning("%s stays in the store until it expires: %s", prefix, error)
 
 
 def _original(invocation: Invocation) -> BaseException | None:

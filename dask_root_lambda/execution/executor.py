@@ -8,7 +8,7 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
 from functools import partial
 from types import TracebackType
@@ -70,6 +70,11 @@ class LambdaExecutor(Executor):
     Functions and arguments are pickled (by cloudpickle: lambdas and closures work); what the function
     raises is raised by the future, caused by a `UserCodeError` with the traceback of where it ran.
 
+    A function may run more than once, though its future is settled once: an invocation whose connection
+    breaks, whose environment ends or whose answer does not come is tried again, and the first may have done
+    its work, or be at it still. So what a function does besides returning a value, such as writing a file,
+    should be harmless when it is done twice.
+
     Parameters
     ----------
     execution
@@ -116,6 +121,8 @@ class LambdaExecutor(Executor):
         self._calls = itertools.count()
         self._opening = threading.Lock()
         self._invokers: dict[Execution, Invoker] = {}
+        self._submitted: dict[Future[Any], Job] = {}
+        """Jobs that are not done."""
         self._pool = Pool(self._run, self._stop, self._concurrency, self.settings.execution)
         self._open(self.settings.execution)
 
@@ -153,6 +160,9 @@ class LambdaExecutor(Executor):
         """
         job = Job(call, observe)
         self._pool.submit(job)
+        self._submitted[job.future] = job
+        # Called at once where it is done already.
+        job.future.add_done_callback(self._submitted.pop)
         return job.future
 
     def cancel(self, future: Future[Any]) -> None:
@@ -160,11 +170,13 @@ class LambdaExecutor(Executor):
 
         A function in AWS that has begun runs on there, to its end, and is billed; its answer is dropped.
         """
-        self._cancel(lambda job: job.submitted.future is future)
+        job = self._submitted.get(future)
+        if job is not None:
+            self._cancel(job.tries())
 
     def cancel_all(self) -> None:
         """End all tasks; see `cancel`."""
-        self._cancel(lambda _: True)
+        self._cancel(self._pool.jobs())
 
     def report(self) -> Report:
         """Return what was done so far, and what it cost."""
@@ -188,8 +200,10 @@ class LambdaExecutor(Executor):
         ended.
         """
         self._pool.close()
-        if cancel_futures or not wait:
-            self._cancel(lambda job: not wait or job not in self._pool.running)
+        if not wait:
+            self.cancel_all()
+        elif cancel_futures:
+            self._cancel(job for job in self._pool.jobs() if job not in self._pool.running)
         # What was ended gets a moment: the process must not exit while ROOT is at work in a thread.
         self._pool.wait(None if wait else _END_TIMEOUT_S)
         with self._opening:
@@ -214,8 +228,8 @@ class LambdaExecutor(Executor):
                 self._invokers[execution] = self._openers[execution](self.settings)
             return self._invokers[execution]
 
-    def _cancel(self, which: Callable[[Job], bool]) -> None:
-        waiting, running = self._pool.take_out(which)
+    def _cancel(self, these: Iterable[Job]) -> None:
+        waiting, running = self._pool.take_out(these)
         for job in waiting:
             self._stop(job)
         for job in running:
@@ -272,7 +286,7 @@ class LambdaExecutor(Executor):
         self._end(job, failed=False, empty=empty)
         job.settle(value)
         if job.twin is not None:
-            self._cancel(lambda other: other is job.twin)
+            self._cancel(job.twin.with_parts())
         if job.call.mapper is not None and job.whole is None:
             self._watch(job.call.mapper, seconds)
 
@@ -293,7 +307,7 @@ class LambdaExecutor(Executor):
 
     def _fail_waiting(self, space: RunSpace | None, error: DaskRootLambdaError) -> None:
         """Let what waits of the same run fail as well."""
-        waiting, _ = self._pool.take_out(lambda job: job.call.space == space)
+        waiting, _ = self._pool.take_out(job for job in self._pool.jobs() if job.call.space == space)
         for job in waiting:
             self._fail(job, error)
 
@@ -405,7 +419,7 @@ class LambdaExecutor(Executor):
         if whole.claim():
             self._end(whole, failed=failed)
         if failed:
-            self._cancel(lambda job: job.whole is whole)
+            self._cancel(each for part in whole.parts for each in part.with_parts())
 
     def _stop(self, job: Job) -> None:
         self._fail(job, _stopped(job))

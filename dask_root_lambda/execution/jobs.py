@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -53,6 +53,8 @@ class Job:
     """Whether it has failed for good, and its twin goes on."""
     _claimed: threading.Lock = field(default_factory=threading.Lock)
     """Taken by the first that decides the outcome, never released; twins share it."""
+    parts: Sequence[Job] = ()
+    """Its halves, where it was divided."""
     depth: int = 0
     """How often the range that was submitted has been divided to get this one."""
 
@@ -60,6 +62,18 @@ class Job:
     def submitted(self) -> Job:
         """The job that was submitted: this one, or the one that it is a part of."""
         return self if self.whole is None else self.whole.submitted
+
+    def with_parts(self) -> Iterator[Job]:
+        """Go through the job, its halves, theirs, and so on."""
+        yield self
+        for part in self.parts:
+            yield from part.with_parts()
+
+    def tries(self) -> Iterator[Job]:
+        """Go through all that works on the future: the job and its twin, with their parts."""
+        yield from self.with_parts()
+        if self.twin is not None:
+            yield from self.twin.with_parts()
 
     @property
     def ended(self) -> bool:
@@ -116,6 +130,7 @@ def divided(whole: Job, done: Done) -> list[Job]:
     halves = [
         Job(call, whole.observe, account=whole.account, whole=whole, depth=whole.depth + 1) for call in calls
     ]
+    whole.parts = halves
     union = _Union(whole, halves, done)
     for job in halves:
         job.future.set_running_or_notify_cancel()

@@ -27,8 +27,9 @@ class Account:
     in_flight: int = 0
     since_s: float = 0.0
     failed: bool = False
-    standing_usd_per_s: float = 0.0
-    """What the function costs while something is in flight, besides the invocations."""
+    _standing: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By execution, since something is in flight: what its function costs besides the invocations, USD per
+    second, and since when it is used."""
     _sums: dict[str, float] = field(default_factory=lambda: defaultdict(int))
     """By the names that they have in the report, which is made only where somebody asks for it."""
     _peak_memory_mb: float = 0.0
@@ -61,7 +62,7 @@ class Account:
         if self.in_flight == 0:
             self.since_s = now_s
         self.in_flight += 1
-        self.standing_usd_per_s = invoker.standing_usd_per_s
+        self._standing.setdefault(invoker.execution, (invoker.standing_usd_per_s, now_s))
         if invoker.execution not in self._executions:
             self._executions = (*self._executions, invoker.execution)
 
@@ -69,8 +70,15 @@ class Account:
         """Count a task that ended."""
         self.in_flight -= 1
         if self.in_flight == 0:
-            busy_s = now_s - self.since_s
-            self.count(wall_s=busy_s, usd=busy_s * self.standing_usd_per_s)
+            self.count(wall_s=now_s - self.since_s, usd=self._standing_usd(now_s))
+            self._standing.clear()
+
+    def _standing_usd(self, now_s: float) -> float:
+        """Return what the functions in use have cost, besides the invocations, since something is in flight.
+
+        One that the run was switched away from is kept, and paid, all the same.
+        """
+        return sum(usd_per_s * (now_s - since_s) for usd_per_s, since_s in self._standing.values())
 
     def count(self, **increments: float) -> None:
         """Add to fields of the report."""
@@ -96,9 +104,10 @@ class Account:
         self._peak_memory_mb = max(self._peak_memory_mb, bill.peak_memory_mb)
 
     def snapshot(self, now_s: float) -> RunReport:
-        """Return the report, with the time in flight up to now."""
+        """Return the report, with the time in flight, and what that costs, up to now."""
         sums: dict[str, Any] = dict(self._sums)
         sums["wall_s"] = sums.get("wall_s", 0.0) + (now_s - self.since_s if self.in_flight else 0.0)
+        sums["usd"] = sums.get("usd", 0.0) + self._standing_usd(now_s)
         return RunReport(self.run, executions=self._executions, peak_memory_mb=self._peak_memory_mb, **sums)
 
 

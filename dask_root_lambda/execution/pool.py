@@ -6,8 +6,8 @@ import itertools
 import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
 
 from dask_root_lambda.config import Execution
 from dask_root_lambda.execution.concurrency import Concurrency
@@ -54,8 +54,9 @@ class Pool:
         self._stopped = stopped
         self._concurrency = concurrency
         self._limits: dict[Execution, Concurrency] = {}
-        self._pending: deque[Job] = deque()
-        self._delayed: list[tuple[Job, float]] = []
+        self._pending: OrderedDict[Job, None] = OrderedDict()
+        """Those that wait, in their order: each can be taken out without a look at the others."""
+        self._delayed: dict[Job, float] = {}
         """Jobs that are tried again, and when."""
         self._alarm: threading.Timer | None = None
         self._alarm_s = 0.0
@@ -83,26 +84,36 @@ class Pool:
         with self.lock:
             if self.closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._pending.append(job)
+            self._pending[job] = None
             try:
                 self._wake()
             except RuntimeError:
-                self._pending.remove(job)
+                del self._pending[job]
                 raise
 
     def submit_first(self, jobs: list[Job]) -> None:
         """Run jobs before those that wait."""
         with self.lock:
-            self._pending.extendleft(jobs)
+            for job in jobs:
+                self._put_first(job)
             self._wake()
 
-    def take_out(self, which: Callable[[Job], bool]) -> tuple[list[Job], list[Job]]:
-        """Drop jobs that wait; return them, and those that run, for the caller to end."""
+    def jobs(self) -> list[Job]:
+        """Return all that waits or runs."""
         with self.lock:
-            waiting = [job for job in (*self._pending, *(job for job, _ in self._delayed)) if which(job)]
-            running = [job for job in self.running if which(job)]
-            self._pending = deque(job for job in self._pending if not which(job))
-            self._delayed = [(job, ready_s) for job, ready_s in self._delayed if not which(job)]
+            return [*self._pending, *self._delayed, *self.running]
+
+    def take_out(self, jobs: Iterable[Job]) -> tuple[list[Job], list[Job]]:
+        """Drop those of some jobs that wait; return them, and those that run, for the caller to end."""
+        waiting, running = [], []
+        with self.lock:
+            for job in jobs:
+                if job in self.running:
+                    running.append(job)
+                elif self._waits(job):
+                    self._pending.pop(job, None)
+                    self._delayed.pop(job, None)
+                    waiting.append(job)
             self._tell_if_done()
         return waiting, running
 
@@ -119,6 +130,9 @@ class Pool:
             if self._alarm is not None:
                 self._alarm.cancel()
 
+    def _waits(self, job: Job) -> bool:
+        return job in self._pending or job in self._delayed
+
     @property
     def _has_work(self) -> bool:
         return bool(self._pending or self._delayed or self.running)
@@ -133,7 +147,7 @@ class Pool:
         self._start_threads()
         self._work_to_do.notify(max(0, self._free()))
         now_s = time.monotonic()
-        due = [ready_s for _, ready_s in self._delayed]
+        due = list(self._delayed.values())
         if self._pending and (change_s := self.limits(self.execution).next_change_s(now_s)) is not None:
             due.append(change_s)
         if due:
@@ -151,9 +165,10 @@ class Pool:
     def _ring(self) -> None:
         with self.lock:
             self._alarm, now_s = None, time.monotonic()
-            due = [job for job, ready_s in self._delayed if ready_s <= now_s]
-            self._delayed = [(job, ready_s) for job, ready_s in self._delayed if ready_s > now_s]
-            self._pending.extendleft(reversed(due))
+            due = [job for job, ready_s in self._delayed.items() if ready_s <= now_s]
+            for job in reversed(due):
+                del self._delayed[job]
+                self._put_first(job)
             self._wake()
 
     def _start_threads(self) -> None:
@@ -194,9 +209,13 @@ class Pool:
 
     def _enqueue(self, job: Job, delay_s: float) -> None:
         if delay_s > 0:
-            self._delayed.append((job, time.monotonic() + delay_s))
+            self._delayed[job] = time.monotonic() + delay_s
         else:
-            self._pending.appendleft(job)
+            self._put_first(job)
+
+    def _put_first(self, job: Job) -> None:
+        self._pending[job] = None
+        self._pending.move_to_end(job, last=False)
 
     def _take(self) -> tuple[Job, Execution] | None:
         """Wait for a job that may start; None if the thread is to end."""
@@ -204,7 +223,7 @@ class Pool:
             self._work_to_do.wait_for(lambda: self._free() > 0 or self.closing, _IDLE_THREAD_S)
             self._idle -= 1
             while self._free() > 0:
-                job = self._pending.popleft()
+                job, _ = self._pending.popitem(last=False)
                 if job.account is not None or job.future.set_running_or_notify_cancel():
                     self.running[job] = self.execution
                     self.in_flight[self.execution] += 1

@@ -130,7 +130,7 @@ class Session:
         )
         return self._boto3.client(service, endpoint_url=self._settings.endpoint_url, config=config)
 
-    def invoking_client(self, *, connections: int, read_timeout_s: float) -> Any:
+    def invoking_client(self, *, connections: int, read_timeout_s: float) -> InvokingClient:
         """Make a Lambda client that invokes exactly once per call, and whose waits can be aborted.
 
         Parameters
@@ -159,8 +159,34 @@ class Session:
             timeout=timeout,
             max_pool_connections=connections,
         )
+        return InvokingClient(client, http)
+
+
+class InvokingClient:
+    """A Lambda client whose invocations go through a session of their own.
+
+    Parameters
+    ----------
+    client
+        botocore's.
+    http
+        What its invocations are sent by.
+    """
+
+    def __init__(self, client: Any, http: AbortableSession) -> None:
+        self._client = client
+        self._http = http
         client.meta.events.register("before-send.lambda.Invoke", lambda request, **_: http.send(request))
-        return client
+
+    def invoke(self, **arguments: Any) -> dict[str, Any]:
+        """Invoke a function; see boto3."""
+        answer: dict[str, Any] = self._client.invoke(**arguments)
+        return answer
+
+    def close(self) -> None:
+        """Close idle connections; those in use close when their answer is there."""
+        self._client.close()
+        self._http.close()
 
 
 def _allow_connections(connections: int) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from botocore.awsrequest import (
@@ -49,10 +50,24 @@ class _Abortable:
     _pieces: list[bytes] | None = None
     """Of the request that is being put together."""
 
+    _whose: Cancellation | None = None
+    """Ends the request that the connection serves: one of many, one after the other."""
+    _is_shut_down = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lock = threading.Lock()
+        """Held to shut the connection down, and to give it to another request."""
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         cancellation: Cancellation | None = getattr(_waiting, "cancellation", None)
+        with self._lock:
+            self._whose = cancellation
+            if self._is_shut_down:
+                # The next thing that is sent opens it again.
+                self.close()  # type: ignore[attr-defined]
         if cancellation is not None:
-            cancellation.on_cancel(self._shut_down)
+            cancellation.on_cancel(partial(self._end, cancellation))
         self._pieces = []
         try:
             super().request(*args, **kwargs)  # type: ignore[misc]
@@ -68,12 +83,20 @@ class _Abortable:
 
     def connect(self) -> None:
         super().connect()  # type: ignore[misc]
+        self._is_shut_down = False
         cancellation: Cancellation | None = getattr(_waiting, "cancellation", None)
         if cancellation is not None and cancellation.cancelled:
             self._shut_down()
 
+    def _end(self, cancellation: Cancellation) -> None:
+        with self._lock:
+            # Its answer may have been read, and the connection be another's by now.
+            if self._whose is cancellation:
+                self._shut_down()
+
     def _shut_down(self) -> None:
         if self.sock is not None:
+            self._is_shut_down = True
             # Of the plain socket: an SSLSocket's own would take its TLS state from under the reader.
             with suppress(OSError):
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)

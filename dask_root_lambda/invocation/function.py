@@ -11,10 +11,10 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.cost import billing
 from dask_root_lambda.invocation import aws
 from dask_root_lambda.protocol.errors import (
+    BrokenEnvironmentError,
     CrashError,
     DaskRootLambdaError,
     DeploymentError,
-    ExecutionEnvironmentError,
     FunctionTimeoutError,
     InitError,
     KilledError,
@@ -100,8 +100,9 @@ class FunctionInfo:
                 reserved = client.get_function_concurrency(FunctionName=self.name)
                 if "ReservedConcurrentExecutions" in reserved:
                     return int(reserved["ReservedConcurrentExecutions"])
-                quota = client.get_account_settings().get("AccountLimit", {})
-                return int(quota["UnreservedConcurrentExecutions"]) if quota else None
+                limit = client.get_account_settings().get("AccountLimit", {})
+                # A stand-in for AWS may have none.
+                return int(limit["UnreservedConcurrentExecutions"]) if limit else None
         except DaskRootLambdaError as error:
             logger.debug("%s", error)
             return None
@@ -140,7 +141,8 @@ def function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> Da
         )
     if kind.startswith(("Runtime.", "Sandbox.", "Extension.")):
         return InitError(f"the function did not start ({kind}): rebuild and deploy its image. {said}")
-    return ExecutionEnvironmentError(f"the function failed with {kind}: see its logs. {said}")
+    # The handler answers with errors as data: this has escaped it.
+    return BrokenEnvironmentError(f"the function failed with {kind}: see its logs. {said}")
 
 
 def _written(log: str) -> str:

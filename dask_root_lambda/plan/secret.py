@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,9 +45,14 @@ class Secret:
         return hmac.new(self.value, f"key {run}".encode(), hashlib.sha256).digest()[:KEY_BYTES]
 
 
+_reading = threading.Lock()
+"""One that cannot be kept is made up, and must be the same in all threads."""
+
+
 def of_user() -> Secret:
     """Return the user's secret, made the first time."""
-    return _read_or_make(state_home.home() / FILE)
+    with _reading:
+        return _read_or_make(state_home.home() / FILE)
 
 
 @functools.cache

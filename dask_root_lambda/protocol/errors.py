@@ -14,11 +14,12 @@
     │   ├── FunctionNotFoundError     no such function, version or alias
     │   ├── UnreachableError          nothing answers at the endpoint
     │   └── NoAnswerError             the deadline passed
-    ├── ExecutionEnvironmentError         the execution environment ended while it ran the task
+    ├── ExecutionEnvironmentError         the execution environment did not run the task to its end
     │   ├── FunctionTimeoutError      the function's time limit
     │   ├── OutOfMemoryError          the function's memory limit
     │   ├── CrashError                an exit or a signal
     │   ├── KilledError               ended from outside, with memory left
+    │   ├── BrokenEnvironmentError    our own code failed there: a full disk, a defect
     │   └── InitError                 the environment did not start
     ├── RemoteError               code raised where the task ran
     │   ├── UserCodeError             the user's Python, or C++ that threw
@@ -139,7 +140,7 @@ class NoAnswerError(InvocationError):
 
 
 class ExecutionEnvironmentError(DaskRootLambdaError):
-    """The execution environment ended while it ran the task."""
+    """The execution environment did not run the task to its end."""
 
 
 class FunctionTimeoutError(ExecutionEnvironmentError):
@@ -160,6 +161,12 @@ class CrashError(ExecutionEnvironmentError):
 
 class KilledError(ExecutionEnvironmentError):
     """The environment was ended from outside (SIGKILL), though its memory was far from its limit."""
+
+    retryable = True
+
+
+class BrokenEnvironmentError(ExecutionEnvironmentError):
+    """What we do in an environment failed, not the user's code: a full disk, a defect."""
 
     retryable = True
 

@@ -6,6 +6,7 @@ same key changes nothing and says so, which is what makes a task that ran twice 
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import threading
@@ -270,7 +271,17 @@ _connected: dict[str, list[Store]] = {}
 def connect(url: str) -> Store:
     """Return the store that this process registered for ``url``, or open it."""
     registered = _connected.get(url)
-    return registered[-1] if registered else open_store(url)
+    return registered[-1] if registered else _opened(url)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(url: str) -> Store:
+    """Open a store once: a client takes a tenth of a second, and has connections to keep."""
+    return open_store(url)
+
+
+# Two processes cannot read from one connection.
+os.register_at_fork(after_in_child=_opened.cache_clear)
 
 
 def register(store: Store) -> None:

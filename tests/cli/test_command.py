@@ -248,13 +248,20 @@ def test_emulate_serves_aws_until_it_is_stopped(started):
     assert process.wait(30) == 0
 
 
+def _ranges_run(family, execution):
+    """Tell whether ranges are on their way: beside the frame, they have opened the file; environments run."""
+    if execution == "local":
+        return sum("dimuon" in file.path for file in family.open_files()) > 1
+    return any("awslambdaric" in " ".join(child.cmdline()) for child in family.children(recursive=True))
+
+
 @pytest.mark.parametrize("execution", ["emulated", "local"])
 def test_ctrl_c_ends_a_run_within_seconds_and_leaves_nothing(execution, started, tmp_path):
     """In the middle of the ranges: status 130, one line, no process left, no half-written plot."""
     process = started("demo", "--execution", execution, "--events", 300_000, "--npartitions", 64)
     assert "300,000 generated events" in line_of(process)
     family = psutil.Process(process.pid)
-    time.sleep(2)
+    wait_until(lambda: _ranges_run(family, execution), timeout_s=60)
     children = family.children(recursive=True)
     process.send_signal(signal.SIGINT)
     # Two seconds where nothing else runs; on a busy machine a thread may have to compile before it is asked.

@@ -14,6 +14,7 @@ from dask_root_lambda import LambdaExecutor, RDataFrame
 from dask_root_lambda.config import Settings
 from dask_root_lambda.execution import executor as executor_module
 from dask_root_lambda.execution.encoding import Call
+from dask_root_lambda.execution.policy import Again
 from dask_root_lambda.invocation.invokers import LocalInvoker
 from dask_root_lambda.plan.steps import Merge
 from dask_root_lambda.protocol import wire
@@ -182,6 +183,38 @@ def test_stopping_ends_what_runs_and_what_waits(make_executor):
     gate.open()
     assert executor.submit(abs, -3).result(30) == 3
     assert len(invoker.requests) == 3
+
+
+class _Later:
+    """A policy by which all that fails is tried again, much later."""
+
+    def after(self, errors, jitter, *, divisible):
+        return Again(1000.0)
+
+
+@pytest.mark.parametrize("waiting", ["for a slot", "for another try"])
+def test_ending_one_of_many_takes_no_look_at_the_others(make_executor, waiting, monkeypatch):
+    """Thousands of tasks are ended one by one, as Dask does it on its event loop, in a moment."""
+    gate = Gate()
+    script = {"busy": [gate]}
+    if waiting == "for another try":
+        script |= {f"task-{index}": [ServiceError("500")] for index in range(3000)}
+    executor, invoker = make_executor(script=script, concurrency=1)
+    monkeypatch.setattr(executor, "_policy", _Later())
+    if waiting == "for a slot":
+        executor.submit_call(Call("busy", abs, [1]))
+        gate.wait_for(1)
+    futures = [executor.submit_call(Call(f"task-{index}", abs, [1])) for index in range(3000)]
+    if waiting == "for another try":
+        while len(invoker.requests) < 3000 or executor._pool.running:
+            time.sleep(0.01)
+    began_s = time.thread_time()
+    for future in futures:
+        executor.cancel(future)
+    assert time.thread_time() - began_s < 0.5
+    assert all(isinstance(future.exception(0), RunCancelledError) for future in futures)
+    assert executor._submitted.keys() <= {job.future for job in executor._pool.running}
+    gate.open()
 
 
 def test_an_interrupted_block_ends_its_tasks(make_executor):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -11,7 +13,7 @@ from dask_root_lambda import RDataFrame
 from dask_root_lambda.execution.encoding import INLINE_MAPPER_BYTES, Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import AccessError, MissingMapperError
+from dask_root_lambda.protocol.errors import AccessError, MissingMapperError, StoreError
 from dask_root_lambda.protocol.store import MemoryStore
 from dask_root_lambda.rdf import packing
 from lambda_runtime.handler import Environment
@@ -135,6 +137,80 @@ def test_large_arguments_and_results_of_calls_go_through_the_store(make_executor
     assert executor.submit(len, data).result(30) == 6_000_000
     assert invoker.requests[0].bodies[0].inline is None
     assert list(invoker.store.keys("calls/")) == []
+
+
+@pytest.mark.parametrize("value", [b"x" * 10, ValueError("of the user")])
+def test_what_cannot_be_deleted_costs_neither_result_nor_error(make_executor, monkeypatch, caplog, value):
+    """The function has run, and is not run again because its arguments stay in the store."""
+    executor, invoker = make_executor()
+    calls = []
+
+    def delete(keys):
+        raise StoreError("503 SlowDown")
+
+    def run(data):
+        calls.append(len(data))
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    monkeypatch.setattr(invoker.store, "delete", delete)
+    future = executor.submit(_Here(run), os.urandom(6_000_000))
+    if isinstance(value, Exception):
+        assert isinstance(future.exception(30), ValueError)
+    else:
+        assert future.result(30) == value
+    assert calls == [6_000_000]
+    assert "stays in the store until it expires: 503 SlowDown" in caplog.text
+
+
+class _Here:
+    """A function that stays in this process: pickled, it is a number."""
+
+    known: ClassVar[list[Any]] = []
+
+    def __init__(self, function):
+        self.known.append(function)
+        self.number = len(self.known) - 1
+
+    def __call__(self, *args):
+        return self.known[self.number](*args)
+
+
+@pytest.mark.parametrize("operation", ["put", "keys"])
+def test_a_store_that_is_slow_for_one_run_stops_no_other(make_executor, monkeypatch, operation):
+    """While one run's graph is on its way to S3, or its partial results are listed, others go on."""
+    executor, invoker = make_executor()
+    gate, ask = Gate(), getattr(invoker.store, operation)
+
+    def slow(key, *args):
+        if "slow" in key:
+            gate()
+        return ask(key, *args)
+
+    monkeypatch.setattr(invoker.store, operation, slow)
+    held = ranges(executor, 1, packed_mapper("slow", b"x" * 100_000, "slow"))
+    gate.wait_for(1)
+    others = ranges(executor, 3, packed_mapper("other", b"y" * 100_000, "other"))
+    assert [future.result(10) is not None for future in others] == [True] * 3
+    assert not held[0].done()
+    gate.open()
+    held[0].result(30)
+
+
+def test_a_graph_is_put_into_the_store_once_for_ranges_that_start_together(make_executor, monkeypatch):
+    """Those that come while it is on its way wait for it."""
+    executor, invoker = make_executor()
+    put, puts = invoker.store.put, []
+
+    def slow(key, blob):
+        puts.append(key)
+        time.sleep(0.1)
+        return put(key, blob)
+
+    monkeypatch.setattr(invoker.store, "put", slow)
+    [future.result(30) for future in ranges(executor, mapper=packed_mapper("run", b"x" * 100_000, "abc"))]
+    assert puts == ["mappers/abc"]
 
 
 def test_the_report_says_when_nothing_can_be_taken_later(make_executor):

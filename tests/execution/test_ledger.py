@@ -211,3 +211,18 @@ def test_the_report_is_plain_data(report):
     assert data["total"]["usd"] == 0.25
     assert data["runs"][0]["run"] == "a"
     assert data["prices"][0]["region"] == "us-east-1"
+
+
+def test_what_a_function_costs_while_it_is_kept_outlasts_a_switch():
+    """SnapStart's price counts from its first use until nothing is in flight, wherever the rest runs."""
+    clock = Clock()
+    ledger = Ledger(clock)
+    account = ledger.begin("run", 2, Place(standing_usd_per_s=0.5))
+    clock.now_s = 10.0
+    assert ledger.total().usd == 5.0
+    ledger.begin("run", 2, Place("local"))
+    ledger.end(account, is_range=True, failed=False)
+    clock.now_s = 20.0
+    ledger.end(account, is_range=True, failed=False)
+    clock.now_s = 30.0
+    assert ledger.report().runs[0].usd == ledger.total().usd == 10.0

@@ -10,8 +10,10 @@ import resource
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 from botocore.awsrequest import AWSHTTPConnection
 
@@ -21,6 +23,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation import invokers
 from dask_root_lambda.invocation.cancellation import Cancellation
+from dask_root_lambda.invocation.connection import abortable
 from dask_root_lambda.invocation.function import STORE_VARIABLE
 from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol import wire
@@ -56,6 +59,9 @@ class Stub(http.server.ThreadingHTTPServer):
             "Environment": {"Variables": {STORE_VARIABLE: store_url}} if store_url else {},
         }
         self.invocations = 0
+        self.connected = 0
+        """Connections that invocations came through."""
+        self.waiting = threading.Semaphore(0)
         self.user_agent = None
         self.released = threading.Event()
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -68,15 +74,25 @@ class Stub(http.server.ThreadingHTTPServer):
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def setup(self):
+        super().setup()
+        self.is_new = True
+
     def do_GET(self):
         self._answer(200, json.dumps(self.server.configuration).encode())
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.connected += self.is_new
+        self.is_new = False
         self.server.invocations += 1
         self.server.user_agent = self.headers["User-Agent"]
         behaviour = self.server.behaviours.pop(0) if self.server.behaviours else "answer"
-        if behaviour == "hang":
+        if behaviour == "wait":
+            self.server.waiting.release()
+            self.server.released.wait(60)
+            self._answer(200, ANSWER)
+        elif behaviour == "hang":
             self.server.released.wait(60)
             self.close_connection = True
         elif behaviour == "close":
@@ -141,6 +157,56 @@ def test_a_failed_invocation_is_never_sent_again_by_the_sdk(stub, behaviour, kin
     assert stub.invocations == 1
 
 
+def test_closing_closes_the_connections(stub):
+    """Those that invocations went through are closed with the invoker."""
+    invoker = AwsInvoker(settings(stub))
+    before = len(connections_to(stub))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: invoker.invoke(REQUEST, Cancellation()), range(8)))
+    assert len(connections_to(stub)) > before
+    invoker.close()
+    assert connections_to(stub) == []
+
+
+def connections_to(stub):
+    here = psutil.Process().net_connections("tcp")
+    return [each for each in here if each.raddr and each.raddr.port == stub.server_port]
+
+
+def test_a_cancellation_that_comes_late_ends_no_other_request(stub):
+    """When an answer has been read its connection may serve another: that one is not cut."""
+    client = AwsInvoker(settings(stub))._client
+    late, other = Cancellation(), Cancellation()
+    answers = []
+
+    def invoke_another():
+        with abortable(other):
+            answers.append(client.invoke(FunctionName="f", Payload=b"{}")["Payload"].read())
+
+    with abortable(late):
+        client.invoke(FunctionName="f", Payload=b"{}")["Payload"].read()
+        stub.behaviours = ["wait"]
+        thread = threading.Thread(target=invoke_another)
+        thread.start()
+        assert stub.waiting.acquire(timeout=20)
+        late.cancel()
+    stub.released.set()
+    thread.join(20)
+    assert len(answers) == 1
+    assert stub.connected == 1
+
+
+def test_a_connection_that_was_ended_as_it_became_free_is_made_anew(stub):
+    """The request that gets it is sent, not lost."""
+    client = AwsInvoker(settings(stub))._client
+    late = Cancellation()
+    with abortable(late):
+        client.invoke(FunctionName="f", Payload=b"{}")["Payload"].read()
+        late.cancel()
+    client.invoke(FunctionName="f", Payload=b"{}")["Payload"].read()
+    assert stub.invocations == 2
+
+
 def test_invocations_say_what_sent_them(stub):
     """AWS's logs tell the client and its SDK."""
     AwsInvoker(settings(stub)).invoke(REQUEST, Cancellation())
@@ -165,7 +231,7 @@ def test_the_executor_retries_what_the_sdk_does_not(stub):
     stub.behaviours = [(500, "ServiceException"), "close", (429, "TooManyRequestsException")]
     with LambdaExecutor(settings=settings(stub)) as executor:
         assert executor.submit(abs, -1).result(30) == 1
-        assert executor.report().total.retries == 3
+        assert executor.report().total.retries == 2
     assert stub.invocations == 4
 
 

@@ -24,6 +24,7 @@ from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol import store as stores
 from dask_root_lambda.protocol.errors import (
     AccessError,
+    BrokenEnvironmentError,
     ConfigurationError,
     CrashError,
     FunctionNotFoundError,
@@ -347,18 +348,6 @@ JSON_LOG = (
 
 
 @pytest.mark.parametrize(
-    ("error_type", "message", "kind"),
-    [
-        ("Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 3.00 seconds", FunctionTimeoutError),
-        ("", "2026-01-01T00:00:00Z 1 Task timed out after 3.00 seconds", FunctionTimeoutError),
-        ("Runtime.OutOfMemory", "RequestId: 1 Error: Runtime exited", OutOfMemoryError),
-        ("Runtime.ExitError", EXITED + "signal: killed", KilledError),
-        ("Runtime.ExitError", EXITED + "signal: segmentation fault", CrashError),
-        ("Runtime.ImportModuleError", "Unable to import module", InitError),
-        ("Function.ResponseSizeTooLarge", "too large", TooLargeError),
-    ],
-)
-@pytest.mark.parametrize(
     ("used_mb", "kind"), [(1769, OutOfMemoryError), (1700, OutOfMemoryError), (641, KilledError)]
 )
 def test_what_was_killed_needed_too_much_memory_only_if_it_used_it(used_mb, kind):
@@ -372,6 +361,19 @@ def test_what_was_killed_needed_too_much_memory_only_if_it_used_it(used_mb, kind
     assert type(function_error(info, document, log)) is kind
 
 
+@pytest.mark.parametrize(
+    ("error_type", "message", "kind"),
+    [
+        ("Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 3.00 seconds", FunctionTimeoutError),
+        ("", "2026-01-01T00:00:00Z 1 Task timed out after 3.00 seconds", FunctionTimeoutError),
+        ("Runtime.OutOfMemory", "RequestId: 1 Error: Runtime exited", OutOfMemoryError),
+        ("Runtime.ExitError", EXITED + "signal: killed", KilledError),
+        ("Runtime.ExitError", EXITED + "signal: segmentation fault", CrashError),
+        ("Runtime.ImportModuleError", "Unable to import module", InitError),
+        ("Function.ResponseSizeTooLarge", "too large", TooLargeError),
+        ("OSError", "[Errno 28] No space left on device", BrokenEnvironmentError),
+    ],
+)
 @pytest.mark.parametrize("log", [TEXT_LOG, JSON_LOG], ids=["text", "json"])
 def test_function_errors(error_type, message, kind, log):
     """Errors are told apart by type; of a log, text or JSON, what the user's code wrote is shown."""

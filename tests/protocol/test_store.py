@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +10,7 @@ import boto3
 import pytest
 from botocore.exceptions import IncompleteReadError
 
+from dask_root_lambda.protocol import store as store_module
 from dask_root_lambda.protocol.errors import ConfigurationError, MissingBlobError, StoreError
 from dask_root_lambda.protocol.store import (
     DirectoryStore,
@@ -79,8 +81,8 @@ def test_of_many_writers_at_once_one_wins(store):
 
 
 def test_a_missing_blob_is_named(store):
-    """Reading what is not there names the key and the store, and cannot be helped by a retry."""
-    with pytest.raises(MissingBlobError, match="no partials/run/7 in") as caught:
+    """Reading what is not there names the key and the store."""
+    with pytest.raises(MissingBlobError, match="no partials/run/7 in"):
         store.get("partials/run/7")
     assert caught.value.retryable
 
@@ -183,3 +185,17 @@ def test_an_unwritable_directory_is_an_error_of_the_store(tmp_path):
     with pytest.raises(StoreError, match="could not write"):
         DirectoryStore(tmp_path).put("a/b", b"")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_store_that_nobody_registered_is_opened_once(monkeypatch, tmp_path):
+    """A client takes long to make: fetches of one process share it, and a fork makes its own."""
+    opened = []
+    monkeypatch.setattr(store_module, "open_store", lambda url: opened.append(url) or MemoryStore())
+    url = f"s3://never-{tmp_path.name}"
+    assert store_module.connect(url) is store_module.connect(url)
+    assert opened == [url]
+    pid = os.fork()
+    if pid == 0:
+        store_module.connect(url)
+        os._exit(len(opened))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import resource
-from dataclasses import asdict
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 
 import pytest
 
 from dask_root_lambda.protocol import seal, task, wire
+from dask_root_lambda.protocol.errors import BrokenEnvironmentError
 from dask_root_lambda.protocol.intervals import divided
 from dask_root_lambda.protocol.store import MemoryStore
 from dask_root_lambda.protocol.task import Body, Reply, Request, Versions
 from lambda_runtime import handler
 from lambda_runtime.handler import Environment, answer
+from lambda_runtime.once import once
 from tests.invokers import KEY
 
 
@@ -143,6 +149,47 @@ def test_a_message_too_long_to_travel_is_shortened(letter):
     assert "of 7,000,033 characters" in failure.message
     assert failure.message.endswith(" ends")
     assert "in fail" in failure.traceback
+
+
+@pytest.mark.parametrize(
+    ("operation", "step"),
+    [("map", "_fetch_mapper"), ("merge", "_fetch"), ("call", "_fetch"), ("call", "_put_away")],
+)
+def test_what_fails_of_ours_is_not_the_users(monkeypatch, operation, step):
+    """A full disk where a request is prepared, or its result put away, is the environment's: tried again."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(handler, step, full)
+    failure = ask(
+        replace(call(abs, -1), operation=operation, range_index=0, interval=divided(1, 1)[0])
+    ).failure
+    error = failure.to_error("task", 1, None)
+    assert isinstance(error, BrokenEnvironmentError)
+    assert error.retryable
+    assert "OSError: [Errno 28] No space left on device (test_handler.py" in str(error)
+    assert "give its /tmp more room" in str(error)
+
+
+def test_threads_that_ask_first_share_what_is_made_once():
+    """Two that ask at once get one environment, not one each."""
+    making, made = threading.Barrier(2), []
+
+    @once
+    def make():
+        time.sleep(0.05)
+        made.append(object())
+        return made[-1]
+
+    def ask_for_it():
+        making.wait(10)
+        return make()
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = [pool.submit(ask_for_it) for _ in range(2)]
+    assert first.result() is second.result() is made[0]
+    assert len(made) == 1
 
 
 def test_versions_are_compared_before_anything_is_unpickled():

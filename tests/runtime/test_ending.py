@@ -1,0 +1,61 @@
+"""A process that ends while ROOT is at work in its threads: no crash, its own status, and nothing said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+_SCRIPT = """
+import sys, time
+from pathlib import Path
+import ROOT
+from dask_root_lambda import LambdaCluster, RDataFrame
+from lambda_runtime import ending
+sign, how, sleep_ms = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+ending.LIMIT_S = 2.0
+cluster = LambdaCluster(execution="local", concurrency=2, dashboard_address=None)
+client = cluster.get_client()
+ROOT.RDF.Distributed.DistributeCppCode(
+    '#include <cstdio>\\nint slow() { fclose(fopen("%s", "w")); gSystem->Sleep(%d); return 1; }'
+    % (sign, sleep_ms)
+)
+future = client.compute(RDataFrame(1000, npartitions=2).Define("y", "slow()").Sum("y"))
+while not sign.exists():
+    time.sleep(0.01)
+print("begun", flush=True)
+if how == "exit":
+    sys.exit(3)
+if how == "interrupted":
+    raise KeyboardInterrupt
+"""
+
+
+def run(tmp_path, how, sleep_ms):
+    command = [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(tmp_path / "sign"), how, str(sleep_ms)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    began_s = time.monotonic()
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said, time.monotonic() - began_s
+
+
+@pytest.mark.parametrize(("how", "status"), [("return", 0), ("exit", 3)])
+def test_ranges_in_flight_are_ended_first(tmp_path, how, status):
+    """A cluster that was left open is closed before ROOT goes, within 3 s, with not a word of it."""
+    found, said, took_s = run(tmp_path, how, 200)
+    assert (found, said) == (status, "")
+    assert took_s < 3
+
+
+def test_a_range_that_does_not_stop_is_left(tmp_path):
+    """One that is in the user's code for long ends with the process, after a while, and one sentence."""
+    found, said, took_s = run(tmp_path, "interrupted", 60_000)
+    assert found == 130
+    assert said.splitlines()[-2:] == [
+        "KeyboardInterrupt",
+        "the process ends while 2 ranges run in it, which do not stop",
+    ]
+    assert took_s < 15
