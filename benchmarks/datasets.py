@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,12 @@ def book(frame: Any) -> tuple[Any, Any]:
 def packed(files: list[str], n_ranges: int) -> PackedMapper:
     """Pack the dimuon graph over ``files`` as for a run."""
     frame = RDataFrame(TREE, files, npartitions=n_ranges)
-    return packing.pack(frame._headnode, [result.node for result in book(frame)], n_ranges).mapper
+    return unkept(packing.pack(frame._headnode, [result.node for result in book(frame)], n_ranges).mapper)
+
+
+def unkept(mapper: PackedMapper) -> PackedMapper:
+    """Return a mapper of which nothing is kept: each turn of a benchmark runs its ranges."""
+    return replace(mapper, space=replace(mapper.space, not_reused="a benchmark"))
 
 
 def values(histogram: Any) -> list[float]:

@@ -74,7 +74,8 @@ def _known(directory: Path) -> PackedMapper:
     path = str(directory / "warm-up.root")
     snapstart.write_events(path)
     frame = RDataFrame(datasets.TREE, path, npartitions=1)
-    return packing.pack(frame._headnode, [result.node for result in snapstart.book(frame)], 1).mapper
+    packed = packing.pack(frame._headnode, [result.node for result in snapstart.book(frame)], 1)
+    return datasets.unkept(packed.mapper)
 
 
 def _in_a_new_environment(executor: LambdaExecutor, mapper: PackedMapper, environments: int) -> float:

@@ -28,8 +28,6 @@ _LONGEST_LOOP_S = 30.0
 """No operation is looked for where the event loop took longer: the function's own time is limited."""
 _LONGEST_SEARCH_S = 10.0
 """No further operation is tried after this time."""
-_OF_READING = "TTreeReader status code"
-"""What ROOT says where a file cannot be read: that was no operation, and to read there again may crash."""
 _LONGEST_ARGUMENT = 500
 """Characters of an argument that are shown at most."""
 _DEFINING = ("DefaultValueFor", "Define", "DefinePerSample", "Redefine", "Vary")
@@ -67,8 +65,7 @@ def find(graph: CompiledGraph, data_range: Any, error: Exception, took_s: float,
     str or None
         None if it was not found: not in time, or what is tried once more raises nothing, or something else.
     """
-    late = took_s > _LONGEST_LOOP_S
-    if late or sharing.was_ended(error) or _OF_READING in str(error) or graph.program is None:
+    if took_s > _LONGEST_LOOP_S or sharing.was_ended(error) or graph.program is None:
         return None
     try:
         return _found(graph, data_range, error, turns)

@@ -111,6 +111,8 @@ _UNDECLARED = re.compile(
     r"(?:use of undeclared identifier|unknown type name) '([^']+)'"
     r"|no (?:member|type|template) named '([^']+)' in namespace"
 )
+_READING = re.compile(r"(?:T(?:Basket|Branch|Buffer|File|Key|NetXNGFile|Tree)\w*|R__unzip\w*|RNTuple\w*)\b")
+"""Where ROOT's errors of reading come from."""
 _TRAVELS = (
     "what gInterpreter.Declare, ProcessLine, .L and Numba.Declare make does not travel. Give the C++ code to "
     "ROOT.RDF.Distributed.DistributeCppCode, or a Python function that makes it to "
@@ -127,6 +129,11 @@ class Record:
     def from_compiler(self) -> bool:
         """Whether Cling is among those who reported."""
         return any(line.startswith("cling: ") for line in self.text.splitlines())
+
+    @property
+    def from_reading(self) -> bool:
+        """Whether what ROOT reads files with is among them: they are damaged, or out of reach."""
+        return any(_READING.match(line) for line in self.text.splitlines())
 
 
 class LoopError(Exception):
@@ -174,7 +181,9 @@ def user_code(what: str) -> Iterator[None]:
     except Exception as failure:
         error = failure
         if isinstance(failure, LoopError) and isinstance(failure.__cause__, Exception):
-            what, error = failure.find() or what, failure.__cause__
+            # What was read wrong is no operation's fault, and may end the process when it is read again.
+            found = None if reported.from_reading else failure.find()
+            what, error = found or what, failure.__cause__
         name = type(error).__name__
         kind = CompilationError if reported.from_compiler else UserCodeError
         verdict = (

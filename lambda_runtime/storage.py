@@ -81,9 +81,10 @@ def _identify_remote(url: str, stopped: Callable[[], bool] = lambda: False) -> F
         with diagnostics.record() as reported:
             raw = _open(f"{url}{'&' if '?' in url else '?'}filetype=raw", stopped)
     except OSError:
+        said = reported.text.strip().partition("\n")[0]
         raise InputError(
             f"cannot open {url}: check the host and the path, and whether the data needs a token or a proxy. "
-            f"{f'{token.problem}. ' if token.problem else ''}{reported.text}".rstrip()
+            f"{f'{token.problem}. ' if token.problem else ''}{said}".rstrip()
         ) from None
     try:
         size = int(raw.GetSize())

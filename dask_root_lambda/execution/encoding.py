@@ -33,7 +33,7 @@ from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Ve
 
 logger = logging.getLogger(__name__)
 
-INLINE_MAPPER_BYTES = 8_192
+INLINE_MAPPER_BYTES = 4_096
 """A mapper up to this size travels with each range: cheaper than a question to the store from each new
 environment."""
 
