@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import ROOT
 
@@ -21,22 +18,13 @@ _XROOTD_LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout":
 """Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
 that does not answer hold a range for many minutes."""
 
-_POLL_S = 0.005
-
 for _name, _limit in _XROOTD_LIMITS.items():
     if f"XRD_{_name.upper()}" not in os.environ and not ROOT.gEnv.Defined(f"NetXNG.{_name}"):
         ROOT.gEnv.SetValue(f"NetXNG.{_name}", _limit)
 
 
-def identify(url: str, stopped: Callable[[], bool] = lambda: False) -> FileIdentity:
+def identify(url: str) -> FileIdentity:
     """Read what identifies the content of a file, local or remote.
-
-    Parameters
-    ----------
-    url
-        Path or URL.
-    stopped
-        Asked while a remote file is being opened: whether nobody waits for it any more.
 
     Raises
     ------
@@ -46,7 +34,7 @@ def identify(url: str, stopped: Callable[[], bool] = lambda: False) -> FileIdent
     path = rootfile.local_path(url)
     if path is not None:
         return rootfile.identify_local(path)
-    return replace(_identify_remote(url, stopped), mtime_ns=_mtime_ns(url))
+    return replace(_identify_remote(url), mtime_ns=_mtime_ns(url))
 
 
 def compare(url: str, expected: FileIdentity) -> FileIdentity | None:
@@ -75,11 +63,11 @@ def _mtime_ns(url: str) -> int:
     return 0 if unknown else int(status.fMtime) * 1_000_000_000
 
 
-def _identify_remote(url: str, stopped: Callable[[], bool] = lambda: False) -> FileIdentity:
+def _identify_remote(url: str) -> FileIdentity:
     # A raw file has no directory to read: one request for its size, one for its first bytes.
     try:
         with diagnostics.record() as reported:
-            raw = _open(f"{url}{'&' if '?' in url else '?'}filetype=raw", stopped)
+            raw = ROOT.TFile.Open(f"{url}{'&' if '?' in url else '?'}filetype=raw", "READ")
     except OSError:
         said = reported.text.strip().partition("\n")[0]
         raise InputError(
@@ -94,20 +82,3 @@ def _identify_remote(url: str, stopped: Callable[[], bool] = lambda: False) -> F
         return rootfile.identify(url, header.raw, size)
     finally:
         raw.Close()
-
-
-def _open(url: str, stopped: Callable[[], bool]) -> Any:
-    """Open a remote file while other threads go on, and Ctrl-C is heard.
-
-    ``TFile.Open`` holds the interpreter's lock for as long as the server takes, and must: without it, what
-    it compiles and what Python has compiled meanwhile get mixed up (seen in ROOT 6.40). So it is called when
-    the file is open; or has failed to, to be told why.
-    """
-    handle = ROOT.TFile.AsyncOpen(url, "READ")
-    while (status := ROOT.TFile.GetAsyncOpenStatus(handle)) == ROOT.TFile.kAOSInProgress:
-        if stopped():
-            raise InputError(f"nobody waits for {url} any more")
-        time.sleep(_POLL_S)
-    opened = ROOT.TFile.Open(handle)
-    # One that failed is an object that knows nothing; while ROOT had its handle, it would return that again.
-    return opened if status == ROOT.TFile.kAOSSuccess else ROOT.TFile.Open(url, "READ")

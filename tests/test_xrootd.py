@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +15,6 @@ from dask.base import tokenize
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import InputError
-from dask_root_lambda.rdf import inputs
 from lambda_runtime import storage
 from tests import xrootd
 from tests.conftest import write_events
@@ -159,90 +154,3 @@ def test_a_remote_file_replaced_under_its_old_name(server, local):
             gc.collect()
     assert len(tokens) == 2
     assert total.compute() == 2 * SUM
-
-
-_DELAY = """
-import asyncio, sys
-async def carry(reader, writer):
-    while data := await reader.read(65536):
-        await asyncio.sleep(0.05)
-        writer.write(data)
-    writer.close()
-async def serve(reader, writer):
-    far_reader, far_writer = await asyncio.open_connection("127.0.0.2", int(sys.argv[1]))
-    await asyncio.gather(carry(reader, far_writer), carry(far_reader, writer))
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
-
-
-@pytest.fixture
-def distant(server):
-    """The URL of the server's directory as seen from 100 ms away."""
-    port = server[1].rstrip("/").rpartition(":")[2]
-    command = [sys.executable, "-c", _DELAY, port]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield f"root://localhost:{process.stdout.readline().strip()}/"
-        process.kill()
-
-
-class _Sleepers:
-    """Counts the threads that sleep at the same time."""
-
-    def __init__(self):
-        self._now, self.most, self._lock = 0, 0, threading.Lock()
-
-    def sleep(self, seconds):
-        with self._lock:
-            self._now += 1
-            self.most = max(self.most, self._now)
-        time.sleep(seconds)
-        with self._lock:
-            self._now -= 1
-
-
-def test_many_distant_files_are_opened_side_by_side(server, distant, local, monkeypatch):
-    """While one server is waited for others are asked, and what is found is what one by one finds."""
-    data, _ = server
-    for index in range(12):
-        Path(write_events(data / f"distant{index}.root")).chmod(0o644)
-    urls = [f"{distant}/distant{index}.root" for index in range(12)]
-    alone = [storage.identify(url) for url in urls]
-    sleepers = _Sleepers()
-    monkeypatch.setattr(storage, "time", sleepers)
-    assert list(inputs._side_by_side(urls)) == alone
-    assert sleepers.most >= 6
-
-
-_INTERRUPTED = """
-import os, sys, time
-from dask_root_lambda import LambdaCluster, RDataFrame
-with LambdaCluster(execution="local", dashboard_address=None) as cluster, cluster.get_client():
-    print("ready", flush=True)
-    try:
-        RDataFrame("Events", sys.argv[1])
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
-"""
-
-
-def test_ctrl_c_while_a_server_does_not_answer():
-    """A host that takes connections and is silent holds neither Ctrl-C nor the end of the program."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        url = f"root://localhost:{silent.getsockname()[1]}//events.root"
-        command = [sys.executable, "-W", "ignore", "-c", _INTERRUPTED, url]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "ready\n"
-            connection, _ = silent.accept()  # it waits for an answer from now on
-            began_s = time.monotonic()
-            process.send_signal(signal.SIGINT)
-            said, complaints = process.communicate(timeout=60)
-            took_s = time.monotonic() - began_s
-            connection.close()
-    assert (process.returncode, said, complaints) == (0, "interrupted\n", "")
-    assert took_s < 3

@@ -5,11 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import ROOT
@@ -198,20 +196,12 @@ def _urls(head: Any) -> list[str]:
 
 def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:
     unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in known]
-    for url, identity in zip(unknown, _side_by_side(unknown), strict=True):
-        if known.setdefault(url, identity) != identity:
-            raise InputError(f"{url} was replaced since the RDataFrame was made: make the RDataFrame again")
-
-
-def _side_by_side(urls: Sequence[str]) -> Iterator[FileIdentity]:
-    """Identify files, many at once; after an error, or Ctrl-C, those that are left are not waited for."""
-    stop = threading.Event()
     with ThreadPoolExecutor(_PROBES) as pool:
-        try:
-            yield from pool.map(partial(storage.identify, stopped=stop.is_set), urls)
-        finally:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+        for url, identity in zip(unknown, pool.map(storage.identify, unknown), strict=True):
+            if known.setdefault(url, identity) != identity:
+                raise InputError(
+                    f"{url} was replaced since the RDataFrame was made: make the RDataFrame again"
+                )
 
 
 def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
