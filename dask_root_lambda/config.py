@@ -81,7 +81,7 @@ class Settings:
     faults: str | None = _option("emulated.faults")
     """File with what goes wrong in the emulator; None for nothing."""
     seed: int | None = _count("emulated.seed", 0, 2**32)
-    """Of what is left to chance there; None is another one each time."""
+    """Seed of what is left to chance there; None draws another one each time."""
     max_attempts: int = _count("retry.max-attempts", 1, 100)
     max_crashes: int = _count("retry.max-crashes", 1, 100)
     max_cost_usd: float | None = _option("cost.max-usd", 0, 1e6)
