@@ -299,6 +299,8 @@ class LambdaExecutor(Executor):
 
     def _check_budget(self, account: Account) -> None:
         settings, ledger = self.settings, self.ledger
+        if settings.max_cost_usd is None and settings.max_run_cost_usd is None:
+            return
         reason = budget.refusal(ledger.spending(), settings.max_cost_usd, _TOTAL_LIMIT)
         if account.run != CALLS:
             reason = reason or budget.refusal(ledger.spending(account), settings.max_run_cost_usd, _RUN_LIMIT)

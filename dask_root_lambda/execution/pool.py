@@ -144,6 +144,8 @@ class Pool:
 
     def _wake(self) -> None:
         """Let what may start be started, now and when time allows more; the lock is held."""
+        if not (self._pending or self._delayed):
+            return
         self._start_threads()
         self._work_to_do.notify(max(0, self._free()))
         now_s = time.monotonic()
