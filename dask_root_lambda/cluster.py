@@ -151,7 +151,7 @@ class LambdaCluster(SpecCluster):
     @execution.setter
     def execution(self, name: str) -> None:
         self._executor.execution = name
-        # Whoever makes a graph next is to know how many ranges run at once now.
+        # The next graph is divided by how many ranges run at once now.
         for worker in self.workers.values():
             if self.asynchronous:
                 worker.loop.add_callback(worker.heartbeat)

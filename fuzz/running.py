@@ -72,7 +72,7 @@ class Runner:
         """
         try:
             expected = [value for graph in program.graphs for value in self._locally(graph)]
-        except Exception as error:
+        except Exception as error:  # whatever a program raises is its outcome
             return Outcome("invalid", _first_line(error))
         done()
         try:
@@ -80,7 +80,7 @@ class Runner:
                 outcome = _compared(program, expected, self._here(program))
                 if outcome.found:
                     return outcome
-        except Exception as error:
+        except Exception as error:  # whatever a program raises is its outcome
             return _failed(error)
         return Outcome("same")
 

@@ -159,7 +159,7 @@ def _attributable(mapper: Mapper, graph: CompiledGraph, data_range: Any) -> Iter
         yield
     except DaskRootLambdaError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever the user's code throws
         raised, took_s = error, time.monotonic() - began_s
         own = dataclasses.replace(data_range, exec_id=graph.identifier)
 

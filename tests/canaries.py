@@ -67,7 +67,7 @@ def analyse() -> list[Any]:
         try:
             with dask.annotate(executor="lambda"):
                 each()
-        except Exception as error:
+        except Exception as error:  # an error is one of the texts that are searched
             seen += [error, "".join(traceback.format_exception(error))]
     return seen
 

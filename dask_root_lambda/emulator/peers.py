@@ -33,7 +33,7 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True)
 class Owner:
-    """Of a TCP socket of this machine."""
+    """The user and the inode of a TCP socket of this machine."""
 
     uid: int
     """The user whose process made it."""
