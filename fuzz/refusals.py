@@ -12,7 +12,7 @@ REFUSALS = {
     "files whose own name is a pattern": r"is a pattern to ROOT, and other files may match it",
     "a tree of a file in two samples": r"is in two samples of the specification",
     "one file under two names": r"is named twice, as .* and the graph names sample information",
-    "reports of the frame itself": r"Report of the frame itself would list",
+    "reports of the frame itself, behind variations": r"Report of the frame itself would list",
     "Snapshots that add to a file": r"Snapshot cannot add to a file",
     "Snapshots of variations": r"Snapshot with fIncludeVariations",
     "two Snapshots into one file": r"another Snapshot that is not computed yet writes",

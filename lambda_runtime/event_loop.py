@@ -19,7 +19,7 @@ from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program, session
-from lambda_runtime import attribution, counting, rntuples, sharing, snapshots, variables, whole
+from lambda_runtime import attribution, counting, reports, rntuples, sharing, snapshots, variables, whole
 from lambda_runtime.arrays import read_out
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.diagnostics import LoopError
@@ -126,7 +126,8 @@ class EventLoop:
             if stoppable:
                 graph.switch = sharing.new_switch()
                 frame = sharing.behind(graph.switch, frame)
-            actions = _book(program, frame, data_range.id)
+            graph.head = objects.rdf
+            actions = _book(program, objects.rdf, frame, data_range.id)
             graph.counter = counting.new_counter()
             graph.unvaried = _unvaried(program, actions)
             graph.actions = _with_nominals(actions, graph.unvaried)
@@ -218,11 +219,11 @@ def _with_nominals(actions: list[Any], unvaried: dict[int, int]) -> list[Any]:
     return [actions[unvaried.get(place, place)] for place in range(len(actions))]
 
 
-def _book(program: Program, frame: Any, range_id: int) -> list[Any]:
-    """Book the operations of a graph on a range's frame; return the results of its actions."""
+def _book(program: Program, head: Any, frame: Any, range_id: int) -> list[Any]:
+    """Book the operations of a graph on a node of a range's frame; return the results of its actions."""
     snapshots.prepare(program.nodes, range_id)
-    booked: list[Any] = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, range_id)
-    return booked
+    booked = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, range_id)
+    return reports.booked_on(head, _actions(program), booked)
 
 
 def _compiles_anew(graph: CompiledGraph) -> bool:
@@ -245,13 +246,17 @@ def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
         if place in graph.unvaried:
             again = booked[node.parent_id]
         else:
-            again = _booked_again(graph.program, node, action, booked, range_id)
+            again = _booked_again(graph, node, action, booked, range_id)
         booked[numbers[id(node)]] = again
     return list(booked.values())
 
 
-def _booked_again(program: Program, node: Any, action: Any, booked: Mapping[int, Any], range_id: int) -> Any:
-    operation, parent = node.operation, program.nodes[node.parent_id]
+def _booked_again(
+    graph: CompiledGraph, node: Any, action: Any, booked: Mapping[int, Any], range_id: int
+) -> Any:
+    operation, parent = node.operation, graph.program.nodes[node.parent_id]
+    if reports.is_of_frame(node):
+        return graph.head.Report()
     if isinstance(operation, VariationsFor) and parent.operation.name in _BOOKED_ANEW:
         return ROOT.RDF.Experimental.VariationsFor(booked[node.parent_id])
     if operation.name in _BOOKED_ANEW or _writes_anew(operation):
@@ -281,7 +286,7 @@ def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
         if mapper.names:
             whole.declare()
         frame = _frame_without_entries(mapper, files)
-        actions = _book(program, frame, 0)
+        actions = _book(program, frame, frame, 0)
         ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
         actions = _with_nominals(actions, _unvaried(program, actions))
         return dataclasses.replace(empty, values=_mergeables(program, actions))

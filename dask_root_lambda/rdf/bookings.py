@@ -26,7 +26,7 @@ from dask_root_lambda.protocol.errors import (
     OutOfMemoryError,
     RemoteError,
 )
-from dask_root_lambda.rdf import distrdf, snapshots
+from dask_root_lambda.rdf import cuts, distrdf, snapshots
 
 _TRIES = 2
 """How often a run is made whose partial results are not where they were put."""
@@ -110,6 +110,25 @@ class Lowering:
             self.bookings.remember(frozenset(self.places), of_user=of_user)
 
 
+class Hold:
+    """Keeps a node in its graph until it goes; a result has one, and what ROOT's results outlive by.
+
+    Parameters
+    ----------
+    bookings
+        Those of its frame.
+    node
+        DistRDF's node.
+    """
+
+    def __init__(self, bookings: Bookings, node: Any) -> None:
+        self._bookings = bookings
+        self._node = node
+
+    def __del__(self) -> None:
+        self._bookings.release(self._node)
+
+
 class Bookings:
     """A head node, and the results that are booked on it.
 
@@ -130,6 +149,8 @@ class Bookings:
         """Held to add to the results and to list them: values arrive in threads of Dask's."""
         self._failures: list[Failure] = []
         self._failed_runs: Counter[str] = Counter()
+        self._varied: frozenset[int] = frozenset()
+        """Numbers of the nodes of cuts whose variations were booked, and are not held any more."""
         self._changes = 0
         self._state: Any = None
         self._lowerings: dict[int, Lowering] = {}
@@ -153,11 +174,12 @@ class Bookings:
         """Leave a result out that is no longer wanted, whoever holds it."""
         with self._lock:
             self._results.pop(result, None)
-        self.release(result.node)
 
     def release(self, node: Any) -> None:
         """Leave a result out that the user does not hold any more; DistRDF does so by its flag."""
         node.has_user_references = False
+        if cuts.is_variation(node):
+            self._varied |= cuts.above(node)
         self._failures = [failure for failure in self._failures if node.node_id not in failure.nodes]
         self._changes += 1
 
@@ -187,14 +209,15 @@ class Bookings:
 
         Until something changes, the results of one pass get the same graph.
         """
-        state = self._changes, distrdf.surroundings(self.head, self.client)
+        state = self._changes, self._listed(), distrdf.surroundings(self.head, self.client)
         if state != self._state:
             self._state, self._lowerings = state, {}
         number = asked.node.node_id
         if number not in self._lowerings:
             pending = {result.node.node_id: result for result in self._pending()}
             group = together(number, pending.keys(), self._failures)
-            lowering = self._lower([result for each, result in sorted(pending.items()) if each in group])
+            results = [result for each, result in sorted(pending.items()) if each in group]
+            lowering = self._lower(self._with_variations(results))
             self._lowerings.update(dict.fromkeys(group, lowering))
         return self._lowerings[number]
 
@@ -229,10 +252,26 @@ class Bookings:
         if not asked.computed:
             lowering.arrived(blobs)
 
-    def _pending(self) -> list[Booked]:
+    def _held(self) -> list[Booked]:
         with self._lock:
-            results = list(self._results)
-        return [result for result in results if not result.computed]
+            return list(self._results)
+
+    def _pending(self) -> list[Booked]:
+        return [result for result in self._held() if not result.computed]
+
+    def _listed(self) -> tuple[int, ...]:
+        """Return the cuts that a report of the frame itself lists, where one is pending."""
+        if not any(cuts.is_report_of_frame(result.node) for result in self._pending()):
+            return ()
+        return tuple(node.node_id for node in cuts.held(self.head))
+
+    def _with_variations(self, results: list[Booked]) -> list[Booked]:
+        """Add all variations that are held, computed or not, where a report of the frame lists them."""
+        if not any(cuts.is_report_of_frame(result.node) for result in results):
+            return results
+        cuts.check(self.head, self._varied)
+        varied = [result for result in self._held() if cuts.is_variation(result.node)]
+        return sorted({*results, *varied}, key=lambda result: int(result.node.node_id))
 
     def _lower(self, results: Sequence[Booked]) -> Lowering:
         if self.head.drawables_dict is not None:

@@ -137,7 +137,6 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     """
     _check_callables(name, (*args, *kwargs.values()))
     _check_axes(name, args, kwargs)
-    _check_report(parent, name)
     if not kwargs:
         args = defaults.filled(name, args, parent.get_head().default_columns)
     if name == "AsNumpy":
@@ -199,17 +198,6 @@ def _check_axes(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -
         raise GraphError(
             f"{_written(name, arguments)} has an automatic axis, which each range would fit to its "
             "own entries: give the limits, such as (name, title, 100, 0.0, 50.0)"
-        )
-
-
-def _check_report(parent: Any, name: str) -> None:
-    """Refuse a report of the frame itself: ROOT lists the cuts of all branches, of which ranges have some."""
-    while parent.operation is not None and parent.operation.name == "Vary":
-        parent = parent.parent
-    if name == "Report" and parent.operation is None:
-        raise GraphError(
-            "Report of the frame itself would list the cuts of every branch: call it on what the last cut "
-            "returned, and lists of several branches apart"
         )
 
 

@@ -6,6 +6,7 @@ import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.rdf import distrdf, snapshots, unsupported
-from dask_root_lambda.rdf.bookings import Bookings, Lowering
+from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
 from dask_root_lambda.rdf.variations import Unvaried, Variations
 from lambda_runtime.snapshots import Written
 
@@ -64,9 +65,10 @@ class Node:
             return result
         try:
             return result.GetValue()
-        finally:
+        except BaseException:
             # The user never holds it, though the traceback of an error may.
             self._bookings.drop(result)
+            raise
 
 
 class RDataFrame(Node):
@@ -257,16 +259,12 @@ class Result(_Collection):
     def __init__(self, bookings: Bookings, node: Any) -> None:
         self.bookings = bookings
         self.node = node
+        self._hold = Hold(bookings, node)
         self._given: Lowering | None = None
         self._blob: bytes | None = None
         self._value: Any = None
         self._variations: weakref.ref[Result] | None = None
         bookings.add(self)
-
-    def __del__(self) -> None:
-        # One that could not be booked has none.
-        if "node" in vars(self):
-            self.bookings.release(self.node)
 
     @property
     def _varied(self) -> bool:
@@ -293,6 +291,7 @@ class Result(_Collection):
         assert self._blob is not None
         if self._value is None:
             self._value = _made(self._blob, self.bookings.client, varied=self._varied)
+            _keep_with(self._value, self._hold)
         return self._value
 
     def create_variations(self) -> Result:
@@ -395,6 +394,17 @@ def _made(blob: bytes, client: Client | None, *, varied: bool) -> Any:
             return mergeable.GetValue()
     arguments = mergeable.tree, snapshots.files(mergeable)
     return RDataFrame(*arguments) if client is None else RDataFrame.on(client, arguments, None)
+
+
+def _keep_with(value: Any, hold: Hold) -> None:
+    """Let a value keep its result in the graph, as ROOT's do: reports of the frame list its cuts."""
+    for each in value.values() if type(value) is dict else (value,):
+        with suppress(TypeError):  # a number
+            weakref.finalize(each, _let_go, hold).atexit = False
+
+
+def _let_go(_: Hold) -> None:
+    pass
 
 
 def _itself(value: Any) -> Any:

@@ -31,8 +31,8 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
-from dask_root_lambda.rdf import dataset, snapshots, whole
-from lambda_runtime import diagnostics, variables
+from dask_root_lambda.rdf import cuts, dataset, snapshots, whole
+from lambda_runtime import diagnostics, reports, variables
 from lambda_runtime.attachments import note
 from lambda_runtime.runner import ROOT_VERSION
 
@@ -186,13 +186,14 @@ def registered(backend: Any) -> tuple[Any, ...]:
 def _above(head: Any, actions: Iterable[Any]) -> list[Any]:
     """Return actions and what is above them in the graph, in booking order, the head node first.
 
-    An action may be above another one: the nominal one, of its variations.
+    An action may be above another one: the nominal one, of its variations. A report of the frame itself lists
+    cuts that lead to no action.
     """
     # What the user has dropped leaves DistRDF's own list, which grows otherwise.
-    head._prune_graph()
+    listed = cuts.held(head)
+    actions = list(actions)
     found = {head.node_id: head}
-    for action in actions:
-        node = action
+    for node in [*actions, *(listed if any(map(cuts.is_report_of_frame, actions)) else ())]:
         while node.node_id not in found:
             found[node.node_id] = node
             node = node.parent
@@ -210,9 +211,12 @@ def _nodes(booked: Sequence[Any], *, renamed: bool) -> dict[int, Node]:
     per name and process, so of two functions with one name it would run the first for both.
     """
     numbers = {node.node_id: position for position, node in enumerate(booked)}
-    return {
-        numbers[node.node_id]: _node(node, numbers.get(node.parent_id), renamed=renamed) for node in booked
-    }
+    return {numbers[node.node_id]: _node(node, _parent(node, numbers), renamed=renamed) for node in booked}
+
+
+def _parent(node: Any, numbers: Mapping[int, int]) -> int | None:
+    # Wherever it was asked for; ranges tell it by that.
+    return reports.HEAD if cuts.is_report_of_frame(node) else numbers.get(node.parent_id)
 
 
 def _node(node: Any, parent: int | None, *, renamed: bool) -> Node:

@@ -59,14 +59,6 @@ class TestWhatWouldBeWrong:
         with pytest.raises(GraphError, match="entry list of Events"):
             RDataFrame(chain, npartitions=3)
 
-    @pytest.mark.parametrize("varied", [False, True])
-    def test_reports_of_the_frame_itself(self, events_file, varied):
-        """Local ROOT lists the cuts of every branch, those included that are booked later."""
-        frame = RDataFrame("Events", events_file, npartitions=3)
-        node = frame.Vary("x", "ROOT::RVecI{x, x + 1}", 2) if varied else frame
-        with pytest.raises(GraphError, match=r"Report of the frame itself .* on what the last cut"):
-            node.Report()
-
     def test_global_ranges(self, events_file):
         """A specification of some entries of its data set."""
         spec = ROOT.RDF.Experimental.RDatasetSpec()
