@@ -13,6 +13,7 @@ REFUSALS = {
     "a tree of a file in two samples": r"is in two samples of the specification",
     "one file under two names": r"is named twice, as .* and the graph names sample information",
     "reports of the frame itself, behind variations": r"Report of the frame itself would list",
+    "entries by their number, behind a cut": r"Range behind a cut, or behind another Range",
     "Snapshots that add to a file": r"Snapshot cannot add to a file",
     "Snapshots of variations": r"Snapshot with fIncludeVariations",
     "two Snapshots into one file": r"another Snapshot that is not computed yet writes",

@@ -32,6 +32,7 @@ _RECORDER = r"""
 #include <TError.h>
 #include <TInterpreter.h>
 #include <TString.h>
+#include <cstring>
 #include <mutex>
 #include <pthread.h>
 
@@ -57,8 +58,20 @@ Recording **Find()
    return link;
 }
 
+// ROOT ends the event loop of a Display when it has its rows, and warns that there are more entries.
+bool IsOfDisplay(int level, const char *location, const char *message)
+{
+   return level == kWarning && location && !strcmp(location, "RDataFrame::Run") &&
+          !strncmp(message, "RDataFrame stopped processing", 29);
+}
+
 void Record(int level, Bool_t abort, const char *location, const char *message)
 {
+   if (IsOfDisplay(level, location, message)) {
+      std::lock_guard<std::mutex> lock(gMutex);
+      if (*Find())
+         return;
+   }
    if (level >= kError) {
       std::lock_guard<std::mutex> lock(gMutex);
       if (auto recording = *Find()) {

@@ -23,6 +23,7 @@ from lambda_runtime import attribution, counting, reports, rntuples, sharing, sn
 from lambda_runtime.arrays import read_out
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.diagnostics import LoopError
+from lambda_runtime.displays import Table
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
 from lambda_runtime.snapshots import RangeSnapshot
@@ -30,16 +31,22 @@ from lambda_runtime.snapshots import RangeSnapshot
 OnStop = Callable[[Callable[[], None] | None], None]
 """Takes what ends an event loop, to be called from any thread; then None, when it is over."""
 
-_COMPILED_ANEW = ("HistoND", "HistoNSparseD", "Report")
+_COMPILED_ANEW = ("Display", "HistoND", "HistoNSparseD", "Report")
 """Actions whose clones are wrong in ROOT 6.40, those of their variations, too: of a THnD keeps the entries of
 the one before, of a weighted THnSparse sums no squares of weights, of a cut-flow report crashes (also in
-ROOT's own Dask backend)."""
+ROOT's own Dask backend), of a Display there is none."""
 _BOOKED_ANEW = (*_COMPILED_ANEW, "AsNumpy")
 """AsNumpy of vectors cannot be cloned; booked again, it needs no compiler, and less time than for a clone."""
 
 _turns = SharedLock()
 """Held alone to compile, together to run: ROOT keeps the code that waits to be compiled per process."""
 _one_at_a_time = threading.Lock()
+
+
+def compiling() -> AbstractContextManager[None]:
+    """Hold back ranges of this process while something else than a range is compiled."""
+    return _turns.alone()
+
 
 # The event loop runs without the GIL.
 ROOT.Internal.RDF.TriggerRun.__release_gil__ = True
@@ -275,6 +282,9 @@ def _mergeables(program: Program, actions: list[Any]) -> list[Any]:
 def _mergeable(operation: Any, action: Any) -> Any:
     if isinstance(operation, RangeSnapshot):
         return operation.result
+    if operation.name == "Display":
+        _, *limits = operation.args
+        return Table(action.GetValue(), *limits)
     return read_out(action) if isinstance(action, AsNumpyResult) else Utils.get_mergeablevalue(action)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from dask_root_lambda.plan import arrivals
 from dask_root_lambda.plan.space import RunSpace
@@ -128,6 +129,10 @@ class Finish(Step):
     """Length of the dataset's file table."""
     entries: int | None
     """Entries of a dataset without files."""
+    stop: Fraction | None = None
+    """Where the part ends that was asked for; None for the end of the dataset."""
+    at_least: int | None = None
+    """Entries that event loops have to see, where they need not see all that are in the files."""
 
     def __call__(self, merged: Body) -> tuple[bytes, ...]:
         """See `lambda_runtime.runner.Runner.finish`."""
@@ -136,6 +141,8 @@ class Finish(Step):
         run = self.space.run
         with arrivals.failures_told(run):
             blob = merged.fetch(self.space.key)
-            blobs = SHARED.finish(blob, n_files=self.n_files, entries=self.entries)
+            blobs = SHARED.finish(
+                blob, n_files=self.n_files, entries=self.entries, stop=self.stop, at_least=self.at_least
+            )
         arrivals.arrived(run, blobs)
         return blobs

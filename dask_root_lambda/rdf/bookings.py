@@ -17,6 +17,7 @@ from distributed import Client
 from dask_root_lambda.plan import arrivals, unfinished
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     CrashError,
     FunctionTimeoutError,
@@ -26,7 +27,7 @@ from dask_root_lambda.protocol.errors import (
     OutOfMemoryError,
     RemoteError,
 )
-from dask_root_lambda.rdf import cuts, distrdf, snapshots
+from dask_root_lambda.rdf import cuts, distrdf, heads, snapshots
 
 _TRIES = 2
 """How often a run is made whose partial results are not where they were put."""
@@ -90,11 +91,15 @@ class Lowering:
     places: Mapping[int, int]
     """Number of DistRDF's node -> place among the graph's results."""
     bookings: Bookings
+    searching: bool = False
+    """Whether the first entries are read only, which may have too few rows for a Display."""
     _failed: bool = False
 
     def arrived(self, blobs: Sequence[bytes]) -> None:
         """Keep the values, for the results that wait for one."""
         unfinished.end(self.space)
+        if self.searching and not all(wire.loads(blob).is_full for blob in blobs):
+            return
         self.bookings.keep({number: blobs[place] for number, place in self.places.items()})
 
     def failed(self, error: BaseException) -> None:
@@ -217,6 +222,8 @@ class Bookings:
             pending = {result.node.node_id: result for result in self._pending()}
             group = together(number, pending.keys(), self._failures)
             results = [result for each, result in sorted(pending.items()) if each in group]
+            results = [result for result in results if heads.alike(asked.node, result.node)]
+            group = frozenset(result.node.node_id for result in results)
             lowering = self._lower(self._with_variations(results))
             self._lowerings.update(dict.fromkeys(group, lowering))
         return self._lowerings[number]
@@ -236,14 +243,22 @@ class Bookings:
                 "a client that is asynchronous computes a result when it is asked to: "
                 "`await client.compute(result)`; Snapshot and AsNumpy are results where they are lazy"
             ) from error
+        if heads.is_search(asked.node):
+            return self._search(asked, get)
         for _ in range(_TRIES - 1):
             # What is gone from the store is computed again, and nothing else.
             with suppress(MissingBlobError):
-                return self._run(asked, get)
-        return self._run(asked, get)
+                return self._run(asked, self.lower(asked), get)
+        return self._run(asked, self.lower(asked), get)
 
-    def _run(self, asked: Booked, get: Callable[..., Any]) -> None:
-        lowering = self.lower(asked)
+    def _search(self, asked: Booked, get: Callable[..., Any]) -> None:
+        """Look for rows among the first entries, and among more where they are too few."""
+        wanted = heads.FIRST_SEARCH
+        while not asked.computed:
+            self._run(asked, self._lower([asked], wanted), get)
+            wanted *= heads.SEARCH_GROWTH
+
+    def _run(self, asked: Booked, lowering: Lowering, get: Callable[..., Any]) -> None:
         try:
             (blobs,) = get(lowering.graph.graph, [lowering.graph.finished])
         except BaseException as error:
@@ -252,12 +267,13 @@ class Bookings:
         if not asked.computed:
             lowering.arrived(blobs)
 
-    def _held(self) -> list[Booked]:
+    def held(self) -> list[Booked]:
+        """Return the results that the user holds, computed or not."""
         with self._lock:
             return list(self._results)
 
     def _pending(self) -> list[Booked]:
-        return [result for result in self._held() if not result.computed]
+        return [result for result in self.held() if not result.computed]
 
     def _listed(self) -> tuple[int, ...]:
         """Return the cuts that a report of the frame itself lists, where one is pending."""
@@ -270,17 +286,21 @@ class Bookings:
         if not any(cuts.is_report_of_frame(result.node) for result in results):
             return results
         cuts.check(self.head, self._varied)
-        varied = [result for result in self._held() if cuts.is_variation(result.node)]
+        varied = [result for result in self.held() if cuts.is_variation(result.node)]
         return sorted({*results, *varied}, key=lambda result: int(result.node.node_id))
 
-    def _lower(self, results: Sequence[Booked]) -> Lowering:
+    def _lower(self, results: Sequence[Booked], wanted: int | None = None) -> Lowering:
         if self.head.drawables_dict is not None:
             raise GraphError("LiveVisualize is not possible on Lambda: remove the call")
         actions = [result.node for result in results]
         # Of annotations that differ the last one holds.
         annotations = {name: value for result in results for name, value in self._results[result].items()}
-        lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs, annotations)
+        searching = wanted is not None
+        if wanted is None:
+            wanted = heads.needed_by_all(actions)
+        lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs, annotations, wanted)
         places = {node.node_id: place for place, node in enumerate(lowered.actions)}
-        lowering = Lowering(lowered.space, lowered.graph, places, self)
+        searching = searching and not lowered.whole
+        lowering = Lowering(lowered.space, lowered.graph, places, self, searching)
         arrivals.listen(lowered.space.run, lowering)
         return lowering

@@ -23,6 +23,7 @@ from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.rdf import distrdf, snapshots, unsupported
 from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
+from dask_root_lambda.rdf.taken import Taken, TakeProxy
 from dask_root_lambda.rdf.variations import Unvaried, Variations
 from lambda_runtime.snapshots import Written
 
@@ -47,11 +48,23 @@ class Node:
             node.has_user_references = False
 
     def __getattr__(self, name: str) -> Any:
+        if name == "Take":
+            return TakeProxy(lambda taken: Result(self._bookings, distrdf.book_take(self._node, taken)))
         if name in distrdf.OPERATIONS:
             return functools.partial(self._book, name)
         if name in distrdf.LOOK_UPS:
             return getattr(self._node.rdf_node, name)
         raise AttributeError(unsupported.explain(name, distrdf.OPERATIONS))
+
+    @property
+    def node(self) -> Any:
+        """DistRDF's node."""
+        return self._node
+
+    @property
+    def bookings(self) -> Bookings:
+        """What is booked on the frame."""
+        return self._bookings
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *distrdf.OPERATIONS, *distrdf.LOOK_UPS})
@@ -171,12 +184,17 @@ class _Collection(DaskMethodsMixin):
 
     def _step(self) -> Value:
         """Return the step that makes the value of what is under the key."""
-        return Value(self._where()[1], self._varied)
+        return Value(self._where()[1], self._varied, self._taken)
 
     @property
     def _varied(self) -> bool:
         """Whether the value is a map of variations."""
         return False
+
+    @property
+    def _taken(self) -> Taken | None:
+        """The collection that is made of arrays, if one is."""
+        return None
 
     def __dask_keys__(self) -> list[Key]:
         return [self._where()[0]]
@@ -271,6 +289,11 @@ class Result(_Collection):
         return bool(self.node.operation.name == "VariationsFor")
 
     @property
+    def _taken(self) -> Taken | None:
+        taken: Taken | None = vars(self.node).get("taken")
+        return taken
+
+    @property
     def computed(self) -> bool:
         """Whether the value is here."""
         return self._blob is not None
@@ -290,7 +313,7 @@ class Result(_Collection):
             self.bookings.run(self)
         assert self._blob is not None
         if self._value is None:
-            self._value = _made(self._blob, self.bookings.client, varied=self._varied)
+            self._value = _made(self._blob, self.bookings.client, varied=self._varied, taken=self._taken)
             _keep_with(self._value, self._hold)
         return self._value
 
@@ -363,6 +386,10 @@ class PersistedResult(_Collection):
     def _varied(self) -> bool:
         return self._value.varied
 
+    @property
+    def _taken(self) -> Taken | None:
+        return self._value.taken
+
 
 _making = threading.Lock()
 """Held to make values. ROOT makes a Python class of a C++ class when that is first used. Two threads that use
@@ -377,21 +404,24 @@ class Value(Step):
     """Its place among them."""
     varied: bool = False
     """Whether it is a map of variations."""
+    taken: Taken | None = None
+    """The collection that is made of arrays, if one is."""
 
     def __call__(self, keys: Sequence[Sequence[bytes]]) -> Any:
         """Make it; Dask gives a list with what each key of the collection stands for, here one."""
         (blobs,) = keys
-        return _made(blobs[self.place], None, varied=self.varied)
+        return _made(blobs[self.place], None, varied=self.varied, taken=self.taken)
 
 
-def _made(blob: bytes, client: Client | None, *, varied: bool) -> Any:
+def _made(blob: bytes, client: Client | None, *, varied: bool, taken: Taken | None = None) -> Any:
     with _making:
         mergeable = wire.loads(blob)
         if varied:
             is_map = isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase)
             return Variations(mergeable if is_map else Unvaried(mergeable.GetValue()))
         if not isinstance(mergeable, Written):
-            return mergeable.GetValue()
+            value = mergeable.GetValue()
+            return value if taken is None else taken.of(value)
     arguments = mergeable.tree, snapshots.files(mergeable)
     return RDataFrame(*arguments) if client is None else RDataFrame.on(client, arguments, None)
 

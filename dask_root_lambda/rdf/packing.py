@@ -31,7 +31,7 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
-from dask_root_lambda.rdf import cuts, dataset, snapshots, whole
+from dask_root_lambda.rdf import cuts, dataset, heads, snapshots, whole
 from lambda_runtime import diagnostics, reports, variables
 from lambda_runtime.attachments import note
 from lambda_runtime.runner import ROOT_VERSION
@@ -52,7 +52,13 @@ class Packed:
     """DistRDF's nodes of the actions, in the order of their results."""
 
 
-def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client | None = None) -> Packed:
+def pack(
+    head: Any,
+    actions: Sequence[Any],
+    n_ranges: int | None,
+    client: Client | None = None,
+    wanted: int | None = None,
+) -> Packed:
     """Pack actions that are booked on a head node.
 
     Parameters
@@ -66,6 +72,8 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         client's cluster runs at once.
     client
         Whose cluster computes it.
+    wanted
+        How many of the first entries are needed; None for all.
 
     Raises
     ------
@@ -76,7 +84,7 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
     """
     booked = _above(head, actions)
     nodes = _nodes(booked, renamed=dataset.renamed(head))
-    data = dataset.of(head, nodes, n_ranges)
+    data = dataset.of(head, nodes, n_ranges, wanted)
     attachments = tuple(_attachments(head.backend))
     note(attachments)
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
@@ -118,8 +126,16 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),
     )
-    finish = Finish(space, len(data.files), data.entries)
-    return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))
+    asked = tuple(node for node in booked if _is_action(node))
+    finish = Finish(space, len(data.files), data.entries, data.stop, _at_least(asked, data, wanted))
+    return Packed(packed, finish, asked)
+
+
+def _at_least(asked: Iterable[Any], data: dataset.Dataset, wanted: int | None) -> int | None:
+    """Return how many entries event loops have to see, where they need not see all that there are."""
+    if any(map(heads.is_display, asked)):
+        return 0  # ROOT ends the loop when it has its rows
+    return wanted if data.stop is not None else None
 
 
 def _begun(

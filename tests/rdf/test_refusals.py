@@ -117,10 +117,7 @@ class TestOtherOperations:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("Take", r"Take is not possible .* AsNumpy\(\["),
-            ("Display", "AsNumpy"),
             ("Cache", "Snapshot"),
-            ("Range", "Filter"),
             *((name, "Define columns") for name in ("Aggregate", "Book", "Fill", "Foreach", "Reduce")),
             ("DefineSlotEntry", "one slot each; use Define"),
             ("Profile3D", r"did you mean .*Profile1D"),
