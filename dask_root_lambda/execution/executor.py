@@ -29,6 +29,7 @@ from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
+    ConfigurationError,
     CostLimitError,
     CrashError,
     DaskRootLambdaError,
@@ -142,6 +143,23 @@ class LambdaExecutor(Executor):
         """Tasks that run at once, at most, under the present execution; fewer where AWS gives fewer."""
         with self._pool.lock:
             return self._pool.limits(self._pool.execution).limit
+
+    @concurrency.setter
+    def concurrency(self, limit: int) -> None:
+        execution = self.execution
+        most = self._concurrency(execution).limit
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
+            raise ConfigurationError(
+                f"concurrency is {limit!r}: it has to be a whole number from 1 to {most:,}, with which "
+                f"{execution!r} was opened"
+            )
+        self._pool.limit(execution, limit)
+
+    @property
+    def memory_mb(self) -> int | None:
+        """Memory of an environment under the present execution, MB of 2^20 bytes; None in this process."""
+        invoker = self._invokers.get(self.execution)
+        return invoker.memory_mb if invoker is not None else None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)``; see `concurrent.futures.Executor.submit`. Never blocks."""

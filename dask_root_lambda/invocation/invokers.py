@@ -71,6 +71,8 @@ class Invoker(Protocol):
     """What the function costs while it is kept: SnapStart's snapshot."""
     quota: int | None
     """Invocations at once that the account allows; None where nobody says."""
+    memory_mb: int | None
+    """Memory of an environment, MB of 2^20 bytes; None where there is none of its own."""
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """Send a request and wait for its answer, at most for a bounded time.
@@ -93,6 +95,7 @@ class LocalInvoker:
     prices = NO_PRICES
     standing_usd_per_s = 0.0
     quota: int | None = None
+    memory_mb: int | None = None
 
     def __init__(self) -> None:
         from lambda_runtime import handler
@@ -157,6 +160,7 @@ class AwsInvoker:
         settings, deployment = discovery.located(session, settings)
         info = FunctionInfo.look_up(session, settings)
         self._info = info
+        self.memory_mb: int | None = info.memory_mb
         self.prices = prices_of(session.region, info.architecture, settings.prices)
         store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
         self._counted = _CountedStore(store)

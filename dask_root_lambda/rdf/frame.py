@@ -21,7 +21,7 @@ from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.rdf import distrdf, snapshots, unsupported
+from dask_root_lambda.rdf import distrdf, reprs, snapshots, unsupported
 from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
 from dask_root_lambda.rdf.taken import Taken, TakeProxy
 from dask_root_lambda.rdf.variations import Unvaried, Variations
@@ -65,6 +65,12 @@ class Node:
     def bookings(self) -> Bookings:
         """What is booked on the frame."""
         return self._bookings
+
+    def __repr__(self) -> str:
+        return reprs.of_frame(self._node)
+
+    def _repr_html_(self) -> str:
+        return reprs.of_frame_as_html(self._node)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *distrdf.OPERATIONS, *distrdf.LOOK_UPS})
@@ -351,7 +357,10 @@ class Result(_Collection):
         return lowering.graph.finished, lowering.places[self.node.node_id]
 
     def __repr__(self) -> str:
-        return f"<Result of {self.node.operation.name}{', computed' if self.computed else ''}>"
+        return reprs.of_result(self.node, computed=self.computed)
+
+    def _repr_html_(self) -> str:
+        return reprs.of_result_as_html(self.node, self.GetValue() if self.computed else None)
 
 
 class PersistedResult(_Collection):

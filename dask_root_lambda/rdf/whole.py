@@ -10,6 +10,7 @@ from typing import Any
 import ROOT
 from ROOT._distrdf import HeadNode
 
+from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import DataFile
@@ -122,6 +123,21 @@ def entries(head: Any, files: Sequence[DataFile]) -> tuple[int, ...]:
     count = _rntuple_entries if isinstance(head, HeadNode.RNTupleHeadNode) else _tree_entries
     _counted.update(zip(map(_key, unknown), count(unknown), strict=True))
     return tuple(_counted[_key(file)] for file in files)
+
+
+def known_entries(head: Any) -> int | None:
+    """Return how many entries a data set has; None where many files, or remote ones, had to be opened."""
+    if isinstance(head, HeadNode.EmptySourceHeadNode):
+        return int(head.nentries)
+    trees = head.subnames if isinstance(head, HeadNode.RNTupleHeadNode) else head.subtreenames
+    known = [url for url in head.inputfiles if url in head.identities]
+    if len(known) < len(head.inputfiles):
+        return None
+    files = [DataFile(url, str(tree), head.identities[url]) for url, tree in zip(known, trees, strict=True)]
+    unknown = [file.url for file in files if _key(file) not in _counted]
+    if len(unknown) > _PROBES or any(rootfile.local_path(url) is None for url in unknown):
+        return None
+    return sum(entries(head, files))
 
 
 def place(head: Any, files: Sequence[DataFile], wanted: int) -> Fraction | None:
