@@ -1,4 +1,4 @@
-"""How a `LambdaCluster` is shown, and its widget in a notebook, which steers executions, not Dask's workers."""
+"""How a `LambdaCluster` is shown, and its widget in a notebook, which steers executions and no workers."""
 
 from __future__ import annotations
 
