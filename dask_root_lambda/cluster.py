@@ -101,6 +101,9 @@ class LambdaCluster(SpecCluster):
     ...     print(cluster.report())
     """
 
+    _made: Any = None
+    """The widget, once it is made."""
+
     def __init__(
         self,
         execution: str | None = None,
@@ -193,12 +196,10 @@ class LambdaCluster(SpecCluster):
 
     def _widget(self) -> Any:
         """Make the widget that a notebook shows, once; distributed calls this."""
-        if not hasattr(self, "_shown"):
-            made = widget.make(self)
-            self._shown, update = made if made is not None else (None, None)
-            if update is not None:
-                self.loop.add_callback(self._keep_shown, update)
-        return self._shown
+        if self._made is None and (made := widget.make(self)) is not None and self.loop is not None:
+            self._made, update = made
+            self.loop.add_callback(self._keep_shown, update)
+        return self._made
 
     def _keep_shown(self, update: Callable[[], None]) -> None:
         interval_s = parse_timedelta(dask.config.get("distributed.deploy.cluster-repr-interval", "500ms"))

@@ -6,13 +6,14 @@ operations, in the wire format of `dask_root_lambda.protocol`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
 from dask_root_lambda.plan import arrivals
 from dask_root_lambda.plan.space import RunSpace
-from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.errors import DaskRootLambdaError, InputError
 from dask_root_lambda.protocol.intervals import Division, Interval
 from dask_root_lambda.protocol.task import Body
 
@@ -78,6 +79,21 @@ class PackedMapper:
         return f"<PackedMapper {self.run}: {self.n_ranges} ranges, {len(self.blob):,} bytes>"
 
 
+def range_task(run: str, index: int) -> str:
+    """Name a range, as errors and logs do, by the name of its run and its number from 0."""
+    return f"rdf-range-{run}-{index}"
+
+
+@contextmanager
+def _named(task: str) -> Iterator[None]:
+    """Let errors of the block tell whose they are."""
+    try:
+        yield
+    except DaskRootLambdaError as error:
+        error.task = error.task or task
+        raise
+
+
 class Step:
     """A function of the graph of a run; a worker with the executor knows by it where to run what."""
 
@@ -95,7 +111,7 @@ class MapRange(Step):
         """Run it in this process."""
         from lambda_runtime.runner import SHARED
 
-        with arrivals.failures_told(mapper.run):
+        with arrivals.failures_told(mapper.run), _named(range_task(mapper.run, self.index)):
             blob, _ = SHARED.map(mapper.digest, lambda: mapper.blob, self.index, self.interval)
         return Body.of(blob)
 

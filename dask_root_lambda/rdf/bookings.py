@@ -17,6 +17,7 @@ from distributed import Client
 from dask_root_lambda.plan import arrivals, unfinished
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     CrashError,
@@ -104,6 +105,7 @@ class Lowering:
 
     def failed(self, error: BaseException) -> None:
         """Remember it, and what failed together, where that is a reason to compute it apart."""
+        self.bookings.last_error = error
         if not self._failed:
             self._failed = True
             self.bookings.count_failure(self.space.run)
@@ -156,6 +158,8 @@ class Bookings:
         self._failed_runs: Counter[str] = Counter()
         self._varied: frozenset[int] = frozenset()
         """Numbers of the nodes of cuts whose variations were booked, and are not held any more."""
+        self.last_error: BaseException | None = None
+        """Of the last run that failed."""
         self._changes = 0
         self._state: Any = None
         self._lowerings: dict[int, Lowering] = {}
@@ -227,6 +231,12 @@ class Bookings:
             lowering = self._lower(self._with_variations(results))
             self._lowerings.update(dict.fromkeys(group, lowering))
         return self._lowerings[number]
+
+    def alone(self, asked: Booked) -> tuple[PackedMapper, int]:
+        """Pack a result without the others, and tell its place among the results of that run."""
+        actions = [result.node for result in self._with_variations([asked])]
+        packed = distrdf.pack(self.head, actions, self.client, heads.needed_by_all(actions))
+        return packed.mapper, [node.node_id for node in packed.actions].index(asked.node.node_id)
 
     def run(self, asked: Booked) -> None:
         """Compute a result, and those of the same pass, and keep their values.

@@ -375,7 +375,7 @@ def lower(
         How many of the first entries are needed; None for all.
     """
     settings = Settings.resolve()
-    packed = packing.pack(head, actions, head.npartitions, client or destination.current_client(), wanted)
+    packed = pack(head, actions, client, wanted)
     run = graphs.build(
         packed.mapper,
         packed.finish,
@@ -385,6 +385,13 @@ def lower(
         annotations=annotations,
     )
     return Lowered(packed.mapper.space, run, packed.actions, packed.finish.stop is None)
+
+
+def pack(
+    head: Any, actions: Sequence[Any], client: Client | None, wanted: int | None = None
+) -> packing.Packed:
+    """Pack actions that are booked on a head node, without a Dask graph; see `lower`."""
+    return packing.pack(head, actions, head.npartitions, client or destination.current_client(), wanted)
 
 
 class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types

@@ -21,7 +21,7 @@ from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.rdf import distrdf, reprs, snapshots, unsupported
+from dask_root_lambda.rdf import debugging, distrdf, reprs, snapshots, unsupported
 from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
 from dask_root_lambda.rdf.taken import Taken, TakeProxy
 from dask_root_lambda.rdf.variations import Unvaried, Variations
@@ -322,6 +322,41 @@ class Result(_Collection):
             self._value = _made(self._blob, self.bookings.client, varied=self._varied, taken=self._taken)
             _keep_with(self._value, self._hold)
         return self._value
+
+    def debug(self, which: int | str | None = None, *, attach: bool = False) -> Any:
+        """Run one range of this result again, in this process and thread: the same file and entries.
+
+        ``breakpoint()`` in Python code stops, and what such code raises opens pdb. The commands are printed
+        by which gdb debugs C++.
+
+        Parameters
+        ----------
+        which
+            Number of the range in its run, from 0; ``"17.0"`` is the first half of one that was divided.
+            By default the range that failed last, of the results of this frame, or the first.
+        attach
+            Whether to wait until gdb is attached.
+
+        Returns
+        -------
+        Any
+            The result of this range alone; None where it has no entries.
+
+        Raises
+        ------
+        ConfigurationError
+            The run has no such range.
+        GraphError
+            It writes files.
+        Exception
+            What the user's code raises.
+        """
+        if snapshots.output(self.node) is not None:
+            raise GraphError("debug writes no files: debug a Count() of the node that the Snapshot is of")
+        mapper, place = self.bookings.alone(self)
+        which = which if which is not None else debugging.failed_range(self.bookings.last_error) or 0
+        blob = debugging.run(mapper, which, place, attach=attach)
+        return None if blob is None else _made(blob, None, varied=self._varied, taken=self._taken)
 
     def create_variations(self) -> Result:
         """Book the systematic variations of this result.
