@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError, UserCodeError
@@ -84,6 +85,68 @@ def test_an_error_of_python_code_is_debugged_where_it_was_raised(tmp_path, event
     assert "LookupError: of mine" in told.splitlines()[-1]
     assert re.search(r"gdb -p \d+ -ex 'catch throw' -ex continue", told)
     assert re.search(rf"CLING_DEBUG=1 gdb -ex run --args \S+ {tmp_path}/script.py", told)
+
+
+class Notebook:
+    """A kernel whose cells are answered when they ask."""
+
+    def __init__(self):
+        self._manager, self._client = start_new_kernel(kernel_name="python3")
+
+    def close(self):
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+
+    def run(self, code, *answers):
+        """Run a cell; return what it says."""
+        said, left = [], [*answers]
+
+        def hear(message):
+            content = message["content"]
+            said.append(content.get("text") or content.get("data", {}).get("text/plain", ""))
+            said.extend(content.get("traceback", []))
+
+        def answer(_):
+            self._client.input(left.pop(0) if left else "c")
+
+        self._client.execute_interactive(
+            textwrap.dedent(code),
+            allow_stdin=True,
+            timeout=TIMEOUT_S,
+            output_hook=hear,
+            stdin_hook=answer,
+        )
+        return re.sub(r"\x1b\[[0-9;]*m", "", "".join(said))
+
+
+def test_pdb_stops_in_notebooks(events_file):
+    """Under the synchronous scheduler, and in a range that is run again, also where it fails."""
+    notebook = Notebook()
+    try:
+        prepared = f"""
+            import dask, os, pdb, ROOT
+            from dask_root_lambda import RDataFrame
+            def prepare():
+                answer = 6 * 7
+                if os.environ.get("BOOKED") == "stop":
+                    pdb.set_trace()
+                if os.environ.get("BOOKED") == "fail":
+                    raise LookupError("of mine")
+            ROOT.RDF.Distributed.initialize(prepare)
+            count = RDataFrame("Events", {events_file!r}, npartitions=2).Filter("x >= 500").Count()
+            os.environ["BOOKED"] = "stop"
+            """
+        notebook.run(prepared)
+        synchronous = 'with dask.config.set(scheduler="synchronous"): print("counted", dask.compute(count))'
+        told = notebook.run(synchronous, "p 'seen', answer")
+        assert "('seen', 42)" in told
+        assert "counted (500,)" in told
+        assert "('again', 42)" in notebook.run("count.debug(1)", "p 'again', answer")
+        failed = notebook.run('os.environ["BOOKED"] = "fail"; count.debug(1)', "p 'failed', answer", "q")
+        assert "('failed', 42)" in failed
+        assert "LookupError: of mine" in failed
+    finally:
+        notebook.close()
 
 
 class TestARangeAgain:

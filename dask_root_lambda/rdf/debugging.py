@@ -100,9 +100,10 @@ def _described(mapper: PackedMapper, name: int | str, index: int, interval: Inte
     for url, tree, start, stop in entries_of(loaded.program.range(index, interval)):
         where = f" of {tree} in {shown.without_secrets(url)}" if url else ""
         yield f"  entries {start:,} to {stop:,}{where}"
-    yield f"Python stops at breakpoint(). For C++: {attaching()}"
+    yield "Python code stops at pdb.set_trace()."
+    yield f"C++: {attaching()}"
     if starting():
-        yield f"Should the process end: {starting()}"
+        yield f"C++ that ends the process: {starting()}"
 
 
 def attaching() -> str:
