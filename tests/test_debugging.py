@@ -84,7 +84,7 @@ def test_an_error_of_python_code_is_debugged_where_it_was_raised(tmp_path, event
     assert "('seen', 42)" in told
     assert "LookupError: of mine" in told.splitlines()[-1]
     assert re.search(r"gdb -p \d+ -ex 'catch throw' -ex continue", told)
-    assert re.search(rf"CLING_DEBUG=1 gdb -ex run --args \S+ {tmp_path}/script.py", told)
+    assert re.search(rf"gdb -ex run --args \S+ {tmp_path}/script.py", told)
 
 
 class Notebook:

@@ -112,8 +112,8 @@ def attaching() -> str:
 
 
 def starting() -> str:
-    """Return the command that starts this script under gdb, with lines of what ROOT compiles."""
+    """Return the command that starts this script under gdb; empty where there is no script."""
     script = sys.orig_argv[1:2]
     if not script or script[0].startswith("-"):
         return ""
-    return f"CLING_DEBUG=1 gdb -ex run --args {shlex.join([sys.executable, *sys.orig_argv[1:]])}"
+    return f"gdb -ex run --args {shlex.join([sys.executable, *sys.orig_argv[1:]])}"
