@@ -32,7 +32,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import Invocation
-from dask_root_lambda.plan import arrivals
+from dask_root_lambda.plan import arrivals, history
 from dask_root_lambda.plan.graph import range_key
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, MapRange, Merge, Step
@@ -241,8 +241,16 @@ class LambdaPlugin(WorkerPlugin):
             function = getattr(self._worker.state.tasks[key].run_spec, "func", None)
             if isinstance(function, Finish):
                 self._finished[key] = function.space
+                self._remember(function)
         elif start == "memory" and key in self._finished:
             self._forget(self._finished.pop(key))
+
+    def _remember(self, finish: Finish) -> None:
+        """Keep what a run took that is done: by it, the next run of the same graph is divided."""
+        assert self._gateway is not None
+        work_s = self._gateway.executor.ledger.work_s(finish.space.run)
+        if work_s is not None:
+            history.remember(finish.graph, history.Record(work_s, finish.size))
 
     def _forget(self, space: RunSpace) -> None:
         assert self._gateway is not None

@@ -59,6 +59,8 @@ class RunReport:
     """Seconds during which something of it was in flight."""
     executions: tuple[str, ...] = ()
     """Where it ran."""
+    why: str = ""
+    """Why it has as many ranges as it has."""
 
     @property
     def entries_per_s(self) -> float:
@@ -144,6 +146,8 @@ class Report:
 
     def _remarks(self) -> Iterable[str]:
         yield from self.notes
+        if self.runs and self.runs[-1].why:
+            yield f"The last run has {self.runs[-1].why}."
         if len(self.runs) > _RUNS_SHOWN:
             yield f"The last {_RUNS_SHOWN} of {len(self.runs):,} runs; all are in to_dict()."
         if self.total.empty:

@@ -291,8 +291,9 @@ class LambdaExecutor(Executor):
             self._watch(job.call.mapper, seconds)
 
     def _begin(self, call: Call, invoker: Invoker) -> Account:
-        run, n_ranges = call.run or CALLS, call.mapper.n_ranges if call.mapper is not None else 0
-        account = self.ledger.begin(run, n_ranges, invoker)
+        run, mapper = call.run or CALLS, call.mapper
+        n_ranges, why = (mapper.n_ranges, mapper.why) if mapper is not None else (0, "")
+        account = self.ledger.begin(run, n_ranges, invoker, why)
         if call.space is not None and call.space.not_reused:
             self.ledger.note(_NOT_REUSED.format(call.space.not_reused))
         return account

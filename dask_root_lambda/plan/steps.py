@@ -41,6 +41,8 @@ class PackedMapper:
     """Files of this machine that it writes."""
     writes: bool = False
     """Whether its ranges write files, wherever."""
+    why: str = ""
+    """Why it has as many ranges as it has."""
 
     @property
     def run(self) -> str:
@@ -128,6 +130,10 @@ class Finish(Step):
     """Length of the dataset's file table."""
     entries: int | None
     """Entries of a dataset without files."""
+    graph: str = ""
+    """Names the graph, whatever it reads; see `dask_root_lambda.plan.history`."""
+    size: float = 0.0
+    """How much the run reads: bytes of files, or entries where there are none."""
 
     def __call__(self, merged: Body) -> tuple[bytes, ...]:
         """See `lambda_runtime.runner.Runner.finish`."""

@@ -192,11 +192,20 @@ class Bookings:
             self._state, self._lowerings = state, {}
         number = asked.node.node_id
         if number not in self._lowerings:
-            pending = {result.node.node_id: result for result in self._pending()}
-            group = together(number, pending.keys(), self._failures)
-            lowering = self._lower([result for each, result in sorted(pending.items()) if each in group])
-            self._lowerings.update(dict.fromkeys(group, lowering))
+            group = self.group(asked)
+            lowering = self._lower(group)
+            self._lowerings.update((result.node.node_id, lowering) for result in group)
         return self._lowerings[number]
+
+    def group(self, asked: Booked) -> list[Booked]:
+        """Return the results that are computed in one pass with one, in booking order."""
+        pending = {result.node.node_id: result for result in self._pending()}
+        numbers = together(asked.node.node_id, pending.keys(), self._failures)
+        return [result for number, result in sorted(pending.items()) if number in numbers]
+
+    def change(self) -> None:
+        """Lower anew what is computed from now on."""
+        self._changes += 1
 
     def run(self, asked: Booked) -> None:
         """Compute a result, and those of the same pass, and keep their values.

@@ -8,6 +8,7 @@ DistRDF that a range needs, the user's code, and the file table, under an identi
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import types
 import uuid
@@ -24,7 +25,7 @@ from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
 from dask_root_lambda import __version__, destination
-from dask_root_lambda.plan import secret, unfinished
+from dask_root_lambda.plan import history, secret, sizing, unfinished
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
@@ -52,7 +53,17 @@ class Packed:
     """DistRDF's nodes of the actions, in the order of their results."""
 
 
-def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client | None = None) -> Packed:
+Begin = Callable[[dataset.Dataset, str, str], tuple[RunSpace, Division, str]]
+"""Dataset, name of the graph and identity of the run -> its space, how it is divided, and why so."""
+
+
+def pack(
+    head: Any,
+    actions: Sequence[Any],
+    n_ranges: int | None,
+    client: Client | None = None,
+    begin: Begin | None = None,
+) -> Packed:
     """Pack actions that are booked on a head node.
 
     Parameters
@@ -66,6 +77,8 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         client's cluster runs at once.
     client
         Whose cluster computes it.
+    begin
+        Begins the run, where that is not to be begun as usual.
 
     Raises
     ------
@@ -105,7 +118,8 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
     blob = wire.dumps(mapper)
     versions = ROOT_VERSION, wire.WIRE_VERSION, __version__
     run = _token(graph, data.identity, data.names, mapper.variables, versions, _occasion(nodes))
-    space, division = _begun(head, data, run, n_ranges, client)
+    begin = begin or functools.partial(_begun, head, n_ranges, client)
+    space, division, why = begin(data, graph, run)
     _check_outputs(nodes, data, len(division))
     packed = PackedMapper(
         space=space,
@@ -117,24 +131,42 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         local_inputs=_local(file.url for file in (*data.files, *data.friends)),
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),
+        why=why,
     )
-    finish = Finish(space, len(data.files), data.entries)
+    finish = Finish(space, len(data.files), data.entries, graph, data.whole_size)
     return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))
 
 
 def _begun(
-    head: Any, data: dataset.Dataset, identity: str, n_ranges: int | None, client: Client | None
-) -> tuple[RunSpace, Division]:
+    head: Any, n_ranges: int | None, client: Client | None, data: dataset.Dataset, graph: str, identity: str
+) -> tuple[RunSpace, Division, str]:
     """Begin the run of a graph on a dataset, or go on with it."""
     user = secret.of_user()
     run = user.run(identity)
     if n_ranges is None:
-        slots = destination.slots(client)
-        division = unfinished.division(user, run, lambda: data.divided(dataset.suggested_ranges(head, slots)))
+        # A run that was begun before is not divided anew, and its first file not opened for it.
+        choices: list[sizing.Choice] = []
+
+        def decide() -> Division:
+            choices.append(suggested(head, data, graph, client))
+            return data.divided(choices[-1].n_ranges)
+
+        division = unfinished.division(user, run, decide)
+        why = choices[-1].why if choices else f"{len(division):,} ranges, as it was begun before"
     else:
-        division = data.divided(n_ranges)
+        division, why = data.divided(n_ranges), f"{n_ranges:,} ranges, as asked for"
     worker = f"{client.id if client is not None else ''} {tokenize(division)}"
-    return unfinished.begin(user, run, worker, _alive(client)), division
+    return unfinished.begin(user, run, worker, _alive(client)), division, why
+
+
+def suggested(head: Any, data: dataset.Dataset, graph: str, client: Client | None) -> sizing.Choice:
+    """Choose the number of ranges of a run for the user: by what the same graph took before, if known."""
+    slots, clusters = destination.slots(client), dataset.clusters(head)
+    record = history.recall(graph)
+    work_s = record.work_of(data.whole_size) if record is not None else None
+    if work_s is None:
+        return sizing.without_history(slots, clusters)
+    return sizing.by_work(work_s, slots, clusters, source="the last run of this graph")
 
 
 def _alive(client: Client | None) -> Callable[[], bool]:
