@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from dask_root_lambda.config import Execution, Settings
 from dask_root_lambda.cost import billing
@@ -19,6 +19,7 @@ from dask_root_lambda.invocation import aws, discovery
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.connection import abortable
 from dask_root_lambda.invocation.function import FunctionInfo, function_error
+from dask_root_lambda.invocation.invoking import Answer
 from dask_root_lambda.invocation.journal import Journal, Spent
 from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol import store as stores
@@ -176,14 +177,14 @@ class AwsInvoker:
         payload = json.dumps(request.to_json(), separators=(",", ":")).encode()
         began_s = time.monotonic()
         try:
-            answer, text = self._send(payload, cancellation)
+            answer = self._send(payload, cancellation)
         except DaskRootLambdaError as error:
             if cancellation.cancelled:
                 raise RunCancelledError("the run was stopped", task=request.task) from None
             error.task, error.attempt = request.task, request.attempt
             raise
         seconds = time.monotonic() - began_s
-        return self._read(request, len(payload), answer, text, seconds)
+        return self._read(request, len(payload), answer, seconds)
 
     def close(self) -> None:
         """Close idle connections; those in use close when their answer is there."""
@@ -192,25 +193,17 @@ class AwsInvoker:
         if self._journal:
             self._journal.flush()
 
-    def _send(self, payload: bytes, cancellation: Cancellation) -> tuple[dict[str, Any], bytes]:
-        options = {"Qualifier": self._info.qualifier} if self._info.qualifier else {}
+    def _send(self, payload: bytes, cancellation: Cancellation) -> Answer:
         with abortable(cancellation), aws.translated(f"invoking {self._info.name!r} failed"):
-            answer = self._client.invoke(
-                FunctionName=self._info.name, Payload=payload, LogType="Tail", **options
-            )
-            # Reading to the end gives the connection back to the pool.
-            text: bytes = answer["Payload"].read()
-        return answer, text
+            return self._client.invoke(self._info.name, payload, self._info.qualifier)
 
-    def _read(
-        self, request: Request, sent: int, answer: dict[str, Any], text: bytes, seconds: float
-    ) -> Invocation:
-        request_id = answer.get("ResponseMetadata", {}).get("RequestId")
-        log = base64.b64decode(answer.get("LogResult", "")).decode(errors="replace")
+    def _read(self, request: Request, sent: int, answer: Answer, seconds: float) -> Invocation:
+        text, request_id = answer.payload, answer.request_id
+        log = base64.b64decode(answer.log).decode(errors="replace")
         reply: Reply | None = None
         error: DaskRootLambdaError | None
         try:
-            if "FunctionError" in answer:
+            if answer.is_error:
                 error = function_error(self._info, json.loads(text), log)
             else:
                 reply = _checked(Reply.from_json(json.loads(text)), self.store)
