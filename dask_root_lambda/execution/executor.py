@@ -19,6 +19,7 @@ from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.encoding import Call, Encoder
+from dask_root_lambda.execution.failures import Failures
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
 from dask_root_lambda.execution.policy import Again, Divide, RetryPolicy
@@ -123,7 +124,8 @@ class LambdaExecutor(Executor):
         self._invokers: dict[Execution, Invoker] = {}
         self._submitted: dict[Future[Any], Job] = {}
         """Jobs that are not done."""
-        self._pool = Pool(self._run, self._stop, self._concurrency, self.settings.execution)
+        self._failures = Failures(self._take_waiting, self._settle_failed)
+        self._pool = Pool(self._run_unless_failing, self._stop, self._concurrency, self.settings.execution)
         self._open(self.settings.execution)
 
     @property
@@ -177,6 +179,7 @@ class LambdaExecutor(Executor):
     def cancel_all(self) -> None:
         """End all tasks; see `cancel`."""
         self._cancel(self._pool.jobs())
+        self._failures.finish_all()
 
     def report(self) -> Report:
         """Return what was done so far, and what it cost."""
@@ -248,6 +251,15 @@ class LambdaExecutor(Executor):
             limit = max(1, min(limit, invoker.quota))
         return Concurrency(limit, ramps=execution != "local")
 
+    def _run_unless_failing(self, job: Job, execution: Execution) -> Follow:
+        """Try a job once, unless its run has failed; see `_run`."""
+        if self._failures.hold(job):
+            return []
+        try:
+            return self._run(job, execution)
+        finally:
+            self._failures.ended(job)
+
     def _run(self, job: Job, execution: Execution) -> Follow:
         """Try a job once; return what is to be run next because of it, and after how many seconds.
 
@@ -262,7 +274,6 @@ class LambdaExecutor(Executor):
             value, empty = self._attempt(job, job.account, invoker)
         except CostLimitError as error:
             self._fail(job, error)
-            self._fail_waiting(job.call.space, error)
         except ThrottledError as error:
             return self._refused(job, job.account, invoker, error)
         except DaskRootLambdaError as error:
@@ -307,11 +318,9 @@ class LambdaExecutor(Executor):
         if reason is not None:
             raise CostLimitError(reason)
 
-    def _fail_waiting(self, space: RunSpace | None, error: DaskRootLambdaError) -> None:
-        """Let what waits of the same run fail as well."""
+    def _take_waiting(self, space: RunSpace) -> list[Job]:
         waiting, _ = self._pool.take_out(job for job in self._pool.jobs() if job.call.space == space)
-        for job in waiting:
-            self._fail(job, error)
+        return waiting
 
     def _end(self, job: Job, *, failed: bool, empty: bool = False) -> None:
         # A part of a range counts with the whole.
@@ -369,7 +378,7 @@ class LambdaExecutor(Executor):
         if job.has_twin and not isinstance(decision, Again):
             job.gave_up = True
             return []
-        if decision is None or job.cancellation.cancelled:
+        if decision is None or job.cancellation.cancelled or self._failures.concern(job):
             self._fail(job, error)
             return []
         if job.call.space is not None and not self._policy.allows(account.retries, account.ranges):
@@ -424,9 +433,19 @@ class LambdaExecutor(Executor):
             self._cancel(each for part in whole.parts for each in part.with_parts())
 
     def _stop(self, job: Job) -> None:
-        self._fail(job, _stopped(job))
+        self._settle_failed(job, _stopped(job))
 
     def _fail(self, job: Job, error: BaseException) -> None:
+        """Let a job fail, and if it is a range, its run; see `dask_root_lambda.execution.failures`."""
+        space = job.call.space
+        if job.call.mapper is None or space is None or job.ended:
+            self._settle_failed(job, error)
+            return
+        with self._pool.lock:
+            in_flight = [each for each in self._pool.running if each.call.space == space]
+            self._failures.add(space, job, error, in_flight)
+
+    def _settle_failed(self, job: Job, error: BaseException) -> None:
         if not job.claim():
             return
         self._end(job, failed=True)

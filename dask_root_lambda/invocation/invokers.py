@@ -170,6 +170,8 @@ class AwsInvoker:
         # A further tier is named, not looked up; what it costs belongs to its deployment all the same.
         name = deployment.name if deployment is not None else discovery.deployment_of(info.log_group)
         self._journal = Journal.of(name, info.account, session) if name else None
+        place = f"--name {name} --region {session.region}"
+        self._logs = f"dask-root-lambda logs {place}" if name and execution == "lambda" else None
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """See `Invoker.invoke`."""
@@ -221,6 +223,7 @@ class AwsInvoker:
             error = problem
         if error is not None:
             error.task, error.attempt, error.request_id = request.task, request.attempt, request_id
+            error.logs = f"{self._logs} --request {request_id}" if self._logs and request_id else None
         bill = billing.parse_report(log) or self._estimate(reply)
         usd = self.prices.usd(bill, self._info.storage_mb)
         if self._journal:
