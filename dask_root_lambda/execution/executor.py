@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -22,7 +23,8 @@ from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.failures import Failures
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
-from dask_root_lambda.execution.policy import Again, Divide, RetryPolicy
+from dask_root_lambda.execution.memory import Learned
+from dask_root_lambda.execution.policy import Again, Divide, Grow, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
 from dask_root_lambda.execution.stragglers import Durations
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
@@ -35,6 +37,7 @@ from dask_root_lambda.protocol.errors import (
     DaskRootLambdaError,
     MissingBlobError,
     NotReadyError,
+    OutOfMemoryError,
     RunCancelledError,
     ThrottledError,
 )
@@ -115,6 +118,7 @@ class LambdaExecutor(Executor):
             self.settings.max_attempts, self.settings.max_crashes, max_share=self.settings.max_retry_share
         )
         self._told_of_limit = False
+        self._learned = Learned()
         self._durations: dict[RunSpace, Durations] = {}
         """Of the runs that are going on."""
         self._looking: threading.Timer | None = None
@@ -191,6 +195,7 @@ class LambdaExecutor(Executor):
         Ranges of the same run that are submitted from now on wait for it.
         """
         self._encoder.begin_forgetting(space)
+        self._learned.forget(space.run)
         stores = [invoker.store for invoker in list(self._invokers.values())]
         thread = threading.Thread(target=self._forget, args=(space, stores), daemon=True)
         thread.start()
@@ -278,7 +283,7 @@ class LambdaExecutor(Executor):
             return self._refused(job, job.account, invoker, error)
         except DaskRootLambdaError as error:
             job.errors.append(error)
-            return self._after(job, job.account, error)
+            return self._after(job, job.account, invoker, error)
         except Exception as error:
             self._fail(job, error)
         except BaseException as error:
@@ -296,6 +301,7 @@ class LambdaExecutor(Executor):
             return
         self._end(job, failed=False, empty=empty)
         job.settle(value)
+        self._learned.add(job, failed=False)
         if job.twin is not None:
             self._cancel(job.twin.with_parts())
         if job.call.mapper is not None and job.whole is None:
@@ -334,6 +340,8 @@ class LambdaExecutor(Executor):
         if left_over is not None:
             return left_over, False
         request = self._encoder.request(job.call, invoker, len(job.errors) + 1)
+        if len(invoker.tiers) > 1:
+            request = replace(request, tier=self._learned.tier(job, invoker.tiers))
         invocation: Invocation | None = None
         try:
             invocation = invoker.invoke(request, job.cancellation)
@@ -371,16 +379,25 @@ class LambdaExecutor(Executor):
             return []
         return [(job, 0.0)]
 
-    def _after(self, job: Job, account: Account, error: DaskRootLambdaError) -> Follow:
+    def _after(self, job: Job, account: Account, invoker: Invoker, error: DaskRootLambdaError) -> Follow:
         """Decide what follows a failure."""
         jitter = random.random()  # noqa: S311  (spreads tries)
-        decision = self._policy.after(job.errors, jitter, divisible=job.divisible)
-        if job.has_twin and not isinstance(decision, Again):
+        larger = job.tier is not None and job.tier + 1 < len(invoker.tiers)
+        decision = self._policy.after(job.errors, jitter, divisible=job.divisible, larger=larger)
+        if isinstance(error, OutOfMemoryError):
+            self._learned.add(job, failed=True)
+        if job.has_twin and not isinstance(decision, Again | Grow):
             job.gave_up = True
             return []
         if decision is None or job.cancellation.cancelled or self._failures.concern(job):
             self._fail(job, error)
             return []
+        if isinstance(decision, Grow):
+            assert job.tier is not None
+            job.tier += 1
+            self.ledger.grow(account)
+            logger.info("%s is tried with %d MB: %s", job.call.task, invoker.tiers[job.tier], error)
+            return [(job, 0.0)]
         if job.call.space is not None and not self._policy.allows(account.retries, account.ranges):
             self._fail(job, _too_many(error, account.retries))
             return []

@@ -179,7 +179,10 @@ class FunctionTimeoutError(ExecutionEnvironmentError):
 
 
 class OutOfMemoryError(ExecutionEnvironmentError):
-    """The task needed more than the function's memory. A range is divided, and its parts are tried."""
+    """The task needed more than the function's memory.
+
+    It is tried with more, where the deployment has it; then a range is divided, and its parts are tried.
+    """
 
 
 class CrashError(ExecutionEnvironmentError):

@@ -190,7 +190,7 @@ def test_stopping_ends_what_runs_and_what_waits(make_executor):
 class _Later:
     """A policy by which all that fails is tried again, much later."""
 
-    def after(self, errors, jitter, *, divisible):
+    def after(self, errors, jitter, **_):
         return Again(1000.0)
 
 
