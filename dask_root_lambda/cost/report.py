@@ -154,9 +154,7 @@ class Report:
                 "asks for."
             )
         if self.total.moved_up:
-            yield (
-                f"{self.total.moved_up:,} tries ran out of memory, and were made again by a function with more."
-            )
+            yield f"{self.total.moved_up:,} tries ran out of memory; functions with more made them again."
         for table in self.prices:
             if table.date:
                 yield f"Cost at the list prices of {table.region} on {table.date}, without storage requests."
