@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any, Literal, get_args
@@ -42,6 +42,10 @@ def _count(key: str, low: int, high: int) -> Any:
     return field(metadata={"key": key, "low": low, "high": high, "whole": True})
 
 
+def _counts(key: str, low: int, high: int) -> Any:
+    return field(metadata={"key": key, "low": low, "high": high, "whole": True, "many": True})
+
+
 @dataclass(frozen=True)
 class Settings:
     """What an executor and its invokers need to know; see `Settings.resolve`."""
@@ -72,6 +76,8 @@ class Settings:
     connect_timeout_s: float = _option("aws.connect-timeout-s", 0.001, 60)
     memory_mb: int = _count("emulated.memory-mb", 128, 10_240)
     """The emulated function's memory."""
+    memory_tiers_mb: Sequence[int] = _counts("emulated.memory-tiers-mb", 128, 10_240)
+    """Memory of further emulated functions, for tasks that run out of it."""
     timeout_s: int = _count("emulated.timeout-s", 1, 900)
     """The emulated function's time limit."""
     start_timeout_s: float = _option("emulated.start-timeout-s", 0.001, 600)
@@ -156,7 +162,11 @@ def _checked(name: str, metadata: Mapping[str, Any], argument: Any) -> Any:
     value = argument if argument is not None else dask.config.get(f"dask-root-lambda.{metadata['key']}")
     if value is None or metadata["low"] is None:
         return value
-    return _number(name, metadata, value)
+    if not metadata.get("many"):
+        return _number(name, metadata, value)
+    if not isinstance(value, list | tuple):
+        raise ConfigurationError(f"{name} is {value!r}: it has to be a list")
+    return tuple(_number(name, metadata, each) for each in value)
 
 
 def _number(name: str, metadata: Mapping[str, Any], value: Any) -> int | float:

@@ -28,6 +28,8 @@ class RunReport:
     """Invocations that had to wait for a new environment, started or restored."""
     retries: int = 0
     """Tries after the first, and divisions of ranges."""
+    moved_up: int = 0
+    """Tries that ran out of memory, after which the task was tried with more."""
     second_tries: int = 0
     """Tries of slow ranges beside the one that was going on; the first answer counts."""
     refused: int = 0
@@ -155,6 +157,8 @@ class Report:
                 f"{self.total.empty:,} ranges had no entries: the files have fewer clusters than npartitions "
                 "asks for."
             )
+        if self.total.moved_up:
+            yield f"{self.total.moved_up:,} tries ran out of memory; functions with more made them again."
         for table in self.prices:
             if table.date:
                 yield f"Cost at the list prices of {table.region} on {table.date}, without storage requests."

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -19,9 +20,11 @@ from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.encoding import Call, Encoder
+from dask_root_lambda.execution.failures import Failures
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
-from dask_root_lambda.execution.policy import Again, Divide, RetryPolicy
+from dask_root_lambda.execution.memory import Learned
+from dask_root_lambda.execution.policy import Again, Divide, Grow, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
 from dask_root_lambda.execution.stragglers import Durations
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
@@ -34,6 +37,7 @@ from dask_root_lambda.protocol.errors import (
     DaskRootLambdaError,
     MissingBlobError,
     NotReadyError,
+    OutOfMemoryError,
     RunCancelledError,
     ThrottledError,
 )
@@ -114,6 +118,7 @@ class LambdaExecutor(Executor):
             self.settings.max_attempts, self.settings.max_crashes, max_share=self.settings.max_retry_share
         )
         self._told_of_limit = False
+        self._learned = Learned()
         self._durations: dict[RunSpace, Durations] = {}
         """Of the runs that are going on."""
         self._looking: threading.Timer | None = None
@@ -123,7 +128,8 @@ class LambdaExecutor(Executor):
         self._invokers: dict[Execution, Invoker] = {}
         self._submitted: dict[Future[Any], Job] = {}
         """Jobs that are not done."""
-        self._pool = Pool(self._run, self._stop, self._concurrency, self.settings.execution)
+        self._failures = Failures(self._take_waiting, self._settle_failed)
+        self._pool = Pool(self._run_unless_failing, self._stop, self._concurrency, self.settings.execution)
         self._open(self.settings.execution)
 
     @property
@@ -177,6 +183,7 @@ class LambdaExecutor(Executor):
     def cancel_all(self) -> None:
         """End all tasks; see `cancel`."""
         self._cancel(self._pool.jobs())
+        self._failures.finish_all()
 
     def report(self) -> Report:
         """Return what was done so far, and what it cost."""
@@ -188,6 +195,7 @@ class LambdaExecutor(Executor):
         Ranges of the same run that are submitted from now on wait for it.
         """
         self._encoder.begin_forgetting(space)
+        self._learned.forget(space.run)
         stores = [invoker.store for invoker in list(self._invokers.values())]
         thread = threading.Thread(target=self._forget, args=(space, stores), daemon=True)
         thread.start()
@@ -248,6 +256,15 @@ class LambdaExecutor(Executor):
             limit = max(1, min(limit, invoker.quota))
         return Concurrency(limit, ramps=execution != "local")
 
+    def _run_unless_failing(self, job: Job, execution: Execution) -> Follow:
+        """Try a job once, unless its run has failed; see `_run`."""
+        if self._failures.hold(job):
+            return []
+        try:
+            return self._run(job, execution)
+        finally:
+            self._failures.ended(job)
+
     def _run(self, job: Job, execution: Execution) -> Follow:
         """Try a job once; return what is to be run next because of it, and after how many seconds.
 
@@ -262,12 +279,11 @@ class LambdaExecutor(Executor):
             value, empty = self._attempt(job, job.account, invoker)
         except CostLimitError as error:
             self._fail(job, error)
-            self._fail_waiting(job.call.space, error)
         except ThrottledError as error:
             return self._refused(job, job.account, invoker, error)
         except DaskRootLambdaError as error:
             job.errors.append(error)
-            return self._after(job, job.account, error)
+            return self._after(job, job.account, invoker, error)
         except Exception as error:
             self._fail(job, error)
         except BaseException as error:
@@ -285,6 +301,7 @@ class LambdaExecutor(Executor):
             return
         self._end(job, failed=False, empty=empty)
         job.settle(value)
+        self._learned.add(job, failed=False)
         if job.twin is not None:
             self._cancel(job.twin.with_parts())
         if job.call.mapper is not None and job.whole is None:
@@ -308,11 +325,9 @@ class LambdaExecutor(Executor):
         if reason is not None:
             raise CostLimitError(reason)
 
-    def _fail_waiting(self, space: RunSpace | None, error: DaskRootLambdaError) -> None:
-        """Let what waits of the same run fail as well."""
+    def _take_waiting(self, space: RunSpace) -> list[Job]:
         waiting, _ = self._pool.take_out(job for job in self._pool.jobs() if job.call.space == space)
-        for job in waiting:
-            self._fail(job, error)
+        return waiting
 
     def _end(self, job: Job, *, failed: bool, empty: bool = False) -> None:
         # A part of a range counts with the whole.
@@ -326,6 +341,8 @@ class LambdaExecutor(Executor):
         if left_over is not None:
             return left_over, False
         request = self._encoder.request(job.call, invoker, len(job.errors) + 1)
+        if len(invoker.tiers) > 1:
+            request = replace(request, tier=self._learned.tier(job, invoker.tiers))
         invocation: Invocation | None = None
         try:
             invocation = invoker.invoke(request, job.cancellation)
@@ -363,16 +380,25 @@ class LambdaExecutor(Executor):
             return []
         return [(job, 0.0)]
 
-    def _after(self, job: Job, account: Account, error: DaskRootLambdaError) -> Follow:
+    def _after(self, job: Job, account: Account, invoker: Invoker, error: DaskRootLambdaError) -> Follow:
         """Decide what follows a failure."""
         jitter = random.random()  # noqa: S311  (spreads tries)
-        decision = self._policy.after(job.errors, jitter, divisible=job.divisible)
-        if job.has_twin and not isinstance(decision, Again):
+        larger = job.tier is not None and job.tier + 1 < len(invoker.tiers)
+        decision = self._policy.after(job.errors, jitter, divisible=job.divisible, larger=larger)
+        if isinstance(error, OutOfMemoryError):
+            self._learned.add(job, failed=True)
+        if job.has_twin and not isinstance(decision, Again | Grow):
             job.gave_up = True
             return []
-        if decision is None or job.cancellation.cancelled:
+        if decision is None or job.cancellation.cancelled or self._failures.concern(job):
             self._fail(job, error)
             return []
+        if isinstance(decision, Grow):
+            assert job.tier is not None
+            job.tier += 1
+            self.ledger.grow(account)
+            logger.info("%s is tried with %d MB: %s", job.call.task, invoker.tiers[job.tier], error)
+            return [(job, 0.0)]
         if job.call.space is not None and not self._policy.allows(account.retries, account.ranges):
             self._fail(job, _too_many(error, account.retries))
             return []
@@ -425,9 +451,19 @@ class LambdaExecutor(Executor):
             self._cancel(each for part in whole.parts for each in part.with_parts())
 
     def _stop(self, job: Job) -> None:
-        self._fail(job, _stopped(job))
+        self._settle_failed(job, _stopped(job))
 
     def _fail(self, job: Job, error: BaseException) -> None:
+        """Let a job fail, and if it is a range, its run; see `dask_root_lambda.execution.failures`."""
+        space = job.call.space
+        if job.call.mapper is None or space is None or job.ended:
+            self._settle_failed(job, error)
+            return
+        with self._pool.lock:
+            in_flight = [each for each in self._pool.running if each.call.space == space]
+            self._failures.add(space, job, error, in_flight)
+
+    def _settle_failed(self, job: Job, error: BaseException) -> None:
         if not job.claim():
             return
         self._end(job, failed=True)

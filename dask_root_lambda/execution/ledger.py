@@ -204,6 +204,12 @@ class Ledger:
             for each in (account, self._total):
                 each.count(retries=1)
 
+    def grow(self, account: Account) -> None:
+        """Count a task that ran out of memory, and is tried with more."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(moved_up=1)
+
     def note(self, text: str) -> None:
         """Keep a sentence that the report is to say, once."""
         with self._lock:

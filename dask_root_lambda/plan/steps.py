@@ -35,6 +35,8 @@ class PackedMapper:
     """ROOT's minor version on the client."""
     identity: str = ""
     """See `dask_root_lambda.protocol.task.Request`."""
+    files: tuple[str, ...] = ()
+    """URLs of the file table; empty for a dataset of entries without files."""
     local_inputs: tuple[str, ...] = ()
     """Files of this machine that it reads."""
     local_outputs: tuple[str, ...] = ()
@@ -61,8 +63,8 @@ class PackedMapper:
 
     def __sizeof__(self) -> int:
         """Bytes that Dask should count for it."""
-        local = sum(map(len, (*self.local_inputs, *self.local_outputs)))
-        return object.__sizeof__(self) + len(self.blob) + local
+        named = sum(map(len, (*self.files, *self.local_inputs, *self.local_outputs)))
+        return object.__sizeof__(self) + len(self.blob) + named
 
     def check_reach(self) -> None:
         """Raise `InputError` if a function in AWS cannot reach all files."""

@@ -128,6 +128,7 @@ def pack(
         division=division,
         root=ROOT_VERSION,
         identity=identity,
+        files=tuple(file.url for file in data.files),
         local_inputs=_local(file.url for file in (*data.files, *data.friends)),
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),

@@ -190,7 +190,7 @@ def test_stopping_ends_what_runs_and_what_waits(make_executor):
 class _Later:
     """A policy by which all that fails is tried again, much later."""
 
-    def after(self, errors, jitter, *, divisible):
+    def after(self, errors, jitter, **_):
         return Again(1000.0)
 
 
@@ -402,15 +402,13 @@ class TestDivided:
             run(slow, 4)
 
     def test_a_part_that_fails_ends_the_others(self, make_executor):
-        """The whole fails with its error, and what waits is not invoked."""
-        gate = Gate()
+        """The whole fails with its error, and its run with it: what waits is not invoked."""
         script = {"range-0": [FunctionTimeoutError("slow")], "range-0.0": [UserCodeError("raised")]}
-        executor, invoker = make_executor(script={**script, "range-1": [gate]}, concurrency=1)
+        executor, invoker = make_executor(script=script, concurrency=1)
         first, second, *_ = ranges(executor)
         assert isinstance(first.exception(30), UserCodeError)
-        gate.open()
-        second.result(30)
-        assert "range-0.1" not in [request.task for request in invoker.requests]
+        assert second.exception(30) is first.exception()
+        assert [request.task for request in invoker.requests] == ["range-0", "range-0.0"]
         assert executor.report().total.failures == 1
 
     def test_what_writes_files_is_not_divided(self, make_executor):
