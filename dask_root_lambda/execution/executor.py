@@ -50,7 +50,7 @@ _LOOK_S = 0.25
 _PATIENCE_S = 900.0
 """How long a task that is refused waits while nothing at all is answered."""
 
-_END_TIMEOUT_S = 5.0
+_END_TIMEOUT_S = 2.0
 """How long a shutdown waits for tasks that it has ended."""
 
 _NOT_REUSED = "should a run fail, no later process can take what it computed: {}"
