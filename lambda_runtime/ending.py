@@ -21,7 +21,7 @@ from lambda_runtime import departure
 
 logger = logging.getLogger(__name__)
 
-LIMIT_S = 2.0
+LIMIT_S = 1.0
 """How long the end of the process waits for threads in ROOT: one compiles, or opens a file, which nothing can
 cut short."""
 
@@ -93,8 +93,9 @@ def _stop_all() -> bool:
 
 def _leave(*, interrupted: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if _at_work:
-        logger.warning("the process ends while %d ranges run in it, which do not stop", len(_at_work))
+    logger.info(
+        "the process ends while ROOT is at work in %d of its threads, which do not stop", len(_at_work)
+    )
     departure.flush()
     status = _status
     if status is None:

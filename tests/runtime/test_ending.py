@@ -59,11 +59,9 @@ def test_ranges_in_flight_are_ended_first(tmp_path, how, status):
 
 @pytest.mark.parametrize(("how", "status"), [("exit", 3), ("words", 1), ("interrupted", -signal.SIGINT)])
 def test_a_range_that_does_not_stop_is_left(tmp_path, how, status):
-    """One that is in the user's code for long ends with the process, within 3 s, and one sentence; the
+    """One that is in the user's code for long ends with the process, within 3 s, and not a word of it; the
     status is that of the script."""
     found, said, took_s = run(tmp_path, how, 60_000)
     assert found == status
-    lines = said.splitlines()
-    assert lines[-1] == "the process ends while 2 ranges run in it, which do not stop"
-    assert lines[-2:-1] == LAST_WORDS.get(how, [])
+    assert said.splitlines()[-1:] == LAST_WORDS.get(how, [])
     assert took_s < LIMIT_S
