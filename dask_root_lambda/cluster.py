@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import weakref
 from typing import Any
@@ -12,12 +13,12 @@ from distributed.core import Status
 from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
 
+import dask_root_lambda.silence  # noqa: F401
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin, merge_pool
-from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.protocol.errors import ConfigurationError
 from dask_root_lambda.rdf import door
 from lambda_runtime import ending
@@ -33,19 +34,6 @@ _NOT_SCALED = (
 
 _CLOSE_TIMEOUT_S = 10.0
 """How long the end of the process waits for a cluster that was left open."""
-
-
-class _ToldOnce(logging.Filter):
-    """Drops distributed's log of a failed task of ours: the user gets the same error raised."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not str(record.msg).startswith("Compute Failed") or not isinstance(record.args, tuple):
-            return True
-        key = record.args[0]
-        return not str(key[0] if isinstance(key, tuple) else key).startswith(PREFIX)
-
-
-logging.getLogger("distributed.worker").addFilter(_ToldOnce())
 
 
 class LambdaCluster(SpecCluster):
@@ -128,6 +116,7 @@ class LambdaCluster(SpecCluster):
         # ROOT's hook, and its thread safety before there are threads.
         door.install()
         self._dashboard_host = (dashboard_address or _LOOPBACK).rpartition(":")[0] or "127.0.0.1"
+        self._closing: asyncio.Future[None] | None = None
         self._executor = LambdaExecutor(settings=settings)
         try:
             super().__init__(
@@ -165,6 +154,12 @@ class LambdaCluster(SpecCluster):
         return format_dashboard_link(self._dashboard_host, port) if port else ""
 
     async def _close(self) -> None:
+        # Ctrl-C ends the wait for it, and does not leave it half done.
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close_down())
+        await asyncio.shield(self._closing)
+
+    async def _close_down(self) -> None:
         # What runs still is not wanted any more: the worker would wait for it, and complain.
         self._executor.cancel_all()
         for worker in self.workers.values():
@@ -197,7 +192,7 @@ _open: weakref.WeakSet[LambdaCluster] = weakref.WeakSet()
 def _close_all() -> None:
     """Close what a script has left open, while Dask's threads can still be used."""
     for cluster in list(_open):
-        if cluster.status == Status.running and not cluster.asynchronous:
+        if cluster.status != Status.closed and not cluster.asynchronous:
             cluster.close(timeout=_CLOSE_TIMEOUT_S)
 
 

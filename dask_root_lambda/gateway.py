@@ -50,6 +50,9 @@ _LONGEST_ERROR = 4_000_000
 _LAST_DELETIONS_S = 10.0
 """How long a worker that closes waits until the partial results of runs that succeeded are deleted."""
 
+_LAST_MERGES_S = 1.0
+"""How long a worker that closes waits for merges, whose results nobody wants."""
+
 
 @dataclass
 class _InFlight:
@@ -313,6 +316,15 @@ def _place(state: TaskState) -> None:
         state.annotations = {**(state.annotations or {}), "executor": _DEFAULT}
 
 
+class _MergePool(ThreadPoolExecutor):
+    """Threads that merge, which a worker that closes does not wait for half a minute."""
+
+    def shutdown(self, wait: bool = True, timeout: float | None = None) -> None:
+        super().shutdown(
+            wait=wait, timeout=_LAST_MERGES_S if timeout is None else min(timeout, _LAST_MERGES_S)
+        )
+
+
 def merge_pool(settings: Settings) -> ThreadPoolExecutor:
     """Make the pool in which a gateway merges: by default, distributed's has a thread for every slot."""
-    return ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
+    return _MergePool(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")

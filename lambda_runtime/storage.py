@@ -14,6 +14,9 @@ from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics
 from lambda_runtime.storage_token import token
 
+# A server may be slow to answer: other threads, and Ctrl-C, go on meanwhile.
+ROOT.TFile._OriginalOpen.__release_gil__ = True
+
 _XROOTD_LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout": 300}
 """Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
 that does not answer hold a range for many minutes."""

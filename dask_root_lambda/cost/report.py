@@ -34,6 +34,9 @@ class RunReport:
     """Tries of slow ranges beside the one that was going on; the first answer counts."""
     refused: int = 0
     """Requests that AWS refused because too many were in flight (429): nothing ran, nothing is billed."""
+    dropped: int = 0
+    """Invocations in AWS whose answer nobody waited for, because the run was stopped or another try was
+    quicker: AWS runs them to their end and bills them, which is not in the cost."""
     failures: int = 0
     """Tasks given up."""
     init_s: float = 0.0
@@ -116,7 +119,11 @@ class Report:
         yield "executions", ", ".join(total.executions) or "nothing ran"
         yield "runs", f"{len(self.runs):,}"
         yield "ranges", f"{total.ranges:,}" + (f", {total.empty:,} of them empty" if total.empty else "")
-        yield "invocations", f"{total.invocations:,}, {total.retries:,} retries, {total.failures:,} failures"
+        dropped = f", {total.dropped:,} dropped" if total.dropped else ""
+        yield (
+            "invocations",
+            f"{total.invocations:,}, {total.retries:,} retries, {total.failures:,} failures{dropped}",
+        )
         yield "cold starts", f"{total.cold_starts:,}, INIT {total.init_s:,.1f} s"
         yield "billed", f"{total.billed_s:,.1f} s, {total.gb_seconds:,.1f} GB-s"
         yield "cost", f"{total.usd:,.6f} USD"

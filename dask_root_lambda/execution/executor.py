@@ -19,6 +19,7 @@ from dask_root_lambda.config import Execution, Settings, check_execution
 from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
+from dask_root_lambda.execution.dropped import Dropped
 from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.failures import Failures
 from dask_root_lambda.execution.jobs import Job
@@ -54,8 +55,8 @@ _LOOK_S = 0.25
 _PATIENCE_S = 900.0
 """How long a task that is refused waits while nothing at all is answered."""
 
-_END_TIMEOUT_S = 5.0
-"""How long a shutdown waits for tasks that it has ended."""
+_END_TIMEOUT_S = 0.5
+"""How long a shutdown waits for tasks that it has ended: most end at once."""
 
 _NOT_REUSED = "should a run fail, no later process can take what it computed: {}"
 
@@ -119,6 +120,7 @@ class LambdaExecutor(Executor):
         )
         self._told_of_limit = False
         self._learned = Learned()
+        self._dropped = Dropped()
         self._durations: dict[RunSpace, Durations] = {}
         """Of the runs that are going on."""
         self._looking: threading.Timer | None = None
@@ -212,8 +214,8 @@ class LambdaExecutor(Executor):
             self.cancel_all()
         elif cancel_futures:
             self._cancel(job for job in self._pool.jobs() if job not in self._pool.running)
-        # What was ended gets a moment: the process must not exit while ROOT is at work in a thread.
         self._pool.wait(None if wait else _END_TIMEOUT_S)
+        self._dropped.tell()
         with self._opening:
             invokers, self._invokers = list(self._invokers.values()), {}
         for invoker in invokers:
@@ -354,10 +356,20 @@ class LambdaExecutor(Executor):
             self._encoder.keep(job.call, value)
         except MissingBlobError as error:
             raise self._encoder.missing(request, invoker.store, error) from error.__cause__
+        except RunCancelledError:
+            self._drop(job, account, invoker)
+            raise
         finally:
             encoding.clean_up(request, invocation, invoker.store)
         entries = invocation.reply.usage.entries if invocation.reply is not None else 0
         return value, job.call.mapper is not None and entries == 0
+
+    def _drop(self, job: Job, account: Account, invoker: Invoker) -> None:
+        """Take note of an answer that nobody waits for; what runs on this machine ends by itself."""
+        if invoker.execution == "lambda":
+            self.ledger.drop(account)
+            if job.twin is None:
+                self._dropped.add()
 
     def _refused(self, job: Job, account: Account, invoker: Invoker, error: ThrottledError) -> Follow:
         """Let a job wait that the service refused: that is no failure, as long as anything gets on."""

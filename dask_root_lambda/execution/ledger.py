@@ -222,6 +222,12 @@ class Ledger:
             for each in (account, self._total):
                 each.count(second_tries=1)
 
+    def drop(self, account: Account) -> None:
+        """Count an invocation whose answer nobody waits for."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(dropped=1)
+
     def spending(self, account: Account | None = None) -> Spending:
         """Return what was spent on a run; without one, on all together."""
         with self._lock:

@@ -7,7 +7,6 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ROOT
@@ -16,6 +15,7 @@ from ROOT._distrdf import HeadNode
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, GraphError, InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.rdf import probes
 from lambda_runtime import diagnostics, storage
 from lambda_runtime.datasets import Sample
 
@@ -24,8 +24,6 @@ _ALL_ENTRIES = 2**63 - 1
 _WILDCARD = re.compile(r"[*\[]")
 _MASK = "R_rdf_mask_"
 """What the names of columns begin with that say which values are valid."""
-_PROBES = 16
-"""Files whose identity is read at once."""
 _QUIET, _QUIET_S = 10, 5.0
 """A look at files is good for so many times as long as it took, and for so many seconds at most."""
 
@@ -123,7 +121,8 @@ def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
     InputError
         A file is missing, truncated or not a ROOT file; nothing matches a pattern.
     """
-    return {url: storage.identify(url) for url in _checked(args)}
+    urls = list(_checked(args))
+    return dict(zip(urls, probes.identify(urls), strict=True))
 
 
 def refuse_selections(args: Sequence[Any]) -> None:
@@ -196,12 +195,9 @@ def _urls(head: Any) -> list[str]:
 
 def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:
     unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in known]
-    with ThreadPoolExecutor(_PROBES) as pool:
-        for url, identity in zip(unknown, pool.map(storage.identify, unknown), strict=True):
-            if known.setdefault(url, identity) != identity:
-                raise InputError(
-                    f"{url} was replaced since the RDataFrame was made: make the RDataFrame again"
-                )
+    for url, identity in zip(unknown, probes.identify(unknown), strict=True):
+        if known.setdefault(url, identity) != identity:
+            raise InputError(f"{url} was replaced since the RDataFrame was made: make the RDataFrame again")
 
 
 def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:

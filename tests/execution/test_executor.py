@@ -241,6 +241,38 @@ def test_an_interrupted_block_ends_its_tasks(make_executor):
     assert invoker.closed
 
 
+def test_what_runs_on_in_aws_is_counted_and_told_in_one_sentence(make_executor, caplog):
+    """Three invocations in flight are stopped: the report counts them, a sentence says it; what waited is
+    never invoked."""
+    gate = Gate()
+    executor, invoker = make_executor(script={f"task{i}": [gate] for i in range(3)}, concurrency=3)
+    futures = [executor.submit_call(Call(f"task{index}", abs, [1])) for index in range(5)]
+    gate.wait_for(3)
+    for future in futures:
+        executor.cancel(future)
+    gate.open()
+    executor.shutdown(wait=True)
+    assert executor.report().total.dropped == 3
+    assert "3 dropped" in str(executor.report())
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition(":")[0] for text in told] == ["3 invocations cannot be stopped in AWS"]
+    assert len(invoker.requests) == 3
+
+
+def test_what_is_stopped_on_this_machine_does_not_run_on(make_executor, caplog):
+    """Environments of the emulator end with the wait for them: nothing is dropped, nothing said."""
+    gate = Gate()
+    invoker = ScriptedInvoker("local", {"task": [gate]})
+    executor, _ = make_executor(local=invoker)
+    executor.execution = "local"
+    future = executor.submit_call(Call("task", abs, [1]))
+    gate.wait_for(1)
+    executor.cancel(future)
+    gate.open()
+    executor.shutdown(wait=True)
+    assert (executor.report().total.dropped, caplog.records) == (0, [])
+
+
 def test_a_delay_before_a_retry_is_cut_short_by_a_stop(make_executor):
     """A task that waits to be tried again is ended as well."""
     executor, invoker = make_executor(script={"task": [ThrottledError("429")] * 30}, concurrency=1)
