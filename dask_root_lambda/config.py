@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any, Literal, get_args
@@ -69,6 +69,10 @@ class Settings:
     """Version or alias."""
     store: str | None = _option("aws.store")
     """URL of the store for large bodies; None asks the deployment, or the function."""
+    s3_endpoint_url: str | None = _option("s3.endpoint-url")
+    """Another S3 than the SDK's configuration names, to read data from."""
+    s3_requester_pays: Sequence[str] = _option("s3.requester-pays")
+    """Buckets for whose data the user agrees to pay."""
     connect_timeout_s: float = _option("aws.connect-timeout-s", 0.001, 60)
     memory_mb: int = _count("emulated.memory-mb", 128, 10_240)
     """The emulated function's memory."""
