@@ -73,6 +73,10 @@ class Settings:
     """Version or alias."""
     store: str | None = _option("aws.store")
     """URL of the store for large bodies; None asks the deployment, or the function."""
+    s3_endpoint_url: str | None = _option("s3.endpoint-url")
+    """Another S3 than the SDK's configuration names, to read data from."""
+    s3_requester_pays: Sequence[str] = _option("s3.requester-pays")
+    """Buckets for whose data the user agrees to pay."""
     connect_timeout_s: float = _option("aws.connect-timeout-s", 0.001, 60)
     memory_mb: int = _count("emulated.memory-mb", 128, 10_240)
     """The emulated function's memory."""

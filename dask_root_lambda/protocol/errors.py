@@ -5,6 +5,7 @@
     DaskRootLambdaError
     ├── ConfigurationError        a setting that cannot work, an extra that is not installed
     ├── InputError                the data: missing, truncated, changed, not reachable from there
+    │   └── UnavailableInputError     its storage did not answer, or not in time
     ├── GraphError                a call on an RDataFrame that cannot work
     ├── InvocationError           the function was not run, or did not answer
     │   ├── ThrottledError            too many at once (429)
@@ -122,6 +123,12 @@ class ConfigurationError(DaskRootLambdaError, ValueError):
 
 class InputError(DaskRootLambdaError):
     """The dataset cannot be read as asked: missing, truncated, changed, or out of the function's reach."""
+
+
+class UnavailableInputError(InputError):
+    """The storage of the data did not answer, not in time, or too slowly; it may later."""
+
+    retryable = True
 
 
 class GraphError(DaskRootLambdaError, ValueError):

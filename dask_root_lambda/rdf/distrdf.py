@@ -36,7 +36,7 @@ from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
-from dask_root_lambda.rdf import defaults, inputs, packing, readout, snapshots
+from dask_root_lambda.rdf import defaults, inputs, packing, readout, remote, snapshots
 from lambda_runtime import diagnostics
 
 OPERATIONS = tuple(sorted(name for name in SUPPORTED_OPERATIONS if hasattr(ROOT.RDF.RNode, name)))
@@ -79,7 +79,7 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     """
     diagnostics.check_compiler()
     n_ranges = _checked_npartitions(npartitions)
-    args = [_plain(item) for item in args]
+    args = remote.located([_plain(item) for item in args])
     inputs.refuse_selections(args)
     identities = inputs.check(args)
     samples = inputs.samples(args)
