@@ -14,6 +14,7 @@ from distributed.utils import format_dashboard_link
 
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.cost.report import Report
+from dask_root_lambda.dashboard.scheduler import PagePlugin, join_dashboard
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin, merge_pool
@@ -164,6 +165,14 @@ class LambdaCluster(SpecCluster):
         port = self.scheduler_info.get("services", {}).get("dashboard")
         return format_dashboard_link(self._dashboard_host, port) if port else ""
 
+    def steering_link(self) -> str:
+        """Return the URL of the dashboard's page "Lambda" with the right to steer: keep it to yourself."""
+        page = self.dashboard_link.rpartition("/")[0]
+        plugin = self.scheduler.plugins.get(PagePlugin.name) if self.scheduler is not None else None
+        if not page or plugin is None:
+            raise ConfigurationError("there is no dashboard to steer from: give a dashboard_address")
+        return f"{page}/lambda#secret={plugin.secret}"
+
     async def _close(self) -> None:
         # What runs still is not wanted any more: the worker would wait for it, and complain.
         self._executor.cancel_all()
@@ -220,6 +229,8 @@ def _generous_scheduler(**options: Any) -> Scheduler:
     would wait for a round trip, and 14% of the invocations per second were lost. What runs first is a matter
     of priorities in either case: https://distributed.dask.org/en/stable/scheduling-policies.html#queuing
     """
+    if options["dashboard"]:
+        join_dashboard()
     with dask.config.set({"distributed.scheduler.worker-saturation": "inf"}):
         scheduler = Scheduler(**options)
     if not options["dashboard"]:

@@ -41,6 +41,8 @@ class PackedMapper:
     """Files of this machine that it writes."""
     writes: bool = False
     """Whether its ranges write files, wherever."""
+    results: tuple[str, ...] = ()
+    """Names of the user's results that it computes, for those who watch it."""
 
     @property
     def run(self) -> str:

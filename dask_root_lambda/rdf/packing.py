@@ -31,7 +31,7 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
-from dask_root_lambda.rdf import dataset, snapshots, whole
+from dask_root_lambda.rdf import dataset, names, snapshots, whole
 from lambda_runtime import diagnostics, variables
 from lambda_runtime.attachments import note
 from lambda_runtime.runner import ROOT_VERSION
@@ -76,6 +76,7 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
     """
     booked = _above(head, actions)
     nodes = _nodes(booked, renamed=dataset.renamed(head))
+    computed = tuple(node for node in booked if _is_action(node))
     data = dataset.of(head, nodes, n_ranges)
     attachments = tuple(_attachments(head.backend))
     note(attachments)
@@ -117,9 +118,10 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         local_inputs=_local(file.url for file in (*data.files, *data.friends)),
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),
+        results=names.names(node.operation for node in computed),
     )
     finish = Finish(space, len(data.files), data.entries)
-    return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))
+    return Packed(packed, finish, computed)
 
 
 def _begun(
