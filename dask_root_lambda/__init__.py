@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dask_root_lambda.cluster import LambdaCluster
+    from dask_root_lambda.dashboard.link import steering_link
     from dask_root_lambda.execution.executor import LambdaExecutor
     from dask_root_lambda.fargate import FargateLambdaCluster
     from dask_root_lambda.gateway import LambdaPlugin
@@ -25,6 +26,7 @@ __all__ = [
     "LambdaPlugin",
     "RDataFrame",
     "__version__",
+    "steering_link",
 ]
 
 _HOMES = {
@@ -33,6 +35,7 @@ _HOMES = {
     "LambdaExecutor": "dask_root_lambda.execution.executor",
     "LambdaPlugin": "dask_root_lambda.gateway",
     "RDataFrame": "dask_root_lambda.rdf.frame",
+    "steering_link": "dask_root_lambda.dashboard.link",
 }
 
 _DOORS = ("FargateLambdaCluster", "LambdaPlugin")

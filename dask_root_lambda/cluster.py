@@ -14,6 +14,7 @@ from distributed.utils import format_dashboard_link
 
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.cost.report import Report
+from dask_root_lambda.dashboard.link import link
 from dask_root_lambda.dashboard.scheduler import PagePlugin, join_dashboard
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
@@ -152,7 +153,36 @@ class LambdaCluster(SpecCluster):
     @execution.setter
     def execution(self, name: str) -> None:
         self._executor.execution = name
-        # The next graph is divided by how many ranges run at once now.
+        self._tell_concurrency()
+
+    @property
+    def concurrency(self) -> int:
+        """Invocations in flight at most, under the present execution; it can be changed in mid-run.
+
+        What the cluster was made with cannot be passed.
+        """
+        return self._executor.concurrency
+
+    @concurrency.setter
+    def concurrency(self, limit: int) -> None:
+        self._executor.concurrency = limit
+        self._tell_concurrency()
+
+    @property
+    def max_cost_usd(self) -> float | None:
+        """What all runs may cost together, USD; None for no limit. It can be changed in mid-run."""
+        return self._executor.max_cost_usd
+
+    @max_cost_usd.setter
+    def max_cost_usd(self, limit_usd: float | None) -> None:
+        self._executor.max_cost_usd = limit_usd
+
+    def stop(self, run: str) -> None:
+        """End a run, by its identity in the report: who computes it gets a `RunCancelledError`."""
+        self._executor.stop(run)
+
+    def _tell_concurrency(self) -> None:
+        """Let the next graph be divided by how many ranges run at once now."""
         for worker in self.workers.values():
             if self.asynchronous:
                 worker.loop.add_callback(worker.heartbeat)
@@ -167,11 +197,8 @@ class LambdaCluster(SpecCluster):
 
     def steering_link(self) -> str:
         """Return the URL of the dashboard's page "Lambda" with the right to steer: keep it to yourself."""
-        page = self.dashboard_link.rpartition("/")[0]
         plugin = self.scheduler.plugins.get(PagePlugin.name) if self.scheduler is not None else None
-        if not page or plugin is None:
-            raise ConfigurationError("there is no dashboard to steer from: give a dashboard_address")
-        return f"{page}/lambda#secret={plugin.secret}"
+        return link(self.dashboard_link, plugin and plugin.secret)
 
     async def _close(self) -> None:
         # What runs still is not wanted any more: the worker would wait for it, and complain.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any, Literal, get_args
@@ -94,6 +94,8 @@ class Settings:
     """What each run may cost, USD; None for no limit."""
     max_retry_share: float = _option("retry.max-share", 0, 100)
     """Tries after the first of all ranges of a run, as a part of their number."""
+    allowed_origins: Sequence[str] = _option("dashboard.allowed-origins")
+    """From which pages may steer, besides the dashboard's own."""
     prices: Mapping[str, Any] = _option("prices")
     """More regions for the price table."""
 

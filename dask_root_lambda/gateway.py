@@ -222,7 +222,7 @@ class LambdaPlugin(WorkerPlugin):
         # They stay when the executor goes: the scheduler may be about to ask.
         worker.handlers[STATE_OPERATION] = self._state
         worker.handlers[steering.STEER_OPERATION] = self._steer
-        await _show_page(worker)
+        await _show_page(worker, PagePlugin(self._settings.allowed_origins))
         if worker.status == Status.running:
             await worker.heartbeat()
 
@@ -303,11 +303,11 @@ class LambdaPlugin(WorkerPlugin):
         return {"_settings": self._settings, "_executor": None, "_limit_merges": self._limit_merges}
 
 
-async def _show_page(worker: Worker) -> None:
+async def _show_page(worker: Worker, plugin: PagePlugin) -> None:
     """Have the scheduler show the page "Lambda": it needs this package for it."""
-    plugin = dumps(PagePlugin())
+    register = worker.scheduler.register_scheduler_plugin
     try:
-        await worker.scheduler.register_scheduler_plugin(plugin=plugin, name=PagePlugin.name, idempotent=True)
+        await register(plugin=dumps(plugin), name=plugin.name, idempotent=True)
     except Exception as error:  # whatever a scheduler raises that has not what the page needs, or forbids it
         logger.warning("Dask's dashboard has no page of Lambda: %r", error)
 

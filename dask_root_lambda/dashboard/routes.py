@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import dask
 from tornado import web
 
 from dask_root_lambda.dashboard import access
@@ -16,12 +16,14 @@ _ANSWER_S = 120.0
 """How long a worker may take: an execution that is opened looks up its function, or starts an emulator."""
 
 
-def of(feed: Feed, secret: str, prefix: str) -> list[tuple[str, type[web.RequestHandler], dict[str, Any]]]:
+def of(
+    feed: Feed, secret: str, prefix: str, allowed_origins: Sequence[str]
+) -> list[tuple[str, type[web.RequestHandler], dict[str, Any]]]:
     """Return the routes below a prefix of the dashboard."""
     start = f"/{prefix.strip('/')}/lambda" if prefix.strip("/") else "/lambda"
     return [
         (rf"{start}/state.json", _State, {"feed": feed}),
-        (rf"{start}/steer", _Steer, {"feed": feed, "secret": secret}),
+        (rf"{start}/steer", _Steer, {"feed": feed, "secret": secret, "origins": allowed_origins}),
     ]
 
 
@@ -41,14 +43,15 @@ class _State(web.RequestHandler):
 class _Steer(web.RequestHandler):
     """Does one action on all workers that have the executor."""
 
-    def initialize(self, feed: Feed, secret: str) -> None:
+    def initialize(self, feed: Feed, secret: str, origins: Sequence[str]) -> None:
         self._feed = feed
+        self._origins = origins
         self._secret = secret
 
     async def post(self) -> None:
         self.set_header("Content-Type", "application/json")
-        origins = dask.config.get("dask-root-lambda.dashboard.allowed-origins")
-        refused = access.refusal(self.request.headers, self._secret, origins, access.machine_names())
+        headers, names = self.request.headers, access.machine_names()
+        refused = access.refusal(headers, self._secret, self._origins, names)
         if refused is not None:
             self.set_status(403)
             self.finish({"error": refused})

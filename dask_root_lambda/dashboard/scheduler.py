@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from distributed import Scheduler, SchedulerPlugin
@@ -16,10 +17,19 @@ SECRET_OPERATION = "dask_root_lambda_secret"  # noqa: S105  (the name of what gi
 
 
 class PagePlugin(SchedulerPlugin):
-    """Shows the page on a scheduler that has a dashboard. Workers with the executor register it."""
+    """Shows the page on a scheduler that has a dashboard. Workers with the executor register it.
+
+    Parameters
+    ----------
+    allowed_origins
+        From which pages may steer, besides the dashboard's own.
+    """
 
     name = NAME
     idempotent = True
+
+    def __init__(self, allowed_origins: Sequence[str] = ()) -> None:
+        self._allowed_origins = tuple(allowed_origins)
 
     async def start(self, scheduler: Scheduler) -> None:
         """Add page and routes; distributed calls this."""
@@ -32,7 +42,9 @@ class PagePlugin(SchedulerPlugin):
         from dask_root_lambda.dashboard import page
 
         prefix = page.show(find_feed, scheduler)
-        scheduler.http_application.add_handlers(".*$", routes.of(self.feed, self.secret, prefix))
+        scheduler.http_application.add_handlers(
+            ".*$", routes.of(self.feed, self.secret, prefix, self._allowed_origins)
+        )
 
     async def close(self) -> None:
         """Ask workers no more; distributed calls this."""
@@ -40,7 +52,7 @@ class PagePlugin(SchedulerPlugin):
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without a secret: each scheduler makes its own."""
-        return {}
+        return {"_allowed_origins": self._allowed_origins}
 
     def _tell(self) -> str:
         return self.secret

@@ -122,7 +122,7 @@ def of(executor: LambdaExecutor) -> State:
         runs=tuple(_run(run, progress, concurrency, now_s) for run, progress in tracks),
         ranges=table(last, now_s) if last is not None else RangeTable(),
         execution=executor.execution,
-        executions=dict.fromkeys(EXECUTIONS, ""),
+        executions={str(name): reason for name, reason in executor.obstacles().items()},
         concurrency=concurrency,
         most_concurrency=executor.most_concurrency,
         in_flight=ledger.in_flight,

@@ -15,13 +15,14 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from dask_root_lambda.config import MOST_USD, Execution, Settings, check_execution
+from dask_root_lambda.config import EXECUTIONS, MOST_USD, Execution, Settings, check_execution
 from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
+from dask_root_lambda.execution.obstacles import obstacle
 from dask_root_lambda.execution.policy import Again, Divide, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
 from dask_root_lambda.execution.stragglers import Durations
@@ -138,8 +139,15 @@ class LambdaExecutor(Executor):
     @execution.setter
     def execution(self, name: str) -> None:
         execution = check_execution(name)
+        if reason := self.obstacles()[execution]:
+            raise ConfigurationError(f"ranges cannot run under {execution!r}: {reason}")
         self._open(execution)
         self._pool.switch(execution)
+
+    def obstacles(self) -> dict[Execution, str]:
+        """Say of each execution why it cannot be chosen now; empty where nothing is known against it."""
+        mappers = {id(job.call.mapper): job.call.mapper for job in self._pool.jobs() if job.call.mapper}
+        return {each: obstacle(each, self.settings, mappers.values()) for each in EXECUTIONS}
 
     @property
     def concurrency(self) -> int:
