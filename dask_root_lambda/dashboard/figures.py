@@ -9,6 +9,7 @@ from typing import Any
 
 from bokeh.models import (
     ColumnDataSource,
+    CustomJS,
     DataTable,
     Div,
     HoverTool,
@@ -118,13 +119,20 @@ class InFlight(Component):
             name="in_flight",
         )
         self.root.varea_step(
-            "at", 0, "in_flight", source=self._source, fill_alpha=0.35, fill_color=_COLORS["running"]
+            "at",
+            0,
+            "in_flight",
+            source=self._source,
+            step_mode="after",
+            fill_alpha=0.35,
+            fill_color=_COLORS["running"],
         )
         self.root.step("at", "in_flight", source=self._source, mode="after", color=_COLORS["running"])
         self.root.step(
             "at", "concurrency", source=self._source, mode="after", color="#666", line_dash="dashed"
         )
         self.root.y_range.start = 0
+        self.root.xaxis.ticker.desired_num_ticks = 3
 
     def draw(self, state: State) -> None:
         """See `Component.draw`."""
@@ -152,6 +160,7 @@ class Throughput(Component):
         )
         self.root.step("at", "entries_per_s", source=self._source, mode="before", color=_COLORS["done"])
         self.root.y_range.start = 0
+        self.root.xaxis.ticker.desired_num_ticks = 3
 
     def draw(self, state: State) -> None:
         """See `Component.draw`."""
@@ -284,6 +293,7 @@ class Runs(Component):
             min_height=120,
             name="runs",
         )
+        _redraw(self.root)
 
     def draw(self, state: State) -> None:
         """See `Component.draw`."""
@@ -345,6 +355,7 @@ class Ranges(Component):
             min_height=160,
             name="ranges",
         )
+        _redraw(self.root)
 
     def draw(self, state: State) -> None:
         """See `Component.draw`."""
@@ -361,6 +372,12 @@ def _columns(ranges: RangeTable) -> dict[str, list[Any]]:
         "environment": [each[:8] for each in ranges.environment],
         "run": [ranges.run] * len(ranges.index),
     }
+
+
+def _redraw(table: DataTable) -> None:
+    """Have a table drawn when its values change; Bokeh 3.9 does it when the number of its rows does."""
+    code = CustomJS(args={"table": table}, code="table.view.change.emit()")
+    table.source.js_on_change("data", code)
 
 
 def _last(runs: Sequence[RunState]) -> RunState | None:

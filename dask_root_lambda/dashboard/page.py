@@ -10,7 +10,8 @@ from typing import Any
 import distributed.dashboard.scheduler as dashboard
 import distributed.http
 from bokeh.document import Document
-from bokeh.models import ColumnDataSource, CustomJS
+from bokeh.events import DocumentReady
+from bokeh.models import CustomJS
 from distributed.dashboard.components import add_periodic_callback
 from distributed.dashboard.components.scheduler import BOKEH_THEME
 from distributed.dashboard.core import BokehApplication
@@ -44,19 +45,19 @@ _templates = Environment(
 )
 
 
-class Head(Component):
-    """What the steering panel shows; not drawn, but told to the page's own script."""
+class Panel(figures.Numbers):
+    """The numbers, with what the steering panel shows: the page's own script is told."""
 
     def __init__(self, feed: Feed) -> None:
         super().__init__(feed)
-        self.root = ColumnDataSource({"state": []}, name="head")
-        self.root.js_on_change(
-            "data", CustomJS(args={"head": self.root}, code="rootLambda.show(head.data.state[0])")
-        )
+        code = "if (numbers.tags.length) rootLambda.show(numbers.tags[0])"
+        self.tell = CustomJS(args={"numbers": self.root}, code=code)
+        self.root.js_on_change("tags", self.tell)
 
     def draw(self, state: State) -> None:
         """See `Component.draw`."""
-        self.root.data = {"state": [head(state)]}
+        super().draw(state)
+        self.root.tags = [head(state)]
 
 
 def head(state: State) -> dict[str, Any]:
@@ -81,9 +82,13 @@ def document(find_feed: Callable[[Any], Feed | None], scheduler: Any, extra: Any
     doc.theme = BOKEH_THEME
     doc.template = _templates.get_template("lambda.html")
     doc.template_variables.update(extra)
-    feed = find_feed(scheduler)
-    for kind in (Head, *_PLOTS.values()):
-        _add(doc, kind, feed or Feed(scheduler))
+    feed = find_feed(scheduler) or Feed(scheduler)
+    panel = Panel(feed)
+    doc.js_on_event(DocumentReady, panel.tell)
+    _add(doc, panel)
+    for kind in _PLOTS.values():
+        if kind is not figures.Numbers:
+            _add(doc, kind(feed))
 
 
 def plot(
@@ -96,11 +101,10 @@ def plot(
     """Fill a document with one plot."""
     doc.title = f"Dask: Lambda {getattr(kind, '__name__', '')}"
     doc.theme = BOKEH_THEME
-    _add(doc, functools.partial(kind, sizing_mode="stretch_both"), find_feed(scheduler) or Feed(scheduler))
+    _add(doc, kind(find_feed(scheduler) or Feed(scheduler), sizing_mode="stretch_both"))
 
 
-def _add(doc: Document, kind: Callable[..., Component], feed: Feed) -> None:
-    component = kind(feed)
+def _add(doc: Document, component: Component) -> None:
     component.update()
     add_periodic_callback(doc, component, _PERIOD_MS)
     doc.add_root(component.root)
