@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dask_root_lambda.cluster import LambdaCluster
+    from dask_root_lambda.dashboard.link import steering_link
     from dask_root_lambda.execution.executor import LambdaExecutor
     from dask_root_lambda.fargate import FargateLambdaCluster
     from dask_root_lambda.gateway import LambdaPlugin
@@ -27,6 +28,7 @@ __all__ = [
     "RDataFrame",
     "__version__",
     "estimate",
+    "steering_link",
 ]
 
 _HOMES = {
@@ -36,6 +38,7 @@ _HOMES = {
     "LambdaPlugin": "dask_root_lambda.gateway",
     "RDataFrame": "dask_root_lambda.rdf.frame",
     "estimate": "dask_root_lambda.rdf.estimating",
+    "steering_link": "dask_root_lambda.dashboard.link",
 }
 
 _DOORS = ("FargateLambdaCluster", "LambdaPlugin")

@@ -16,6 +16,8 @@ from distributed.utils import format_dashboard_link
 import dask_root_lambda.silence  # noqa: F401
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.cost.report import Report
+from dask_root_lambda.dashboard.link import link
+from dask_root_lambda.dashboard.scheduler import PagePlugin, join_dashboard
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin, merge_pool
@@ -140,7 +142,36 @@ class LambdaCluster(SpecCluster):
     @execution.setter
     def execution(self, name: str) -> None:
         self._executor.execution = name
-        # The next graph is divided by how many ranges run at once now.
+        self._tell_concurrency()
+
+    @property
+    def concurrency(self) -> int:
+        """Invocations in flight at most, under the present execution; it can be changed in mid-run.
+
+        What the cluster was made with cannot be passed.
+        """
+        return self._executor.concurrency
+
+    @concurrency.setter
+    def concurrency(self, limit: int) -> None:
+        self._executor.concurrency = limit
+        self._tell_concurrency()
+
+    @property
+    def max_cost_usd(self) -> float | None:
+        """What all runs may cost together, USD; None for no limit. It can be changed in mid-run."""
+        return self._executor.max_cost_usd
+
+    @max_cost_usd.setter
+    def max_cost_usd(self, limit_usd: float | None) -> None:
+        self._executor.max_cost_usd = limit_usd
+
+    def stop(self, run: str) -> None:
+        """End a run, by its identity in the report: who computes it gets a `RunCancelledError`."""
+        self._executor.stop(run)
+
+    def _tell_concurrency(self) -> None:
+        """Let the next graph be divided by how many ranges run at once now."""
         for worker in self.workers.values():
             if self.asynchronous:
                 worker.loop.add_callback(worker.heartbeat)
@@ -152,6 +183,11 @@ class LambdaCluster(SpecCluster):
         """URL of Dask's dashboard, on the address it listens on."""
         port = self.scheduler_info.get("services", {}).get("dashboard")
         return format_dashboard_link(self._dashboard_host, port) if port else ""
+
+    def steering_link(self) -> str:
+        """Return the URL of the dashboard's page "Lambda" with the right to steer: keep it to yourself."""
+        plugin = self.scheduler.plugins.get(PagePlugin.name) if self.scheduler is not None else None
+        return link(self.dashboard_link, plugin and plugin.secret)
 
     async def _close(self) -> None:
         # Ctrl-C ends the wait for it, and does not leave it half done.
@@ -215,6 +251,8 @@ def _generous_scheduler(**options: Any) -> Scheduler:
     would wait for a round trip, and 14% of the invocations per second were lost. What runs first is a matter
     of priorities in either case: https://distributed.dask.org/en/stable/scheduling-policies.html#queuing
     """
+    if options["dashboard"]:
+        join_dashboard()
     with dask.config.set({"distributed.scheduler.worker-saturation": "inf"}):
         scheduler = Scheduler(**options)
     if not options["dashboard"]:

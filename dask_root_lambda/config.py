@@ -25,6 +25,10 @@ _LAMBDA_CONCURRENCY = 1000
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 
+MOST_USD = 1e6
+"""Largest limit of what runs may cost."""
+
+
 def _defaults() -> dict[str, Any]:
     text = resources.files("dask_root_lambda").joinpath("dask-root-lambda.yaml").read_text()
     loaded: dict[str, Any] = yaml.safe_load(text)
@@ -94,12 +98,14 @@ class Settings:
     """Seed of what is left to chance there; None draws another one each time."""
     max_attempts: int = _count("retry.max-attempts", 1, 100)
     max_crashes: int = _count("retry.max-crashes", 1, 100)
-    max_cost_usd: float | None = _option("cost.max-usd", 0, 1e6)
+    max_cost_usd: float | None = _option("cost.max-usd", 0, MOST_USD)
     """What all runs of an executor may cost together, USD; None for no limit."""
-    max_run_cost_usd: float | None = _option("cost.max-usd-per-run", 0, 1e6)
+    max_run_cost_usd: float | None = _option("cost.max-usd-per-run", 0, MOST_USD)
     """What each run may cost, USD; None for no limit."""
     max_retry_share: float = _option("retry.max-share", 0, 100)
     """Tries after the first of all ranges of a run, as a part of their number."""
+    allowed_origins: Sequence[str] = _option("dashboard.allowed-origins")
+    """From which pages may steer, besides the dashboard's own."""
     prices: Mapping[str, Any] = _option("prices")
     """More regions for the price table."""
 

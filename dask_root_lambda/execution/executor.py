@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from dask_root_lambda.config import Execution, Settings, check_execution
+from dask_root_lambda.config import EXECUTIONS, MOST_USD, Execution, Settings, check_execution
 from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
@@ -25,14 +25,17 @@ from dask_root_lambda.execution.failures import Failures
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
 from dask_root_lambda.execution.memory import Learned
+from dask_root_lambda.execution.obstacles import obstacle
 from dask_root_lambda.execution.policy import Again, Divide, Grow, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
 from dask_root_lambda.execution.stragglers import Durations
+from dask_root_lambda.execution.tracks import Tracks
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker, LocalInvoker
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
+    ConfigurationError,
     CostLimitError,
     CrashError,
     DaskRootLambdaError,
@@ -113,6 +116,7 @@ class LambdaExecutor(Executor):
             execution=execution, concurrency=concurrency, deployment=deployment
         )
         self.ledger = Ledger()
+        self.tracks = Tracks()
         self._openers = openers
         self._encoder = Encoder()
         self._policy = RetryPolicy(
@@ -142,14 +146,48 @@ class LambdaExecutor(Executor):
     @execution.setter
     def execution(self, name: str) -> None:
         execution = check_execution(name)
+        if reason := self.obstacles()[execution]:
+            raise ConfigurationError(f"ranges cannot run under {execution!r}: {reason}")
         self._open(execution)
         self._pool.switch(execution)
+
+    def obstacles(self) -> dict[Execution, str]:
+        """Say of each execution why it cannot be chosen now; empty where nothing is known against it."""
+        mappers = {id(job.call.mapper): job.call.mapper for job in self._pool.jobs() if job.call.mapper}
+        return {each: obstacle(each, self.settings, mappers.values()) for each in EXECUTIONS}
 
     @property
     def concurrency(self) -> int:
         """Tasks that run at once, at most, under the present execution; fewer where AWS gives fewer."""
         with self._pool.lock:
             return self._pool.limits(self._pool.execution).limit
+
+    @concurrency.setter
+    def concurrency(self, limit: int) -> None:
+        execution = self.execution
+        most = self._concurrency(execution).limit
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
+            raise ConfigurationError(
+                f"concurrency is {limit!r}: it has to be a whole number from 1 to {most:,}, with which "
+                f"{execution!r} was opened"
+            )
+        self._pool.limit(execution, limit)
+
+    @property
+    def most_concurrency(self) -> int:
+        """What `concurrency` can be raised to under the present execution."""
+        return self._concurrency(self.execution).limit
+
+    @property
+    def max_cost_usd(self) -> float | None:
+        """What all runs may cost together, USD; None for no limit. It can be changed while tasks run."""
+        return self.settings.max_cost_usd
+
+    @max_cost_usd.setter
+    def max_cost_usd(self, limit_usd: float | None) -> None:
+        if limit_usd is not None and not 0 <= limit_usd <= MOST_USD:
+            raise ConfigurationError(f"max_cost_usd is {limit_usd!r}: it has to be from 0 to {MOST_USD:g}")
+        self.settings = replace(self.settings, max_cost_usd=limit_usd)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)``; see `concurrent.futures.Executor.submit`. Never blocks."""
@@ -186,6 +224,10 @@ class LambdaExecutor(Executor):
         """End all tasks; see `cancel`."""
         self._cancel(self._pool.jobs())
         self._failures.finish_all()
+
+    def stop(self, run: str) -> None:
+        """End the tasks of a run; see `cancel`."""
+        self._cancel(job for job in self._pool.jobs() if job.call.run == run)
 
     def report(self) -> Report:
         """Return what was done so far, and what it cost."""
@@ -276,6 +318,7 @@ class LambdaExecutor(Executor):
         invoker = self._invokers[execution]
         if job.account is None:
             job.account = self._begin(job.call, invoker)
+        self.tracks.start(job, execution)
         try:
             self._check_budget(job.account)
             value, empty = self._attempt(job, job.account, invoker)
@@ -336,6 +379,7 @@ class LambdaExecutor(Executor):
         if job.account is not None and job.whole is None:
             is_range = job.call.mapper is not None
             self.ledger.end(job.account, is_range=is_range, failed=failed, empty=empty)
+            self.tracks.end(job, failed=failed)
 
     def _attempt(self, job: Job, account: Account, invoker: Invoker) -> tuple[Any, bool]:
         """Invoke once; return the result, and whether it is of a range without entries."""
@@ -351,6 +395,7 @@ class LambdaExecutor(Executor):
             with self._pool.lock:
                 self._pool.limits(invoker.execution).answered(time.monotonic())
             self.ledger.add(account, invocation)
+            self.tracks.answer(job, invocation)
             job.observe(invocation)
             value = encoding.result(job.call, request, invocation)
             self._encoder.keep(job.call, value)
@@ -384,6 +429,7 @@ class LambdaExecutor(Executor):
             job.refused_s = now_s if job.refused_s is None else job.refused_s
             waited_s = now_s - max(job.refused_s, limits.answered_s)
         self.ledger.refuse(account)
+        self.tracks.refuse(job)
         if not isinstance(error, NotReadyError) and not self._told_of_limit:
             self._told_of_limit = True
             logger.warning("%s; %d go on, the others wait", error.message, max(1, others))
@@ -415,6 +461,7 @@ class LambdaExecutor(Executor):
             self._fail(job, _too_many(error, account.retries))
             return []
         self.ledger.retry(account)
+        self.tracks.retry(job)
         if isinstance(decision, Divide):
             logger.info("%s is divided: %s", job.call.task, error)
             return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
@@ -440,6 +487,7 @@ class LambdaExecutor(Executor):
                 assert job.account is not None
                 logger.info("%s is slow: it is tried once more", job.call.task)
                 self.ledger.double(job.account)
+                self.tracks.double(job)
             self._pool.submit_first([job.second() for job in slow])
             running = {job.call.space for job in self._pool.running}
             self._durations = {space: each for space, each in self._durations.items() if space in running}

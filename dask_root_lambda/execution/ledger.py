@@ -285,6 +285,11 @@ class Ledger:
             runs = tuple(account.snapshot(now_s) for account in self._accounts)
             return Report(runs, self._total.snapshot(now_s), tuple(self._prices), tuple(self._notes))
 
+    def progress(self, account: Account) -> Progress:
+        """Return how far a run is."""
+        with self._lock:
+            return Progress(account.snapshot(self._clock()), account.ranges_done, account.in_flight)
+
     def _account(self, run: str, n_ranges: int) -> Account:
         account = self._current.get(run)
         # Merges, and plain calls, come after the ranges that they belong to.
@@ -300,7 +305,6 @@ class Ledger:
     def _tell(self, account: Account) -> None:
         if not self._watchers:
             return
-        with self._lock:
-            progress = Progress(account.snapshot(self._clock()), account.ranges_done, account.in_flight)
+        progress = self.progress(account)
         for watcher in self._watchers:
             watcher(progress)

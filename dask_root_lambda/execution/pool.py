@@ -79,6 +79,12 @@ class Pool:
             self.execution = execution
             self._wake()
 
+    def limit(self, execution: Execution, limit: int) -> None:
+        """Let so many be in flight at most under an execution from now on."""
+        with self.lock:
+            self.limits(execution).set_limit(limit)
+            self._wake()
+
     def submit(self, job: Job) -> None:
         """Run a job when its turn comes. Never blocks."""
         with self.lock:

@@ -29,6 +29,14 @@ _HANDLER = "lambda_runtime.handler.handler"
 _STOP_TIMEOUT_S = 10.0
 
 
+def missing() -> str:
+    """Say what has to be installed for it; empty where nothing has."""
+    absent = [name for name in ("moto", "awslambdaric") if importlib.util.find_spec(name) is None]
+    if not absent:
+        return ""
+    return f"emulated execution needs {' and '.join(absent)}: pip install 'dask-root-lambda[emulator]'"
+
+
 class EmulatedInvoker(AwsInvoker):
     """Invokes a function of an emulator that it starts, and ends when closed.
 
@@ -110,11 +118,8 @@ class EmulatorProcess:
     """
 
     def __init__(self, start_timeout_s: float, arguments: Sequence[str] = ()) -> None:
-        missing = [name for name in ("moto", "awslambdaric") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise ConfigurationError(
-                f"emulated execution needs {' and '.join(missing)}: pip install 'dask-root-lambda[emulator]'"
-            )
+        if reason := missing():
+            raise ConfigurationError(reason)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
         # Its standard input closes with this process, also after kill -9. A session of its own keeps the
         # terminal's Ctrl-C from it: the run is stopped here, in order.

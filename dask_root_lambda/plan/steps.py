@@ -45,6 +45,8 @@ class PackedMapper:
     """Whether its ranges write files, wherever."""
     why: str = ""
     """Why it has as many ranges as it has."""
+    results: tuple[str, ...] = ()
+    """Names of the user's results that it computes, for those who watch it."""
 
     @property
     def run(self) -> str:

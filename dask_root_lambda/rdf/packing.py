@@ -32,7 +32,7 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
-from dask_root_lambda.rdf import dataset, snapshots, whole
+from dask_root_lambda.rdf import dataset, names, snapshots, whole
 from lambda_runtime import diagnostics, variables
 from lambda_runtime.attachments import note
 from lambda_runtime.runner import ROOT_VERSION
@@ -89,6 +89,7 @@ def pack(
     """
     booked = _above(head, actions)
     nodes = _nodes(booked, renamed=dataset.renamed(head))
+    computed = tuple(node for node in booked if _is_action(node))
     data = dataset.of(head, nodes, n_ranges)
     attachments = tuple(_attachments(head.backend))
     note(attachments)
@@ -133,9 +134,10 @@ def pack(
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),
         why=why,
+        results=names.names(node.operation for node in computed),
     )
     finish = Finish(space, len(data.files), data.entries, graph, data.whole_size)
-    return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))
+    return Packed(packed, finish, computed)
 
 
 def _begun(
