@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dask_root_lambda.cluster import LambdaCluster
+    from dask_root_lambda.dashboard.link import steering_link
     from dask_root_lambda.execution.executor import LambdaExecutor
     from dask_root_lambda.fargate import FargateLambdaCluster
     from dask_root_lambda.gateway import LambdaPlugin
+    from dask_root_lambda.rdf.estimating import estimate
     from dask_root_lambda.rdf.frame import RDataFrame
 
 __version__ = "0.1.0"
@@ -25,6 +27,8 @@ __all__ = [
     "LambdaPlugin",
     "RDataFrame",
     "__version__",
+    "estimate",
+    "steering_link",
 ]
 
 _HOMES = {
@@ -33,6 +37,8 @@ _HOMES = {
     "LambdaExecutor": "dask_root_lambda.execution.executor",
     "LambdaPlugin": "dask_root_lambda.gateway",
     "RDataFrame": "dask_root_lambda.rdf.frame",
+    "estimate": "dask_root_lambda.rdf.estimating",
+    "steering_link": "dask_root_lambda.dashboard.link",
 }
 
 _DOORS = ("FargateLambdaCluster", "LambdaPlugin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import weakref
 from collections.abc import Callable
@@ -15,13 +16,15 @@ from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
 from tornado.ioloop import PeriodicCallback
 
+import dask_root_lambda.silence  # noqa: F401
 from dask_root_lambda import widget
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
 from dask_root_lambda.cost.report import Report, RunReport
+from dask_root_lambda.dashboard.link import link
+from dask_root_lambda.dashboard.scheduler import PagePlugin, join_dashboard
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.gateway import LambdaPlugin, merge_pool
-from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.protocol.errors import ConfigurationError
 from dask_root_lambda.rdf import door
 from lambda_runtime import ending
@@ -37,19 +40,6 @@ _NOT_SCALED = (
 
 _CLOSE_TIMEOUT_S = 10.0
 """How long the end of the process waits for a cluster that was left open."""
-
-
-class _ToldOnce(logging.Filter):
-    """Drops distributed's log of a failed task of ours: the user gets the same error raised."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not str(record.msg).startswith("Compute Failed") or not isinstance(record.args, tuple):
-            return True
-        key = record.args[0]
-        return not str(key[0] if isinstance(key, tuple) else key).startswith(PREFIX)
-
-
-logging.getLogger("distributed.worker").addFilter(_ToldOnce())
 
 
 class LambdaCluster(SpecCluster):
@@ -135,6 +125,7 @@ class LambdaCluster(SpecCluster):
         # ROOT's hook, and its thread safety before there are threads.
         door.install()
         self._dashboard_host = (dashboard_address or _LOOPBACK).rpartition(":")[0] or "127.0.0.1"
+        self._closing: asyncio.Future[None] | None = None
         self._executor = LambdaExecutor(settings=settings)
         try:
             super().__init__(
@@ -172,6 +163,19 @@ class LambdaCluster(SpecCluster):
     def concurrency(self, limit: int) -> None:
         self._executor.concurrency = limit
         self._tell_concurrency()
+
+    @property
+    def max_cost_usd(self) -> float | None:
+        """What all runs may cost together, USD; None for no limit. It can be changed in mid-run."""
+        return self._executor.max_cost_usd
+
+    @max_cost_usd.setter
+    def max_cost_usd(self, limit_usd: float | None) -> None:
+        self._executor.max_cost_usd = limit_usd
+
+    def stop(self, run: str) -> None:
+        """End a run, by its identity in the report: who computes it gets a `RunCancelledError`."""
+        self._executor.stop(run)
 
     @property
     def memory_mb(self) -> int | None:
@@ -222,7 +226,18 @@ class LambdaCluster(SpecCluster):
         port = self.scheduler_info.get("services", {}).get("dashboard")
         return format_dashboard_link(self._dashboard_host, port) if port else ""
 
+    def steering_link(self) -> str:
+        """Return the URL of the dashboard's page "Lambda" with the right to steer: keep it to yourself."""
+        plugin = self.scheduler.plugins.get(PagePlugin.name) if self.scheduler is not None else None
+        return link(self.dashboard_link, plugin and plugin.secret)
+
     async def _close(self) -> None:
+        # Ctrl-C ends the wait for it, and does not leave it half done.
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close_down())
+        await asyncio.shield(self._closing)
+
+    async def _close_down(self) -> None:
         # What runs still is not wanted any more: the worker would wait for it, and complain.
         self._executor.cancel_all()
         for worker in self.workers.values():
@@ -255,7 +270,7 @@ _open: weakref.WeakSet[LambdaCluster] = weakref.WeakSet()
 def _close_all() -> None:
     """Close what a script has left open, while Dask's threads can still be used."""
     for cluster in list(_open):
-        if cluster.status == Status.running and not cluster.asynchronous:
+        if cluster.status != Status.closed and not cluster.asynchronous:
             cluster.close(timeout=_CLOSE_TIMEOUT_S)
 
 
@@ -278,6 +293,8 @@ def _generous_scheduler(**options: Any) -> Scheduler:
     would wait for a round trip, and 14% of the invocations per second were lost. What runs first is a matter
     of priorities in either case: https://distributed.dask.org/en/stable/scheduling-policies.html#queuing
     """
+    if options["dashboard"]:
+        join_dashboard()
     with dask.config.set({"distributed.scheduler.worker-saturation": "inf"}):
         scheduler = Scheduler(**options)
     if not options["dashboard"]:

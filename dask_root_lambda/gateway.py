@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,22 +24,29 @@ from dask.typing import Key
 from distributed import Reschedule, WorkerPlugin
 from distributed.core import Status
 from distributed.metrics import context_meter
+from distributed.protocol.pickle import dumps
 from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.worker import Worker, _run_task_simple
 from distributed.worker_state_machine import TaskState
 
 from dask_root_lambda.annotated import keep_annotations
 from dask_root_lambda.config import Settings
+from dask_root_lambda.dashboard import state, steering
+from dask_root_lambda.dashboard.feed import METRIC, STATE_OPERATION
+from dask_root_lambda.dashboard.scheduler import PagePlugin
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import Invocation
-from dask_root_lambda.plan import arrivals
+from dask_root_lambda.plan import arrivals, history
 from dask_root_lambda.plan.graph import range_key
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, MapRange, Merge, Step
+from dask_root_lambda.protocol.errors import DaskRootLambdaError
+
+logger = logging.getLogger(__name__)
 
 EXECUTOR = "lambda"
-"""Name of the executor on the workers, and of what they report about it."""
+"""Name of the executor on the workers."""
 
 _DEFAULT = "default"
 """distributed's name of the executor of tasks without an annotation."""
@@ -49,6 +57,9 @@ _LONGEST_ERROR = 4_000_000
 
 _LAST_DELETIONS_S = 10.0
 """How long a worker that closes waits until the partial results of runs that succeeded are deleted."""
+
+_LAST_MERGES_S = 1.0
+"""How long a worker that closes waits for merges, whose results nobody wants."""
 
 
 @dataclass
@@ -210,7 +221,11 @@ class LambdaPlugin(WorkerPlugin):
         if self._limit_merges:
             self._default = worker.executors[_DEFAULT]
             worker.executors[_DEFAULT] = merge_pool(self._settings)
-        worker.metrics[EXECUTOR] = self._metrics
+        worker.metrics[METRIC] = self._metrics
+        # They stay when the executor goes: the scheduler may be about to ask.
+        worker.handlers[STATE_OPERATION] = self._state
+        worker.handlers[steering.STEER_OPERATION] = self._steer
+        await _show_page(worker, PagePlugin(self._settings.allowed_origins))
         if worker.status == Status.running:
             await worker.heartbeat()
 
@@ -218,7 +233,7 @@ class LambdaPlugin(WorkerPlugin):
         """Take the executor away again; distributed calls this when the worker closes."""
         if self._gateway is None:
             return
-        worker.metrics.pop(EXECUTOR, None)
+        worker.metrics.pop(METRIC, None)
         worker.executors.pop(EXECUTOR, None)
         if self._limit_merges:
             worker.executors[_DEFAULT].shutdown(wait=False)
@@ -241,8 +256,16 @@ class LambdaPlugin(WorkerPlugin):
             function = getattr(self._worker.state.tasks[key].run_spec, "func", None)
             if isinstance(function, Finish):
                 self._finished[key] = function.space
+                self._remember(function)
         elif start == "memory" and key in self._finished:
             self._forget(self._finished.pop(key))
+
+    def _remember(self, finish: Finish) -> None:
+        """Keep what a run took that is done: by it, the next run of the same graph is divided."""
+        assert self._gateway is not None
+        work_s = self._gateway.executor.ledger.work_s(finish.space.run)
+        if work_s is not None:
+            history.remember(finish.graph, history.Record(work_s, finish.size))
 
     def _forget(self, space: RunSpace) -> None:
         assert self._gateway is not None
@@ -270,9 +293,34 @@ class LambdaPlugin(WorkerPlugin):
             "usd": total.usd,
         }
 
+    def _state(self) -> str:
+        """Tell what the page shows; the scheduler asks while somebody looks."""
+        assert self._gateway is not None
+        return state.of(self._gateway.executor).to_json()
+
+    async def _steer(self, action: str) -> str:
+        """Do what somebody wants who looks at the page; return what went wrong, if anything did."""
+        assert self._gateway is not None
+        try:
+            await asyncio.to_thread(steering.do, self._gateway.executor, steering.Action.from_json(action))
+        except DaskRootLambdaError as error:
+            return str(error)
+        # The next graph is divided by how many ranges run at once now.
+        await self._worker.heartbeat()
+        return ""
+
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the executor: each worker opens its own."""
         return {"_settings": self._settings, "_executor": None, "_limit_merges": self._limit_merges}
+
+
+async def _show_page(worker: Worker, plugin: PagePlugin) -> None:
+    """Have the scheduler show the page "Lambda": it needs this package for it."""
+    register = worker.scheduler.register_scheduler_plugin
+    try:
+        await register(plugin=dumps(plugin), name=plugin.name, idempotent=True)
+    except Exception as error:  # whatever a scheduler raises that has not what the page needs, or forbids it
+        logger.warning("Dask's dashboard has no page of Lambda: %r", error)
 
 
 def _pass_on_long_errors() -> None:
@@ -305,6 +353,18 @@ def _place(state: TaskState) -> None:
         state.annotations = {**(state.annotations or {}), "executor": _DEFAULT}
 
 
+class _MergePool(ThreadPoolExecutor):
+    """Threads that merge, which a worker that closes does not wait for half a minute."""
+
+    # distributed calls it with a limit of time.
+    def shutdown(  # type: ignore[override]
+        self, wait: bool = True, timeout: float | None = None
+    ) -> None:
+        super().shutdown(
+            wait=wait, timeout=_LAST_MERGES_S if timeout is None else min(timeout, _LAST_MERGES_S)
+        )
+
+
 def merge_pool(settings: Settings) -> ThreadPoolExecutor:
     """Make the pool in which a gateway merges: by default, distributed's has a thread for every slot."""
-    return ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
+    return _MergePool(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")

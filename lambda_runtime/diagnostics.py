@@ -157,11 +157,14 @@ class LoopError(Exception):
     ----------
     find
         Finds the operation that raised. It runs code of the user's: called once what ROOT reported is taken.
+    began
+        Whether the graph had been compiled, and the event loop could begin.
     """
 
-    def __init__(self, find: Callable[[], str | None]) -> None:
+    def __init__(self, find: Callable[[], str | None], *, began: bool) -> None:
         super().__init__()
         self.find = find
+        self.began = began
 
 
 @contextmanager

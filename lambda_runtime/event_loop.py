@@ -82,6 +82,18 @@ class EventLoop:
         on_stop
             See `lambda_runtime.runner.Runner.map`.
         """
+        try:
+            return self._run_alone(loaded, data_range, interval, on_stop)
+        except LoopError as error:
+            if error.began or not getattr(data_range, "from_first", None):
+                raise
+        # Its files may lack a column that the graph names, though it reads none of their entries: local ROOT
+        # knows the column by the first file.
+        return self._run_alone(loaded, data_range.from_first(), interval, on_stop)
+
+    def _run_alone(
+        self, loaded: LoadedMapper, data_range: Any, interval: Interval, on_stop: OnStop | None
+    ) -> PartialResult:
         mapper = loaded.mapper
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
         held = variables.held(mapper.variables, own=mapper.session == session())
@@ -175,7 +187,7 @@ def _attributable(mapper: Mapper, graph: CompiledGraph, data_range: Any) -> Iter
             with _alone(mapper):
                 return attribution.find(graph, own, raised, took_s, _turns)
 
-        raise LoopError(find) from error
+        raise LoopError(find, began=graph.actions is not None) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program, session
 from lambda_runtime import IN_FUNCTION, attachments, storage
 from lambda_runtime.diagnostics import user_code
+from lambda_runtime.remote.names import shown
 from lambda_runtime.surroundings import surroundings
 
 _KEPT = 8
@@ -81,15 +82,19 @@ class LoadedMapper:
         InputError
             A file is missing, or not the one that the client saw.
         """
-        if not self.mapper.files:
-            return
-        own = slice(data_range.first_file_idx, data_range.last_file_idx)
-        names = zip(data_range.filenames[own], data_range.treenames[own], strict=True)
-        read = [self.mapper.files[self.indices[f"{url}/{tree}"][0]] for url, tree in names]
-        for file in (*read, *self.mapper.friends):
+        for file in self.files_of(data_range):
             if file.url not in self.checked:
                 _check_file(file)
                 self.checked.add(file.url)
+
+    def files_of(self, data_range: Any) -> list[DataFile]:
+        """Return the files of a range, and friends."""
+        if not self.mapper.files:
+            return []
+        own = slice(data_range.first_file_idx, data_range.last_file_idx)
+        names = zip(data_range.filenames[own], data_range.treenames[own], strict=True)
+        read = [self.mapper.files[self.indices[f"{url}/{tree}"][0]] for url, tree in names]
+        return [*read, *self.mapper.friends]
 
 
 def _check_file(file: DataFile) -> None:
@@ -97,7 +102,7 @@ def _check_file(file: DataFile) -> None:
     found = storage.compare(url, expected)
     if found is not None:
         raise InputError(
-            f"{url} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
+            f"{shown(url)} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
             f"{expected.size:,}): make the RDataFrame again"
         )
 

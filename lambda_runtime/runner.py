@@ -20,6 +20,7 @@ from lambda_runtime import ending, merging
 from lambda_runtime.diagnostics import user_code
 from lambda_runtime.event_loop import EventLoop, OnStop
 from lambda_runtime.mappers import Mappers
+from lambda_runtime.remote import objects
 from lambda_runtime.snapshots import Written
 
 ROOT_VERSION = ".".join(str(ROOT.__version__).split(".")[:2])
@@ -89,7 +90,8 @@ class Runner:
         loaded = self._mappers.get(digest, fetch)
         data_range = loaded.program.range(index, interval)
         loaded.check_files(data_range)
-        with user_code("the graph"):
+        read = [(file.url, file.identity) for file in loaded.files_of(data_range)]
+        with objects.reading(read), user_code("the graph"):
             result = self._event_loop.run(loaded, data_range, interval, on_stop)
             return wire.dumps(result), result.processed
 

@@ -45,7 +45,7 @@ class ScriptedInvoker:
     bill = Billing(duration_s=1.0, billed_s=1.0, memory_mb=1024)
     standing_usd_per_s = 0.0
     quota = None
-    memory_mb = 1024
+    tiers = (1024,)
 
     def __init__(self, execution="lambda", script=None, store=None):
         self.execution = execution

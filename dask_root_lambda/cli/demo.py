@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     at_once = "ranges at once (default: 1000 on AWS, else the number of cores)"
     add("--concurrency", type=_positive, metavar="N", help=at_once)
     add("--output", type=Path, default=Path(), metavar="DIR", help="where to put the plots (default: here)")
+    add(
+        "--estimate", action="store_true", help="run a few ranges, tell what all will take and cost, and stop"
+    )
     add("--json", type=Path, metavar="FILE", help="write cut flow, mean mass and report to this file")
 
 
@@ -41,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
 
     # What fails is raised; distributed would tell it as well, with tracebacks.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    demo.run(
+    act = demo.estimate if args.estimate else demo.run
+    act(
         demo.Request(
             files=args.files,
             tree=args.tree,

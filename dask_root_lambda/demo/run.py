@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dask_root_lambda.cost.estimate import Estimate
 from dask_root_lambda.demo import analysis, plot
 from dask_root_lambda.demo.analysis import Analysis, Outcome
 from dask_root_lambda.demo.dataset import Dataset, choose
@@ -52,15 +53,7 @@ def run(request: Request, say: Callable[[str], None]) -> Outcome:
     _check_writable(request)
     dataset = choose(request.files, request.events, request.execution)
     say(f"{'dataset':<{_WIDTH}}{dataset.name}")
-    outcome = analysis.run(
-        Analysis(
-            dataset.files,
-            request.tree,
-            request.execution,
-            dataset.npartitions if request.npartitions is None else request.npartitions,
-            request.concurrency,
-        )
-    )
+    outcome = analysis.run(_analysis(request, dataset))
     say(f"\n{_table(outcome)}\n\n{outcome.report}\n")
     plots = [request.output / name for name in PLOTS]
     plot.save(outcome.spectrum, plots, title=dataset.title, note=dataset.note)
@@ -69,6 +62,27 @@ def run(request: Request, say: Callable[[str], None]) -> Outcome:
     written = [*plots, request.json] if request.json is not None else plots
     say(f"wrote {', '.join(map(str, written))}")
     return outcome
+
+
+def estimate(request: Request, say: Callable[[str], None]) -> Estimate:
+    """Estimate what the demo takes and costs, by running a few of its ranges; raises as `run` does."""
+    dataset = choose(request.files, request.events, request.execution)
+    say(f"{'dataset':<{_WIDTH}}{dataset.name}")
+    found = analysis.estimated(_analysis(request, dataset))
+    say(f"\n{found}\n")
+    if request.json is not None:
+        request.json.write_text(json.dumps(found.to_dict(), indent=2) + "\n")
+    return found
+
+
+def _analysis(request: Request, dataset: Dataset) -> Analysis:
+    return Analysis(
+        dataset.files,
+        request.tree,
+        request.execution,
+        dataset.npartitions if request.npartitions is None else request.npartitions,
+        request.concurrency,
+    )
 
 
 def _check_writable(request: Request) -> None:

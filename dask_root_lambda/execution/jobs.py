@@ -55,6 +55,8 @@ class Job:
     """Taken by the first that decides the outcome, never released; twins share it."""
     parts: Sequence[Job] = ()
     """Its halves, where it was divided."""
+    tier: int | None = None
+    """At which memory tier it is tried; None before it is."""
     depth: int = 0
     """How often the range that was submitted has been divided to get this one."""
 
@@ -128,7 +130,15 @@ def divided(whole: Job, done: Done) -> list[Job]:
         for number, half in enumerate(step.interval.halves)
     ]
     halves = [
-        Job(call, whole.observe, account=whole.account, whole=whole, depth=whole.depth + 1) for call in calls
+        Job(
+            call,
+            whole.observe,
+            account=whole.account,
+            whole=whole,
+            tier=whole.tier,
+            depth=whole.depth + 1,
+        )
+        for call in calls
     ]
     whole.parts = halves
     union = _Union(whole, halves, done)

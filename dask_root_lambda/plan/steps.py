@@ -37,12 +37,18 @@ class PackedMapper:
     """ROOT's minor version on the client."""
     identity: str = ""
     """See `dask_root_lambda.protocol.task.Request`."""
+    files: tuple[str, ...] = ()
+    """URLs of the file table; empty for a dataset of entries without files."""
     local_inputs: tuple[str, ...] = ()
     """Files of this machine that it reads."""
     local_outputs: tuple[str, ...] = ()
     """Files of this machine that it writes."""
     writes: bool = False
     """Whether its ranges write files, wherever."""
+    why: str = ""
+    """Why it has as many ranges as it has."""
+    results: tuple[str, ...] = ()
+    """Names of the user's results that it computes, for those who watch it."""
 
     @property
     def run(self) -> str:
@@ -61,8 +67,8 @@ class PackedMapper:
 
     def __sizeof__(self) -> int:
         """Bytes that Dask should count for it."""
-        local = sum(map(len, (*self.local_inputs, *self.local_outputs)))
-        return object.__sizeof__(self) + len(self.blob) + local
+        named = sum(map(len, (*self.files, *self.local_inputs, *self.local_outputs)))
+        return object.__sizeof__(self) + len(self.blob) + named
 
     def check_reach(self) -> None:
         """Raise `InputError` if a function in AWS cannot reach all files."""
@@ -145,6 +151,10 @@ class Finish(Step):
     """Length of the dataset's file table."""
     entries: int | None
     """Entries of a dataset without files."""
+    graph: str = ""
+    """Names the graph, whatever it reads; see `dask_root_lambda.plan.history`."""
+    size: float = 0.0
+    """How much the run reads: bytes of files, or entries where there are none."""
     stop: Fraction | None = None
     """Where the part ends that was asked for; None for the end of the dataset."""
     at_least: int | None = None

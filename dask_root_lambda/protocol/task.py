@@ -168,6 +168,8 @@ class Request:
     of a plain call."""
     versions: Versions = field(default_factory=Versions)
     """The client's versions."""
+    tier: int = 0
+    """Which of the invoker's functions it goes to, by their memory, from 0; the envelope goes without."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON object, without what is empty."""

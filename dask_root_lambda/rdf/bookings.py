@@ -183,6 +183,7 @@ class Bookings:
         """Leave a result out that is no longer wanted, whoever holds it."""
         with self._lock:
             self._results.pop(result, None)
+        self.release(result.node)
 
     def release(self, node: Any) -> None:
         """Leave a result out that the user does not hold any more; DistRDF does so by its flag."""
@@ -223,14 +224,21 @@ class Bookings:
             self._state, self._lowerings = state, {}
         number = asked.node.node_id
         if number not in self._lowerings:
-            pending = {result.node.node_id: result for result in self._pending()}
-            group = together(number, pending.keys(), self._failures)
-            results = [result for each, result in sorted(pending.items()) if each in group]
-            results = [result for result in results if heads.alike(asked.node, result.node)]
-            group = frozenset(result.node.node_id for result in results)
-            lowering = self._lower(self._with_variations(results))
-            self._lowerings.update(dict.fromkeys(group, lowering))
+            group = self.group(asked)
+            lowering = self._lower(self._with_variations(group))
+            self._lowerings.update((result.node.node_id, lowering) for result in group)
         return self._lowerings[number]
+
+    def group(self, asked: Booked) -> list[Booked]:
+        """Return the results that are computed in one pass with one, in booking order."""
+        pending = {result.node.node_id: result for result in self._pending()}
+        numbers = together(asked.node.node_id, pending.keys(), self._failures)
+        results = [result for number, result in sorted(pending.items()) if number in numbers]
+        return [result for result in results if heads.alike(asked.node, result.node)]
+
+    def change(self) -> None:
+        """Lower anew what is computed from now on."""
+        self._changes += 1
 
     def alone(self, asked: Booked) -> tuple[PackedMapper, int]:
         """Pack a result without the others, and tell its place among the results of that run."""

@@ -54,6 +54,26 @@ class Dataset:
     share: float = 1.0
     """Which part that is of all."""
 
+    @property
+    def length(self) -> int:
+        """Of the line that it is; see `dask_root_lambda.protocol.intervals`."""
+        return len(self.files) if self.entries is None else self.entries
+
+    def size(self, interval: Interval) -> float:
+        """Return how much of it an interval is: bytes of files, or entries where there are none."""
+        if self.entries is not None:
+            return float(interval.stop - interval.start)
+        first, behind = math.floor(interval.start), math.ceil(interval.stop)
+        places = (Interval(Fraction(index), Fraction(index + 1)) for index in range(first, behind))
+        parts = (_common(interval, place) for place in places)
+        sizes = (file.identity.size for file in self.files[first:behind])
+        return float(sum(part * size for part, size in zip(parts, sizes, strict=True)))
+
+    @property
+    def whole_size(self) -> float:
+        """The size of all of it that is wanted."""
+        return self.size(Interval(Fraction(), self.stop or Fraction(self.length)))
+
     def divided(self, n_ranges: int) -> Division:
         """Divide it into as many ranges as ``n_ranges`` of the whole are."""
         if self.entries is not None:
@@ -153,18 +173,22 @@ def _names(head: Any, trees: Any) -> tuple[str, ...]:
     return tuple(head.names)
 
 
-def suggested_ranges(head: Any, slots: int) -> int:
-    """Return how many ranges use ``slots`` at once, but no more than there are clusters to share out.
+def clusters(head: Any) -> int:
+    """Return how many clusters a dataset has, about; of one without files, how many entries. At least 1.
 
-    Of a dataset of files the clusters are reckoned from the first: the others are opened where they run.
+    They are reckoned from the first file: the others are opened where they run.
     """
     if isinstance(head, HeadNode.EmptySourceHeadNode):
-        return max(1, min(slots, int(head.nentries)))
+        return max(1, int(head.nentries))
     if isinstance(head, HeadNode.RNTupleHeadNode):
         boundaries = rntuple_boundaries(head.subnames[0], head.inputfiles[0])
     else:
         boundaries = tree_boundaries(head.subtreenames[0], head.inputfiles[0])
-    return max(1, min(slots, (len(boundaries) - 1) * len(head.inputfiles)))
+    return max(1, (len(boundaries) - 1) * len(head.inputfiles))
+
+
+def _common(one: Interval, other: Interval) -> Fraction:
+    return min(one.stop, other.stop) - max(one.start, other.start)
 
 
 def _friends(described: Any) -> list[Any]:

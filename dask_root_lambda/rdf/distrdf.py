@@ -37,7 +37,7 @@ from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
-from dask_root_lambda.rdf import defaults, heads, inputs, packing, readout, snapshots
+from dask_root_lambda.rdf import defaults, heads, inputs, packing, readout, remote, snapshots
 from dask_root_lambda.rdf.taken import Taken
 from lambda_runtime import diagnostics
 
@@ -93,7 +93,7 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     """
     diagnostics.check_compiler()
     n_ranges = _checked_npartitions(npartitions)
-    args = [_plain(item) for item in args]
+    args = remote.located([_plain(item) for item in args])
     inputs.refuse_selections(args)
     identities = inputs.check(args)
     samples = inputs.samples(args)
@@ -391,7 +391,8 @@ def pack(
     head: Any, actions: Sequence[Any], client: Client | None, wanted: int | None = None
 ) -> packing.Packed:
     """Pack actions that are booked on a head node, without a Dask graph; see `lower`."""
-    return packing.pack(head, actions, head.npartitions, client or destination.current_client(), wanted)
+    client = client or destination.current_client()
+    return packing.pack(head, actions, head.npartitions, client, wanted=wanted)
 
 
 class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types

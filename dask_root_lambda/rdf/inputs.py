@@ -7,7 +7,6 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ROOT
@@ -16,26 +15,26 @@ from ROOT._distrdf import HeadNode
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, GraphError, InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.rdf import probes, remote
 from lambda_runtime import diagnostics, storage
 from lambda_runtime.datasets import Sample
+from lambda_runtime.remote.names import shown
 
 _ALL_ENTRIES = 2**63 - 1
 """Where the global range of a dataset specification ends that has none."""
 _WILDCARD = re.compile(r"[*\[]")
 _MASK = "R_rdf_mask_"
 """What the names of columns begin with that say which values are valid."""
-_PROBES = 16
-"""Files whose identity is read at once."""
 _QUIET, _QUIET_S = 10, 5.0
 """A look at files is good for so many times as long as it took, and for so many seconds at most."""
 
 
 def absolute(name: str) -> str:
-    """Return a file's name as any directory of this machine sees it; a URL stays.
+    """Return a file's name as any directory of this machine sees it; a URL stays, but for one of S3.
 
     ``~`` and ``$VARIABLE`` are expanded, as ROOT does.
     """
-    expanded = _expanded(name)
+    expanded = remote.internal(_expanded(name))
     path = rootfile.local_path(expanded)
     return expanded if path is None else os.path.abspath(path)  # noqa: PTH100  (resolves nothing)
 
@@ -56,8 +55,9 @@ def make_absolute(head: Any) -> None:
     """
     if isinstance(head, HeadNode.EmptySourceHeadNode):
         return
-    head.names = [_expanded(str(name)) for name in head.inputfiles]
-    head.inputfiles = [absolute(name) for name in head.names]
+    given = [_expanded(str(name)) for name in head.inputfiles]
+    head.names = [shown(name) for name in given]
+    head.inputfiles = [absolute(name) for name in given]
     if hasattr(head, "subtreenames"):
         # The path of a tree in a directory of its file begins with a slash; its samples are named without.
         head.subtreenames = [str(name).removeprefix("/") for name in head.subtreenames]
@@ -123,7 +123,8 @@ def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
     InputError
         A file is missing, truncated or not a ROOT file; nothing matches a pattern.
     """
-    return {url: storage.identify(url) for url in _checked(args)}
+    urls = list(_checked(args))
+    return dict(zip(urls, probes.identify(urls), strict=True))
 
 
 def refuse_selections(args: Sequence[Any]) -> None:
@@ -196,12 +197,11 @@ def _urls(head: Any) -> list[str]:
 
 def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:
     unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in known]
-    with ThreadPoolExecutor(_PROBES) as pool:
-        for url, identity in zip(unknown, pool.map(storage.identify, unknown), strict=True):
-            if known.setdefault(url, identity) != identity:
-                raise InputError(
-                    f"{url} was replaced since the RDataFrame was made: make the RDataFrame again"
-                )
+    for url, identity in zip(unknown, probes.identify(unknown), strict=True):
+        if known.setdefault(url, identity) != identity:
+            raise InputError(
+                f"{shown(url)} was replaced since the RDataFrame was made: make the RDataFrame again"
+            )
 
 
 def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
@@ -216,7 +216,9 @@ def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
                 return InputError(str(problem))
             keys = sorted({f"{key.GetName()} ({key.GetClassName()})" for key in file.GetListOfKeys()})
             if not file.Get(args[0]):
-                return InputError(f"{name} holds no {args[0]!r}: it has {', '.join(keys) or 'nothing'}")
+                return InputError(
+                    f"{shown(name)} holds no {args[0]!r}: it has {', '.join(keys) or 'nothing'}"
+                )
     return GraphError(
         "RDataFrame takes a tree's name with a file, a pattern, a list of files or an open TDirectory; a "
         f"TTree or TChain; an RDatasetSpec; or a number of entries. Given: {tuple(args)!r}; ROOT says: "

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from distributed import Client
 
+import dask_root_lambda
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import GraphError
 from tests.conftest import ROOT, write_events
@@ -120,6 +121,14 @@ def test_rows_behind_a_cut_are_looked_for_among_more_and_more_entries(local, fil
     assert str(display.AsString()) == str(expected.AsString())
     assert [run.ranges for run in local.report().runs] == [1, 3]
     assert "stopped processing" not in capfd.readouterr().err
+
+
+def test_an_estimate_of_them_is_refused(local, files):
+    """It would run as much as they do."""
+    frame = frame_of("ours", files, 30)
+    for result in (frame.Range(10).Count(), frame.Display(["x"]), frame.Filter("x > 3").Display(["x"])):
+        with pytest.raises(GraphError, match="the first entries only"):
+            dask_root_lambda.estimate(result)
 
 
 TAKES = {

@@ -1,0 +1,116 @@
+"""The states of the workers, as the scheduler has them: asked for while somebody looks, and not longer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from dask_root_lambda.dashboard import state
+from dask_root_lambda.dashboard.state import State
+
+logger = logging.getLogger(__name__)
+
+METRIC = "lambda"
+"""Name under which workers report that they have the executor."""
+STATE_OPERATION = "dask_root_lambda_state"
+"""What the scheduler asks workers for."""
+
+PERIOD_S = 0.5
+"""Seconds between two looks at the workers."""
+_LOOKED_AT_S = 5.0
+"""How long workers are asked after somebody has looked last."""
+_ANSWER_S = 5.0
+"""How long a worker's answer is waited for."""
+_POINTS = 600
+"""Moments that are remembered."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the curves are made of."""
+
+    at_s: float
+    """Seconds since the epoch."""
+    in_flight: int
+    concurrency: int
+    entries_per_s: float
+    """Entries processed in a second, since the moment before."""
+
+
+class Feed:
+    """The last state of all workers together, and how it was before.
+
+    Parameters
+    ----------
+    scheduler
+        Dask's scheduler, on whose event loop everything here happens.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self.state: State | None = None
+        """None as long as no worker has answered."""
+        self.moments: deque[Moment] = deque(maxlen=_POINTS)
+        self._wanted_until_s = 0.0
+        self._asking: asyncio.Task[None] | None = None
+
+    def look(self) -> State | None:
+        """Return the last state, and have the workers asked for the next one for a while."""
+        self._wanted_until_s = time.monotonic() + _LOOKED_AT_S
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self._ask_on())
+        return self.state
+
+    @property
+    def workers(self) -> list[str]:
+        """Addresses of the workers that have the executor."""
+        return [address for address, each in self._scheduler.workers.items() if METRIC in each.metrics]
+
+    async def ask(self) -> State | None:
+        """Ask the workers now, and return what they say; the last state if there is none."""
+        workers = self.workers
+        if not workers:
+            return self.state
+        message = {"op": STATE_OPERATION}
+        asked = self._scheduler.broadcast(msg=message, workers=workers, on_error="ignore")
+        answers = await asyncio.wait_for(asked, _ANSWER_S)
+        states = [State.from_json(text) for text in answers.values() if isinstance(text, str)]
+        if states:
+            self._keep(state.together(states))
+        return self.state
+
+    async def tell(self, message: dict[str, Any], timeout_s: float) -> str:
+        """Tell the workers to do something; return what went wrong, empty where nothing did."""
+        workers = self.workers
+        if not workers:
+            return "no worker has the executor"
+        told = self._scheduler.broadcast(msg=message, workers=workers, on_error="return")
+        try:
+            answers = await asyncio.wait_for(told, timeout_s)
+        except asyncio.TimeoutError:
+            return f"the worker has not answered within {timeout_s:.0f} s"
+        return "; ".join(dict.fromkeys(str(answer) for answer in answers.values() if answer))
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._asking is not None:
+            self._asking.cancel()
+
+    async def _ask_on(self) -> None:
+        while time.monotonic() < self._wanted_until_s:
+            try:
+                await self.ask()
+            except Exception as error:  # whatever a worker raises that goes: the last state stays
+                logger.debug("a worker does not tell its state: %r", error)
+            await asyncio.sleep(PERIOD_S)
+
+    def _keep(self, new: State) -> None:
+        old, self.state = self.state, new
+        entries_per_s = 0.0
+        if old is not None and new.at_s > old.at_s:
+            entries_per_s = max(0, new.total["entries"] - old.total["entries"]) / (new.at_s - old.at_s)
+        self.moments.append(Moment(new.at_s, new.in_flight, new.concurrency, entries_per_s))

@@ -1,0 +1,143 @@
+"""The page itself, in Dask's dashboard: documents of Bokeh in Dask's own application, or in one beside it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import distributed.dashboard.scheduler as dashboard
+import distributed.http
+from bokeh.document import Document
+from bokeh.events import DocumentReady
+from bokeh.models import CustomJS
+from distributed.dashboard.components import add_periodic_callback
+from distributed.dashboard.components.scheduler import BOKEH_THEME
+from distributed.dashboard.core import BokehApplication
+from jinja2 import Environment, FileSystemLoader
+from tornado.ioloop import IOLoop
+
+from dask_root_lambda.dashboard import figures
+from dask_root_lambda.dashboard.feed import Feed
+from dask_root_lambda.dashboard.figures import Component
+from dask_root_lambda.dashboard.state import State
+
+PATH = "/lambda"
+_PERIOD_MS = 500
+"""Between two looks of a page at the feed."""
+
+_PLOTS: dict[str, Callable[..., Component]] = {
+    "/individual-lambda-numbers": figures.Numbers,
+    "/individual-lambda-in-flight": figures.InFlight,
+    "/individual-lambda-throughput": figures.Throughput,
+    "/individual-lambda-durations": figures.Durations,
+    "/individual-lambda-memory": figures.Memory,
+    "/individual-lambda-runs": figures.Runs,
+    "/individual-lambda-ranges": figures.Ranges,
+}
+"""For dask-labextension, which finds plots by the beginning of their names."""
+
+_templates = Environment(
+    # Markup that Bokeh makes is put in as it is; what users have named is in Bokeh's properties.
+    autoescape=False,  # noqa: S701
+    loader=FileSystemLoader([Path(__file__).parent, Path(distributed.http.__file__).parent / "templates"]),
+)
+
+
+class Panel(figures.Numbers):
+    """The numbers, with what the steering panel shows: the page's own script is told."""
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed)
+        code = "if (numbers.tags.length) rootLambda.show(numbers.tags[0])"
+        self.tell = CustomJS(args={"numbers": self.root}, code=code)
+        self.root.js_on_change("tags", self.tell)
+
+    def draw(self, state: State) -> None:
+        """See `Component.draw`."""
+        super().draw(state)
+        self.root.tags = [head(state)]
+
+
+def head(state: State) -> dict[str, Any]:
+    """Return what the panel needs to know, as plain values."""
+    return {
+        "execution": state.execution,
+        "executions": dict(state.executions),
+        "concurrency": state.concurrency,
+        "most_concurrency": state.most_concurrency,
+        "max_usd": state.max_usd,
+        "running": [
+            {"run": run.report["run"], "results": list(run.results)}
+            for run in state.runs
+            if run.report["ranges"] and not run.over
+        ],
+    }
+
+
+def document(find_feed: Callable[[Any], Feed | None], scheduler: Any, extra: Any, doc: Document) -> None:
+    """Fill a document with the whole page."""
+    doc.title = "Dask: Lambda"
+    doc.theme = BOKEH_THEME
+    doc.template = _templates.get_template("lambda.html")
+    doc.template_variables.update(extra)
+    feed = find_feed(scheduler) or Feed(scheduler)
+    panel = Panel(feed)
+    doc.js_on_event(DocumentReady, panel.tell)
+    _add(doc, panel)
+    for kind in _PLOTS.values():
+        if kind is not figures.Numbers:
+            _add(doc, kind(feed))
+
+
+def plot(
+    kind: Callable[..., Component],
+    find_feed: Callable[[Any], Feed | None],
+    scheduler: Any,
+    _extra: Any,
+    doc: Document,
+) -> None:
+    """Fill a document with one plot."""
+    doc.title = f"Dask: Lambda {getattr(kind, '__name__', '')}"
+    doc.theme = BOKEH_THEME
+    _add(doc, kind(find_feed(scheduler) or Feed(scheduler), sizing_mode="stretch_both"))
+
+
+def _add(doc: Document, component: Component) -> None:
+    component.update()
+    add_periodic_callback(doc, component, _PERIOD_MS)
+    doc.add_root(component.root)
+
+
+def join(find_feed: Callable[[Any], Feed | None]) -> None:
+    """Add the page and its plots to those that Dask's schedulers have which are made from now on.
+
+    Dask lists the plots of its own application only, to dask-labextension too.
+    """
+    dashboard.applications.update(_documents(find_feed))
+
+
+def show(find_feed: Callable[[Any], Feed | None], scheduler: Any) -> str:
+    """Have a scheduler show the page, which runs already, and list it among Dask's; return their prefix."""
+    applications = [each for each in scheduler.http_application.applications if hasattr(each, "app_paths")]
+    prefix = applications[0].prefix if applications else ""
+    if not any(PATH in each.app_paths for each in applications):
+        own = BokehApplication(
+            _documents(find_feed),
+            scheduler,
+            prefix=prefix,
+            template_variables=dashboard.template_variables(scheduler),
+        )
+        scheduler.http_application.add_application(own)
+        own.initialize(IOLoop.current())
+        own.start()
+    pages = dashboard.template_variables(scheduler)["pages"]
+    if PATH.strip("/") not in pages:
+        pages.insert(1, PATH.strip("/"))
+    return str(prefix)
+
+
+def _documents(find_feed: Callable[[Any], Feed | None]) -> dict[str, Callable[..., None]]:
+    plots = {path: functools.partial(plot, kind, find_feed) for path, kind in _PLOTS.items()}
+    return {PATH: functools.partial(document, find_feed), **plots}
