@@ -134,13 +134,13 @@ class TestMistakes:
         assert len(local.scheduler.workers) == 1
 
     def test_the_widget_does_not_scale(self, local):
-        """The Scaling tab in a notebook has nothing to press."""
+        """A notebook has nothing to press that would scale Dask's workers."""
 
         def inside(widget):
             return [widget, *(each for child in getattr(widget, "children", ()) for each in inside(child))]
 
         shown = [type(each).__name__ for each in inside(local._widget())]
-        assert "Tab" in shown
+        assert "Dropdown" in shown
         assert "Button" not in shown
 
     def test_an_unknown_execution(self):
