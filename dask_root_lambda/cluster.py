@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import dask
+from dask.utils import parse_timedelta
 from distributed import Client, Scheduler, Worker
 from distributed.core import Status
 from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
+from tornado.ioloop import PeriodicCallback
 
 import dask_root_lambda.silence  # noqa: F401
+from dask_root_lambda import widget
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
-from dask_root_lambda.cost.report import Report
+from dask_root_lambda.cost.report import Report, RunReport
 from dask_root_lambda.dashboard.link import link
 from dask_root_lambda.dashboard.scheduler import PagePlugin, join_dashboard
 from dask_root_lambda.execution import progress as bars
@@ -86,6 +90,9 @@ class LambdaCluster(SpecCluster):
     ...     n = df.Filter("nMuon == 2").Count().GetValue()
     ...     print(cluster.report())
     """
+
+    _made: Any = None
+    """The widget, once it is made."""
 
     def __init__(
         self,
@@ -169,6 +176,41 @@ class LambdaCluster(SpecCluster):
     def stop(self, run: str) -> None:
         """End a run, by its identity in the report: who computes it gets a `RunCancelledError`."""
         self._executor.stop(run)
+
+    @property
+    def memory_mb(self) -> int | None:
+        """Memory of an environment under the present execution, MB of 2^20 bytes; None in this process."""
+        return self._executor.memory_mb
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks that are being run now."""
+        return self._executor.ledger.in_flight
+
+    @property
+    def total(self) -> RunReport:
+        """What all runs together did and cost so far."""
+        return self._executor.ledger.total()
+
+    def __repr__(self) -> str:
+        return widget.line(self)
+
+    def _repr_html_(self, _: Any = None) -> str:
+        return widget.page(self)
+
+    def _widget(self) -> Any:
+        """Make the widget that a notebook shows, once; distributed calls this."""
+        if self._made is None and (made := widget.make(self)) is not None and self.loop is not None:
+            self._made, update = made
+            self.loop.add_callback(self._keep_shown, update)
+        return self._made
+
+    def _keep_shown(self, update: Callable[[], None]) -> None:
+        interval_s = parse_timedelta(dask.config.get("distributed.deploy.cluster-repr-interval", "500ms"))
+        callback = PeriodicCallback(update, interval_s * 1000)
+        # distributed stops it with the cluster.
+        self.periodic_callbacks["cluster-repr"] = callback
+        callback.start()
 
     def _tell_concurrency(self) -> None:
         """Let the next graph be divided by how many ranges run at once now."""
@@ -269,9 +311,14 @@ def _gateway(settings: Settings, executor: LambdaExecutor) -> dict[str, Any]:
         "nthreads": max(map(settings.limit, EXECUTIONS)),
         "executor": {"default": merge_pool(settings)},
         "plugins": (LambdaPlugin(settings=settings, executor=executor),),
-        # The memory is the user's process's; pausing the gateway would only stop the merges.
-        "memory_limit": 0,
         "dashboard": False,
         "dashboard_address": _LOOPBACK,
     }
-    return {"cls": Worker, "options": options}
+    return {"cls": _lasting_worker, "options": options}
+
+
+def _lasting_worker(*args: Any, **options: Any) -> Worker:
+    """Make a worker that does not mind the memory of the process: pausing would only stop merges."""
+    names = ("target", "spill", "pause", "terminate")
+    with dask.config.set({f"distributed.worker.memory.{name}": False for name in names}):
+        return Worker(*args, **options)

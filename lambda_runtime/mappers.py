@@ -49,11 +49,17 @@ class LoadedMapper:
         with user_code("the C++ code given to DistributeCppCode"):
             if mapper.code and not ROOT.gInterpreter.Declare(mapper.code):
                 raise RuntimeError("declaration failed")
-        with user_code("the function given to initialize"):
-            program: Program = wire.loads(mapper.program)
-            program.initialize()
+        with user_code("the function given to initialize", python=True):
+            loaded = cls.read(mapper)
+            loaded.program.initialize()
         if IN_FUNCTION:
             surroundings.keep()
+        return loaded
+
+    @classmethod
+    def read(cls, mapper: Mapper) -> LoadedMapper:
+        """Unpickle a mapper's program, without bringing anything of the user's into the process."""
+        program: Program = wire.loads(mapper.program)
         indices: dict[str, list[int]] = {}
         for index, file in enumerate(mapper.files):
             indices.setdefault(f"{file.url}/{file.tree}", []).append(index)

@@ -18,6 +18,7 @@ from ROOT._distrdf.Backends import Utils
 from lambda_runtime import profiles
 from lambda_runtime.arrays import Arrays
 from lambda_runtime.declaring import declared
+from lambda_runtime.displays import Table
 from lambda_runtime.snapshots import Written
 
 _CODE = r"""
@@ -86,7 +87,7 @@ def merged(value: Any, increment: Any) -> Any:
     value, increment
         Both were unpickled for this: the result is one of them, changed, or a new object.
     """
-    if isinstance(value, Arrays | Written):
+    if isinstance(value, Arrays | Table | Written):
         value.Merge(increment)
         return value
     if isinstance(value, _type("RMergeableVariations<double>")):

@@ -114,7 +114,15 @@ class Runner:
             return wire.dumps(merged)
 
     @ending.at_work()
-    def finish(self, blob: bytes, *, n_files: int, entries: int | None) -> tuple[bytes, ...]:
+    def finish(
+        self,
+        blob: bytes,
+        *,
+        n_files: int,
+        entries: int | None,
+        stop: Fraction | None = None,
+        at_least: int | None = None,
+    ) -> tuple[bytes, ...]:
         """Check a merged result against its dataset and split it into one blob per action.
 
         Parameters
@@ -125,6 +133,10 @@ class Runner:
             Length of the dataset's file table.
         entries
             Entries of a dataset without files.
+        stop
+            Where the part ends that was asked for, which begins with the dataset; None for all of it.
+        at_least
+            Entries that event loops have to see, where they need not see all that are in the files.
 
         Raises
         ------
@@ -133,7 +145,7 @@ class Runner:
             than there are.
         """
         result: PartialResult = wire.loads(blob)
-        whole = Interval(Fraction(0), Fraction(n_files if entries is None else entries))
+        whole = Interval(Fraction(0), stop or Fraction(n_files if entries is None else entries))
         if result.intervals != (whole,):
             seen = ", ".join(map(str, result.intervals))
             raise IncompleteResultError(
@@ -142,7 +154,8 @@ class Runner:
             )
         missing = n_files - len(result.entries_by_file)
         expected = sum(result.entries_by_file.values()) if entries is None else entries
-        if missing or result.processed != expected or result.values is None:
+        complete = result.processed == expected if at_least is None else result.processed >= at_least
+        if missing or not complete or result.values is None:
             raise IncompleteResultError(
                 f"event loops saw {result.processed:,} entries of {expected:,}, and {missing} of {n_files} "
                 "files were not opened. The result cannot be trusted: please report this, with the analysis"

@@ -77,7 +77,7 @@ class RunReport:
         return {**asdict(self), "executions": list(self.executions), "entries_per_s": self.entries_per_s}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What the runs of a cluster or an executor did and cost, per run and together."""
 
@@ -102,6 +102,9 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{name:<{_NAME_WIDTH}}{value}" for name, value in self._rows()]
         return "\n".join((*lines, *_aligned(list(self._runs())), *self._remarks()))
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         rows = "".join(

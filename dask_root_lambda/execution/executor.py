@@ -174,6 +174,12 @@ class LambdaExecutor(Executor):
         self._pool.limit(execution, limit)
 
     @property
+    def memory_mb(self) -> int | None:
+        """Memory of an environment under the present execution, MB of 2^20 bytes; None in this process."""
+        invoker = self._invokers.get(self.execution)
+        return invoker.tiers[0] or None if invoker is not None else None
+
+    @property
     def most_concurrency(self) -> int:
         """What `concurrency` can be raised to under the present execution."""
         return self._concurrency(self.execution).limit

@@ -6,12 +6,14 @@ operations, in the wire format of `dask_root_lambda.protocol`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
 from dask_root_lambda.plan import arrivals
 from dask_root_lambda.plan.space import RunSpace
-from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.errors import DaskRootLambdaError, InputError
 from dask_root_lambda.protocol.intervals import Division, Interval
 from dask_root_lambda.protocol.task import Body
 
@@ -83,6 +85,21 @@ class PackedMapper:
         return f"<PackedMapper {self.run}: {self.n_ranges} ranges, {len(self.blob):,} bytes>"
 
 
+def range_task(run: str, index: int) -> str:
+    """Name a range, as errors and logs do, by the name of its run and its number from 0."""
+    return f"rdf-range-{run}-{index}"
+
+
+@contextmanager
+def _named(task: str) -> Iterator[None]:
+    """Let errors of the block tell whose they are."""
+    try:
+        yield
+    except DaskRootLambdaError as error:
+        error.task = error.task or task
+        raise
+
+
 class Step:
     """A function of the graph of a run; a worker with the executor knows by it where to run what."""
 
@@ -100,7 +117,7 @@ class MapRange(Step):
         """Run it in this process."""
         from lambda_runtime.runner import SHARED
 
-        with arrivals.failures_told(mapper.run):
+        with arrivals.failures_told(mapper.run), _named(range_task(mapper.run, self.index)):
             blob, _ = SHARED.map(mapper.digest, lambda: mapper.blob, self.index, self.interval)
         return Body.of(blob)
 
@@ -138,6 +155,10 @@ class Finish(Step):
     """Names the graph, whatever it reads; see `dask_root_lambda.plan.history`."""
     size: float = 0.0
     """How much the run reads: bytes of files, or entries where there are none."""
+    stop: Fraction | None = None
+    """Where the part ends that was asked for; None for the end of the dataset."""
+    at_least: int | None = None
+    """Entries that event loops have to see, where they need not see all that are in the files."""
 
     def __call__(self, merged: Body) -> tuple[bytes, ...]:
         """See `lambda_runtime.runner.Runner.finish`."""
@@ -146,6 +167,8 @@ class Finish(Step):
         run = self.space.run
         with arrivals.failures_told(run):
             blob = merged.fetch(self.space.key)
-            blobs = SHARED.finish(blob, n_files=self.n_files, entries=self.entries)
+            blobs = SHARED.finish(
+                blob, n_files=self.n_files, entries=self.entries, stop=self.stop, at_least=self.at_least
+            )
         arrivals.arrived(run, blobs)
         return blobs

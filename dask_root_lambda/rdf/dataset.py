@@ -49,6 +49,10 @@ class Dataset:
     """See ``entries`` of `dask_root_lambda.protocol.task.Mapper`."""
     names: tuple[str, ...] = ()
     """See `dask_root_lambda.protocol.task.Mapper`."""
+    stop: Fraction | None = None
+    """Where the part ends that is wanted; None for the end."""
+    share: float = 1.0
+    """Which part that is of all."""
 
     @property
     def length(self) -> int:
@@ -67,17 +71,17 @@ class Dataset:
 
     @property
     def whole_size(self) -> float:
-        """The size of all of it."""
-        return self.size(Interval(Fraction(), Fraction(self.length)))
+        """The size of all of it that is wanted."""
+        return self.size(Interval(Fraction(), self.stop or Fraction(self.length)))
 
     def divided(self, n_ranges: int) -> Division:
-        """Divide it into ranges."""
+        """Divide it into as many ranges as ``n_ranges`` of the whole are."""
         if self.entries is not None:
             return divided_entries(self.entries, n_ranges)
-        return divided(len(self.files), n_ranges)
+        return divided(self.stop or len(self.files), math.ceil(n_ranges * self.share))
 
 
-def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
+def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None, wanted: int | None = None) -> Dataset:
     """Describe what a head node reads, for a graph.
 
     Parameters
@@ -88,6 +92,8 @@ def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
         The graph.
     n_ranges
         Ranges that were asked for, if any.
+    wanted
+        How many of its first entries are needed; None for all.
 
     Raises
     ------
@@ -95,24 +101,29 @@ def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
         A file cannot be read, or changed since the head node was made.
     """
     source = next(name for kind, name in _SOURCES if isinstance(head, kind))
-    return _of_entries(head, nodes) if source == "entries" else _of_files(head, source, nodes, n_ranges)
+    if source == "entries":
+        return _of_entries(head, nodes, wanted)
+    return _of_files(head, source, nodes, n_ranges, wanted)
 
 
-def _of_entries(head: Any, nodes: Mapping[int, Node]) -> Dataset:
+def _of_entries(head: Any, nodes: Mapping[int, Node], wanted: int | None) -> Dataset:
     entries = int(head.nentries)
+    read = entries if wanted is None else min(entries, wanted)
     return Dataset(
         source="entries",
         range=partial(entry_range, entries),
         build=head._generate_rdf_creator(),
-        identity=(entries,),
+        identity=(entries, read),
         shape=("entries", entries, _columns(head)),
-        entries=entries,
+        entries=read,
         counts=(entries,),
         names=(f"Empty source, range: {{0, {entries}}}",) if whole.names_samples(nodes) else (),
     )
 
 
-def _of_files(head: Any, source: Source, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
+def _of_files(
+    head: Any, source: Source, nodes: Mapping[int, Node], n_ranges: int | None, wanted: int | None
+) -> Dataset:
     trees = head.subnames if source == "rntuple" else head.subtreenames
     friendinfo = None if source == "rntuple" else head.friendinfo
     found = inputs.identities(head)
@@ -122,6 +133,8 @@ def _of_files(head: Any, source: Source, nodes: Mapping[int, Node], n_ranges: in
         DataFile(url, "", identity) for url, identity in zip(inputs.friends(head), others, strict=True)
     )
     samples = head.samples or (Sample("", "", len(files)),)
+    n_all, stop = len(files), None if wanted is None else whole.place(head, files, wanted)
+    files = files if stop is None else files[: math.ceil(stop)]
     from_first = whole.names_missing(nodes)
     described = _friends(friendinfo)
     # Where a range has the files before its own, ROOT counts from the first of the dataset by itself.
@@ -131,12 +144,14 @@ def _of_files(head: Any, source: Source, nodes: Mapping[int, Node], n_ranges: in
         source=source,
         range=partial(file_range, list(trees), list(head.inputfiles), friendinfo, from_first),
         build=over_rntuples if source == "rntuple" else partial(over_samples, samples),
-        identity=(files, friends, described, samples),
+        identity=(files, friends, described, samples, stop),
         shape=(source, _columns(head), described, bool(counts)),
         files=files,
         friends=friends,
         counts=counts,
         names=_names(head, trees) if whole.names_samples(nodes) else (),
+        stop=stop,
+        share=1.0 if stop is None else float(stop / n_all),
     )
 
 

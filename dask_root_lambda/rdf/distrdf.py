@@ -21,6 +21,7 @@ from ROOT._distrdf import HeadNode, Proxy
 from ROOT._distrdf.Backends.Base import BaseBackend
 from ROOT._distrdf.Operation import (
     SUPPORTED_OPERATIONS,
+    Action,
     InstantAction,
     Operation,
     Snapshot,
@@ -36,20 +37,33 @@ from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
-from dask_root_lambda.rdf import defaults, inputs, packing, readout, remote, snapshots
+from dask_root_lambda.rdf import defaults, heads, inputs, packing, readout, remote, snapshots
+from dask_root_lambda.rdf.taken import Taken
 from lambda_runtime import diagnostics
 
-OPERATIONS = tuple(sorted(name for name in SUPPORTED_OPERATIONS if hasattr(ROOT.RDF.RNode, name)))
+_OURS = ("Display", "Range", "Take")
+"""Operations that DistRDF does not have."""
+OPERATIONS = tuple(
+    sorted({name for name in SUPPORTED_OPERATIONS if hasattr(ROOT.RDF.RNode, name)} | {*_OURS})
+)
 """Names of the operations that can be booked on a node. DistRDF lists one more that RDataFrame does not have,
 ``Profile3D``, and one of results."""
 
-LOOK_UPS = ("GetColumnNames", "GetColumnType", "GetDefinedColumnNames", "GetFilterNames", "HasColumn")
+LOOK_UPS = (
+    "Describe",
+    "GetColumnNames",
+    "GetColumnType",
+    "GetDefinedColumnNames",
+    "GetFilterNames",
+    "HasColumn",
+)
 """What can be asked of a graph without running it."""
 
 _IMPLICIT_COLUMNS = ("rdfentry_", "rdfslot_", "tdfentry_", "tdfslot_")
 _AXES = {"Histo1D": 1, "Histo2D": 2, "Histo3D": 3, "Profile1D": 1, "Profile2D": 2}
 """Actions with a model of a histogram, and how many of its axes have limits."""
 _COLUMN_ACTIONS = (
+    "Display",
     "Histo",
     "Profile",
     "Graph",
@@ -137,15 +151,18 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     """
     _check_callables(name, (*args, *kwargs.values()))
     _check_axes(name, args, kwargs)
-    _check_report(parent, name)
-    if not kwargs:
+    if name == "Range":
+        return _book_range(parent, args, kwargs)
+    if name == "Display":
+        args, kwargs = readout.display_arguments(_frame(parent), args, kwargs), {}
+    elif not kwargs:
         args = defaults.filled(name, args, parent.get_head().default_columns)
     if name == "AsNumpy":
         args, kwargs = (), readout.arguments(_frame(parent), args, kwargs)
     if name == "Snapshot":
         args, kwargs = snapshots.arguments(args, kwargs), {}
     try:
-        operation = create_op(name, *args, **kwargs)
+        operation = (Action if name == "Display" else create_op)(name, *args, **kwargs)
     except (ValueError, IndexError) as error:
         raise GraphError(f"{_written(name, args)}: {error}") from error
     if not isinstance(operation, Transformation):
@@ -154,6 +171,29 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     frame = _apply(parent.rdf_node, operation)
     node = Proxy._create_new_node(parent, operation)
     node.rdf_node = frame
+    return node
+
+
+def _book_range(parent: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Book a ``Range``: here as ROOT's own, in ranges of the data set as a cut by the entry's number."""
+    chosen = heads.entry_range(parent, args, kwargs)
+    frame = _apply(parent.rdf_node, Transformation("Range", chosen.begin, chosen.end, chosen.stride))
+    node = Proxy._create_new_node(parent, Transformation("Filter", chosen.expression))
+    node.rdf_node, node.entry_range = frame, chosen
+    return node
+
+
+def book_take(parent: Any, taken: Taken) -> Any:
+    """Book a ``Take`` on a node of DistRDF, as arrays; return its node.
+
+    Raises
+    ------
+    GraphError
+        There is no such column, or its type is another one.
+    """
+    node = book(parent, "AsNumpy", ([taken.column],), {"lazy": True})
+    taken.check(str(_frame(parent).GetColumnType(taken.column)))
+    node.taken = taken
     return node
 
 
@@ -199,17 +239,6 @@ def _check_axes(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -
         raise GraphError(
             f"{_written(name, arguments)} has an automatic axis, which each range would fit to its "
             "own entries: give the limits, such as (name, title, 100, 0.0, 50.0)"
-        )
-
-
-def _check_report(parent: Any, name: str) -> None:
-    """Refuse a report of the frame itself: ROOT lists the cuts of all branches, of which ranges have some."""
-    while parent.operation is not None and parent.operation.name == "Vary":
-        parent = parent.parent
-    if name == "Report" and parent.operation is None:
-        raise GraphError(
-            "Report of the frame itself would list the cuts of every branch: call it on what the last cut "
-            "returned, and lists of several branches apart"
         )
 
 
@@ -298,6 +327,8 @@ class Lowered:
     graph: RunGraph
     actions: tuple[Any, ...]
     """DistRDF's nodes, in the order of the graph's results."""
+    whole: bool
+    """Whether all entries are read."""
 
 
 def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
@@ -321,6 +352,7 @@ def lower(
     client: Client | None,
     failures: Mapping[str, int],
     annotations: Mapping[str, Any],
+    wanted: int | None = None,
 ) -> Lowered:
     """Lower actions that are booked on a head node to a Dask graph.
 
@@ -339,9 +371,11 @@ def lower(
         How often each run of the frame has failed.
     annotations
         Dask's annotations of the graph.
+    wanted
+        How many of the first entries are needed; None for all.
     """
     settings = Settings.resolve()
-    packed = packing.pack(head, actions, head.npartitions, client or destination.current_client())
+    packed = pack(head, actions, client, wanted)
     run = graphs.build(
         packed.mapper,
         packed.finish,
@@ -350,7 +384,15 @@ def lower(
         failures=failures.get(packed.mapper.run, 0),
         annotations=annotations,
     )
-    return Lowered(packed.mapper.space, run, packed.actions)
+    return Lowered(packed.mapper.space, run, packed.actions, packed.finish.stop is None)
+
+
+def pack(
+    head: Any, actions: Sequence[Any], client: Client | None, wanted: int | None = None
+) -> packing.Packed:
+    """Pack actions that are booked on a head node, without a Dask graph; see `lower`."""
+    client = client or destination.current_client()
+    return packing.pack(head, actions, head.npartitions, client, wanted=wanted)
 
 
 class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types

@@ -12,8 +12,9 @@ import ROOT
 from distributed import Client
 
 from dask_root_lambda import destination
+from dask_root_lambda.rdf import drawing
 from dask_root_lambda.rdf.distrdf import Backend
-from dask_root_lambda.rdf.frame import RDataFrame, Result
+from dask_root_lambda.rdf.frame import Node, RDataFrame, Result
 
 
 class ClientBackend(Backend):
@@ -51,6 +52,7 @@ def install() -> None:
         setattr(DaskBackend, method, _on_its_client(getattr(DaskBackend, method)))
     for namespace in (ROOT.RDF, ROOT.RDF.Distributed):
         namespace.RunGraphs = _ours_first(run_graphs, namespace.RunGraphs)
+    ROOT.RDF.SaveGraph = _drawing_ours(ROOT.RDF.SaveGraph)
     for namespace in (ROOT.RDF.Experimental, ROOT.RDF.Distributed):
         namespace.VariationsFor = _ours_first(Result.create_variations, namespace.VariationsFor)
 
@@ -88,6 +90,17 @@ def _ours_first(ours: Callable[[Any], Any], roots: Callable[..., Any]) -> Callab
         return ours(argument) if isinstance(first, Result) else roots(argument, *args, **kwargs)
 
     return call
+
+
+def _drawing_ours(roots: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a ``SaveGraph`` that draws our frames and results as well."""
+
+    def save_graph(drawn: Any, *path: str) -> Any:
+        if isinstance(drawn, Node):
+            return drawing.draw(roots, drawn.node, [result.node for result in drawn.bookings.held()], path)
+        return drawing.draw(roots, drawn.node, (), path) if isinstance(drawn, Result) else roots(drawn, *path)
+
+    return save_graph
 
 
 def _on_its_client(compute: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import MapRange, PackedMapper
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from dask_root_lambda.protocol.intervals import Division, Interval
-from dask_root_lambda.rdf import dataset, packing, snapshots
+from dask_root_lambda.rdf import dataset, heads, packing, snapshots
 from dask_root_lambda.rdf.bookings import Bookings
 from dask_root_lambda.rdf.frame import Result
 
@@ -48,7 +48,8 @@ def estimate(result: Result) -> Estimate:
     ConfigurationError
         No client is there whose workers have the executor.
     GraphError
-        The result is computed already, the client is asynchronous, or a Snapshot would be written.
+        The result is computed already or needs the first entries only, the client is asynchronous, or a
+        Snapshot would be written.
 
     Examples
     --------
@@ -63,6 +64,10 @@ def estimate(result: Result) -> Estimate:
     actions = [each.node for each in bookings.group(result)]
     if any(map(snapshots.output, actions)):
         raise GraphError("samples of a Snapshot would write files: estimate before you book it")
+    if any(heads.needed(node) is not None or heads.is_search(node) for node in actions):
+        raise GraphError(
+            f"{result!r} needs the first entries only: compute it, that is no more than an estimate"
+        )
     sampler = _Sampler(bookings, client)
     packed = packing.pack(bookings.head, actions, bookings.head.npartitions, client, sampler.begin)
     try:

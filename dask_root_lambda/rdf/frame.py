@@ -6,6 +6,7 @@ import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,9 @@ from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.rdf import distrdf, snapshots, unsupported
-from dask_root_lambda.rdf.bookings import Bookings, Lowering
+from dask_root_lambda.rdf import debugging, distrdf, reprs, snapshots, unsupported
+from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
+from dask_root_lambda.rdf.taken import Taken, TakeProxy
 from dask_root_lambda.rdf.variations import Unvaried, Variations
 from lambda_runtime.snapshots import Written
 
@@ -46,11 +48,29 @@ class Node:
             node.has_user_references = False
 
     def __getattr__(self, name: str) -> Any:
+        if name == "Take":
+            return TakeProxy(lambda taken: Result(self._bookings, distrdf.book_take(self._node, taken)))
         if name in distrdf.OPERATIONS:
             return functools.partial(self._book, name)
         if name in distrdf.LOOK_UPS:
             return getattr(self._node.rdf_node, name)
         raise AttributeError(unsupported.explain(name, distrdf.OPERATIONS))
+
+    @property
+    def node(self) -> Any:
+        """DistRDF's node."""
+        return self._node
+
+    @property
+    def bookings(self) -> Bookings:
+        """What is booked on the frame."""
+        return self._bookings
+
+    def __repr__(self) -> str:
+        return reprs.of_frame(self._node)
+
+    def _repr_html_(self) -> str:
+        return reprs.of_frame_as_html(self._node)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *distrdf.OPERATIONS, *distrdf.LOOK_UPS})
@@ -64,9 +84,10 @@ class Node:
             return result
         try:
             return result.GetValue()
-        finally:
+        except BaseException:
             # The user never holds it, though the traceback of an error may.
             self._bookings.drop(result)
+            raise
 
 
 class RDataFrame(Node):
@@ -169,12 +190,17 @@ class _Collection(DaskMethodsMixin):
 
     def _step(self) -> Value:
         """Return the step that makes the value of what is under the key."""
-        return Value(self._where()[1], self._varied)
+        return Value(self._where()[1], self._varied, self._taken)
 
     @property
     def _varied(self) -> bool:
         """Whether the value is a map of variations."""
         return False
+
+    @property
+    def _taken(self) -> Taken | None:
+        """The collection that is made of arrays, if one is."""
+        return None
 
     def __dask_keys__(self) -> list[Key]:
         return [self._where()[0]]
@@ -257,20 +283,21 @@ class Result(_Collection):
     def __init__(self, bookings: Bookings, node: Any) -> None:
         self.bookings = bookings
         self.node = node
+        self._hold = Hold(bookings, node)
         self._given: Lowering | None = None
         self._blob: bytes | None = None
         self._value: Any = None
         self._variations: weakref.ref[Result] | None = None
         bookings.add(self)
 
-    def __del__(self) -> None:
-        # One that could not be booked has none.
-        if "node" in vars(self):
-            self.bookings.release(self.node)
-
     @property
     def _varied(self) -> bool:
         return bool(self.node.operation.name == "VariationsFor")
+
+    @property
+    def _taken(self) -> Taken | None:
+        taken: Taken | None = vars(self.node).get("taken")
+        return taken
 
     @property
     def computed(self) -> bool:
@@ -292,8 +319,44 @@ class Result(_Collection):
             self.bookings.run(self)
         assert self._blob is not None
         if self._value is None:
-            self._value = _made(self._blob, self.bookings.client, varied=self._varied)
+            self._value = _made(self._blob, self.bookings.client, varied=self._varied, taken=self._taken)
+            _keep_with(self._value, self._hold)
         return self._value
+
+    def debug(self, which: int | str | None = None, *, attach: bool = False) -> Any:
+        """Run one range of this result again, in this process and thread: the same file and entries.
+
+        ``breakpoint()`` in Python code stops, and what such code raises opens pdb. The commands are printed
+        by which gdb debugs C++.
+
+        Parameters
+        ----------
+        which
+            Number of the range in its run, from 0; ``"17.0"`` is the first half of one that was divided.
+            By default the range that failed last, of the results of this frame, or the first.
+        attach
+            Whether to wait until gdb is attached.
+
+        Returns
+        -------
+        Any
+            The result of this range alone; None where it has no entries.
+
+        Raises
+        ------
+        ConfigurationError
+            The run has no such range.
+        GraphError
+            It writes files.
+        Exception
+            What the user's code raises.
+        """
+        if snapshots.output(self.node) is not None:
+            raise GraphError("debug writes no files: debug a Count() of the node that the Snapshot is of")
+        mapper, place = self.bookings.alone(self)
+        which = which if which is not None else debugging.failed_range(self.bookings.last_error) or 0
+        blob = debugging.run(mapper, which, place, attach=attach)
+        return None if blob is None else _made(blob, None, varied=self._varied, taken=self._taken)
 
     def create_variations(self) -> Result:
         """Book the systematic variations of this result.
@@ -329,7 +392,10 @@ class Result(_Collection):
         return lowering.graph.finished, lowering.places[self.node.node_id]
 
     def __repr__(self) -> str:
-        return f"<Result of {self.node.operation.name}{', computed' if self.computed else ''}>"
+        return reprs.of_result(self.node, computed=self.computed)
+
+    def _repr_html_(self) -> str:
+        return reprs.of_result_as_html(self.node, self.GetValue() if self.computed else None)
 
 
 class PersistedResult(_Collection):
@@ -364,6 +430,10 @@ class PersistedResult(_Collection):
     def _varied(self) -> bool:
         return self._value.varied
 
+    @property
+    def _taken(self) -> Taken | None:
+        return self._value.taken
+
 
 _making = threading.Lock()
 """Held to make values. ROOT makes a Python class of a C++ class when that is first used. Two threads that use
@@ -378,23 +448,37 @@ class Value(Step):
     """Its place among them."""
     varied: bool = False
     """Whether it is a map of variations."""
+    taken: Taken | None = None
+    """The collection that is made of arrays, if one is."""
 
     def __call__(self, keys: Sequence[Sequence[bytes]]) -> Any:
         """Make it; Dask gives a list with what each key of the collection stands for, here one."""
         (blobs,) = keys
-        return _made(blobs[self.place], None, varied=self.varied)
+        return _made(blobs[self.place], None, varied=self.varied, taken=self.taken)
 
 
-def _made(blob: bytes, client: Client | None, *, varied: bool) -> Any:
+def _made(blob: bytes, client: Client | None, *, varied: bool, taken: Taken | None = None) -> Any:
     with _making:
         mergeable = wire.loads(blob)
         if varied:
             is_map = isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase)
             return Variations(mergeable if is_map else Unvaried(mergeable.GetValue()))
         if not isinstance(mergeable, Written):
-            return mergeable.GetValue()
+            value = mergeable.GetValue()
+            return value if taken is None else taken.of(value)
     arguments = mergeable.tree, snapshots.files(mergeable)
     return RDataFrame(*arguments) if client is None else RDataFrame.on(client, arguments, None)
+
+
+def _keep_with(value: Any, hold: Hold) -> None:
+    """Let a value keep its result in the graph, as ROOT's do: reports of the frame list its cuts."""
+    for each in value.values() if type(value) is dict else (value,):
+        with suppress(TypeError):  # a number
+            weakref.finalize(each, _let_go, hold).atexit = False
+
+
+def _let_go(_: Hold) -> None:
+    pass
 
 
 def _itself(value: Any) -> Any:

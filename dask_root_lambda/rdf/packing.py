@@ -32,8 +32,8 @@ from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
-from dask_root_lambda.rdf import dataset, names, snapshots, whole
-from lambda_runtime import diagnostics, variables
+from dask_root_lambda.rdf import cuts, dataset, heads, names, snapshots, whole
+from lambda_runtime import diagnostics, reports, variables
 from lambda_runtime.attachments import note
 from lambda_runtime.runner import ROOT_VERSION
 
@@ -63,6 +63,7 @@ def pack(
     n_ranges: int | None,
     client: Client | None = None,
     begin: Begin | None = None,
+    wanted: int | None = None,
 ) -> Packed:
     """Pack actions that are booked on a head node.
 
@@ -79,6 +80,8 @@ def pack(
         Whose cluster computes it.
     begin
         Begins the run, where that is not to be begun as usual.
+    wanted
+        How many of the first entries are needed; None for all.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def pack(
     booked = _above(head, actions)
     nodes = _nodes(booked, renamed=dataset.renamed(head))
     computed = tuple(node for node in booked if _is_action(node))
-    data = dataset.of(head, nodes, n_ranges)
+    data = dataset.of(head, nodes, n_ranges, wanted)
     attachments = tuple(_attachments(head.backend))
     note(attachments)
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
@@ -136,8 +139,16 @@ def pack(
         why=why,
         results=names.names(node.operation for node in computed),
     )
-    finish = Finish(space, len(data.files), data.entries, graph, data.whole_size)
+    least = _at_least(computed, data, wanted)
+    finish = Finish(space, len(data.files), data.entries, graph, data.whole_size, data.stop, least)
     return Packed(packed, finish, computed)
+
+
+def _at_least(computed: Iterable[Any], data: dataset.Dataset, wanted: int | None) -> int | None:
+    """Return how many entries event loops have to see, where they need not see all that there are."""
+    if any(map(heads.is_display, computed)):
+        return 0  # ROOT ends the loop when it has its rows
+    return wanted if data.stop is not None else None
 
 
 def _begun(
@@ -221,13 +232,14 @@ def registered(backend: Any) -> tuple[Any, ...]:
 def _above(head: Any, actions: Iterable[Any]) -> list[Any]:
     """Return actions and what is above them in the graph, in booking order, the head node first.
 
-    An action may be above another one: the nominal one, of its variations.
+    An action may be above another one: the nominal one, of its variations. A report of the frame itself lists
+    cuts that lead to no action.
     """
     # What the user has dropped leaves DistRDF's own list, which grows otherwise.
-    head._prune_graph()
+    listed = cuts.held(head)
+    actions = list(actions)
     found = {head.node_id: head}
-    for action in actions:
-        node = action
+    for node in [*actions, *(listed if any(map(cuts.is_report_of_frame, actions)) else ())]:
         while node.node_id not in found:
             found[node.node_id] = node
             node = node.parent
@@ -245,9 +257,12 @@ def _nodes(booked: Sequence[Any], *, renamed: bool) -> dict[int, Node]:
     per name and process, so of two functions with one name it would run the first for both.
     """
     numbers = {node.node_id: position for position, node in enumerate(booked)}
-    return {
-        numbers[node.node_id]: _node(node, numbers.get(node.parent_id), renamed=renamed) for node in booked
-    }
+    return {numbers[node.node_id]: _node(node, _parent(node, numbers), renamed=renamed) for node in booked}
+
+
+def _parent(node: Any, numbers: Mapping[int, int]) -> int | None:
+    # Wherever it was asked for; ranges tell it by that.
+    return reports.HEAD if cuts.is_report_of_frame(node) else numbers.get(node.parent_id)
 
 
 def _node(node: Any, parent: int | None, *, renamed: bool) -> Node:
