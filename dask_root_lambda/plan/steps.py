@@ -37,6 +37,8 @@ class PackedMapper:
     """See `dask_root_lambda.protocol.task.Request`."""
     files: tuple[str, ...] = ()
     """URLs of the file table; empty for a dataset of entries without files."""
+    sizes: tuple[int, ...] = ()
+    """Bytes of each of them."""
     local_inputs: tuple[str, ...] = ()
     """Files of this machine that it reads."""
     local_outputs: tuple[str, ...] = ()

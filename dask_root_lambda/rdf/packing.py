@@ -130,6 +130,7 @@ def pack(
         root=ROOT_VERSION,
         identity=identity,
         files=tuple(file.url for file in data.files),
+        sizes=tuple(file.identity.size for file in data.files),
         local_inputs=_local(file.url for file in (*data.files, *data.friends)),
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),
