@@ -25,8 +25,8 @@ from dask_root_lambda.protocol.intervals import Interval
 SHARE = 0.9
 """A range that may take longer than this part of the time limit is divided."""
 SHORTEST_LIMIT_S = 60.0
-"""With a shorter time limit nothing is foreseen: what starting and compiling takes counts for as much as what is
-read, and of a range that ran out of time nobody knows how much that was."""
+"""With a shorter time limit nothing is foreseen: starting and compiling takes as long as reading, and of a range
+that ran out of time nobody knows how much that was."""
 _DEVIATIONS = 2.0
 
 
