@@ -17,6 +17,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.plan.steps import MapRange
@@ -25,8 +26,8 @@ from dask_root_lambda.protocol.intervals import Interval
 SHARE = 0.9
 """A range that may take longer than this part of the time limit is divided."""
 SHORTEST_LIMIT_S = 60.0
-"""With a shorter time limit nothing is foreseen: starting and compiling takes as long as reading, and of a range
-that ran out of time nobody knows how much that was."""
+"""With a shorter time limit nothing is foreseen: starting and compiling takes as long as reading, and of a
+range that ran out of time nobody knows how much that was."""
 _DEVIATIONS = 2.0
 
 
@@ -71,7 +72,8 @@ def size(sizes: Sequence[int], interval: Interval) -> float:
     if not sizes:
         return float(interval.stop - interval.start)
     first, last = math.floor(interval.start), math.ceil(interval.stop)
-    shares = (min(interval.stop, file + 1) - max(interval.start, file) for file in range(first, last))
+    inside = (Interval(Fraction(file), Fraction(file + 1)) for file in range(first, last))
+    shares = (min(interval.stop, each.stop) - max(interval.start, each.start) for each in inside)
     return float(sum(share * length for share, length in zip(shares, sizes[first:last], strict=True)))
 
 
