@@ -329,6 +329,7 @@ class LambdaExecutor(Executor):
             if value is None:
                 if self._forecast.too_long(job, invoker.timeout_s):
                     self.ledger.split(job.account)
+                    self.tracks.retry(job)
                     return self._divided(job)
                 value, empty = self._attempt(job, job.account, invoker)
         except CostLimitError as error:
@@ -465,6 +466,7 @@ class LambdaExecutor(Executor):
             assert job.tier is not None
             job.tier += 1
             self.ledger.grow(account)
+            self.tracks.retry(job)
             logger.info("%s is tried with %d MB: %s", job.call.task, invoker.tiers[job.tier], error)
             return [(job, 0.0)]
         if job.call.space is not None and not self._policy.allows(account.retries, account.ranges):
