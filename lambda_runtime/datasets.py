@@ -86,6 +86,24 @@ def _over(
     return TaskObjects(frame, Ranges.TaskTreeEntries(stop - start, by_tree))
 
 
+def boundaries(source: str, tree: str, url: str) -> list[int]:
+    """Return where the clusters of a file of a data set begin, and the end of the last.
+
+    Parameters
+    ----------
+    source
+        See `dask_root_lambda.protocol.task.Mapper`.
+    tree, url
+        Name of the tree or RNTuple, and the file.
+    """
+    return rntuple_boundaries(tree, url) if source == "rntuple" else tree_boundaries(tree, url)
+
+
+def entries(boundaries: Sequence[int], start: Fraction, stop: Fraction) -> int:
+    """Return how many entries a part of a file has, given by the shares where it starts and stops."""
+    return _boundary(boundaries, stop) - _boundary(boundaries, start)
+
+
 def _boundary(boundaries: Sequence[int], part: Fraction) -> int:
     """Return where the first cluster behind a part of a file begins: ranges read whole clusters."""
     return boundaries[bisect_left(boundaries, int(part * boundaries[-1]))]

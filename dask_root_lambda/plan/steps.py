@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from dask_root_lambda.plan import arrivals
 from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.intervals import Division, Interval
-from dask_root_lambda.protocol.task import Body
+from dask_root_lambda.protocol.task import Body, Skipped
 
 _FILES_NAMED = 3
 """How many files an error names."""
@@ -140,6 +141,14 @@ class Finish(Step):
     """Names the graph, whatever it reads; see `dask_root_lambda.plan.history`."""
     size: float = 0.0
     """How much the run reads: bytes of files, or entries where there are none."""
+    skipped: tuple[Skipped, ...] | None = None
+    """Files that the client has left out; None where nothing may be left out. Else what was left out is one more
+    blob, behind those of the results."""
+
+    def left_out(self, blobs: Sequence[bytes]) -> tuple[Skipped, ...]:
+        """Return what is missing in the results that this step has given."""
+        skipped: tuple[Skipped, ...] = () if self.skipped is None else wire.loads(blobs[-1])
+        return skipped
 
     def __call__(self, merged: Body) -> tuple[bytes, ...]:
         """See `lambda_runtime.runner.Runner.finish`."""
@@ -148,6 +157,8 @@ class Finish(Step):
         run = self.space.run
         with arrivals.failures_told(run):
             blob = merged.fetch(self.space.key)
-            blobs = SHARED.finish(blob, n_files=self.n_files, entries=self.entries)
+            blobs, skipped = SHARED.finish(blob, n_files=self.n_files, entries=self.entries)
+            if self.skipped is not None:
+                blobs = (*blobs, wire.dumps((*self.skipped, *skipped)))
         arrivals.arrived(run, blobs)
         return blobs

@@ -115,10 +115,11 @@ def pack(
         names=data.names,
         alone=whole.runs_alone(nodes, _written_code(code, attachments)),
         variables=variables.read(code),
+        skips=head.skipped is not None and bool(data.files),
     )
     blob = wire.dumps(mapper)
     versions = ROOT_VERSION, wire.WIRE_VERSION, __version__
-    run = _token(graph, data.identity, data.names, mapper.variables, versions, _occasion(nodes))
+    run = _token(graph, data.identity, data.names, mapper.variables, versions, _occasion(nodes), mapper.skips)
     begin = begin or functools.partial(_begun, head, n_ranges, client)
     space, division, why = begin(data, graph, run)
     _check_outputs(nodes, data, len(division))
@@ -137,7 +138,8 @@ def pack(
         why=why,
         results=names.names(node.operation for node in computed),
     )
-    finish = Finish(space, len(data.files), data.entries, graph, data.whole_size)
+    skipped = tuple(head.skipped) if mapper.skips else None
+    finish = Finish(space, len(data.files), data.entries, graph, data.whole_size, skipped)
     return Packed(packed, finish, computed)
 
 
