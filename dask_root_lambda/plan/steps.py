@@ -142,7 +142,7 @@ class Finish(Step):
     size: float = 0.0
     """How much the run reads: bytes of files, or entries where there are none."""
     skipped: tuple[Skipped, ...] | None = None
-    """Files that the client has left out; None where nothing may be left out. Else what was left out is one more
+    """Files that the client has left out; None where nothing may be. Else what was left out is one more
     blob, behind those of the results."""
 
     def left_out(self, blobs: Sequence[bytes]) -> tuple[Skipped, ...]:
