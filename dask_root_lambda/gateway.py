@@ -269,7 +269,8 @@ class LambdaPlugin(WorkerPlugin):
             function = getattr(self._worker.state.tasks[key].run_spec, "func", None)
             if isinstance(function, Finish):
                 self._finished[key] = function.space
-                for each in function.left_out(self._worker.data[key]):
+                blobs: Any = self._worker.data[key]
+                for each in function.left_out(blobs):
                     self._gateway.executor.ledger.note(str(each))
                 self._remember(function)
         elif start == "memory" and key in self._finished:
