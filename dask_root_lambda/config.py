@@ -64,6 +64,8 @@ class Settings:
     merge_on: Literal["cluster", "lambda"] = _option("merge-on")
     fan_in: int = _count("fan-in", 2, 1000)
     """Partial results merged by one task."""
+    skip_unreadable: bool = _option("files.skip-unreadable")
+    """Leave out files that cannot be read, and say so."""
     progress: bool | None = _option("progress")
     """Show a bar; None decides by the terminal."""
     region: str | None = _option("aws.region")

@@ -48,6 +48,10 @@ logger = logging.getLogger(__name__)
 EXECUTOR = "lambda"
 """Name of the executor on the workers."""
 
+TASKS_PER_SLOT = 10
+"""Tasks that a gateway is given for each that may be in flight. Dask gives them frame after frame; those that
+wait here take turns, and merges need not wait for ranges."""
+
 _DEFAULT = "default"
 """distributed's name of the executor of tasks without an annotation."""
 
@@ -78,10 +82,13 @@ class GatewayExecutor(Executor):
     ----------
     executor
         Runs the tasks; shut down with this one.
+    priority
+        Returns the priority of a task by its key.
     """
 
-    def __init__(self, executor: LambdaExecutor) -> None:
+    def __init__(self, executor: LambdaExecutor, priority: Callable[[Key], float] = lambda _: 0) -> None:
         self.executor = executor
+        self._priority = priority
         self._in_flight: dict[Key, _InFlight] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -110,7 +117,7 @@ class GatewayExecutor(Executor):
         observe = functools.partial(_observe, context)
         # A range is called by its run, also where that is tried again under other keys.
         key = range_key(args[0].run, task.func.index) if isinstance(task.func, MapRange) else task.key
-        call = Call(_name(key), task.func, args, kwargs)
+        call = Call(_name(key), task.func, args, kwargs, self._priority(task.key))
         in_flight = _InFlight(self.executor.submit_call(call, observe))
         outcome: Future[Any] = Future()
         outcome.set_running_or_notify_cancel()
@@ -131,6 +138,12 @@ class GatewayExecutor(Executor):
 
         in_flight.future.add_done_callback(settle)
         return outcome
+
+
+def _priority(worker: Worker, key: Key) -> float:
+    """Return the priority that the user gave to a task; Dask runs those of the lowest number first."""
+    state = worker.state.tasks.get(key)
+    return -float(state.priority[0]) if state is not None and state.priority else 0
 
 
 def _arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -214,7 +227,7 @@ class LambdaPlugin(WorkerPlugin):
             self._executor = await asyncio.to_thread(LambdaExecutor, settings=self._settings)
         _pass_on_long_errors()
         self._worker = worker
-        self._gateway = GatewayExecutor(self._executor)
+        self._gateway = GatewayExecutor(self._executor, functools.partial(_priority, worker))
         self._finished: dict[Key, RunSpace] = {}
         self._forgetting: list[threading.Thread] = []
         worker.executors[EXECUTOR] = self._gateway
@@ -256,6 +269,9 @@ class LambdaPlugin(WorkerPlugin):
             function = getattr(self._worker.state.tasks[key].run_spec, "func", None)
             if isinstance(function, Finish):
                 self._finished[key] = function.space
+                blobs: Any = self._worker.data[key]
+                for each in function.left_out(blobs):
+                    self._gateway.executor.ledger.note(str(each))
                 self._remember(function)
         elif start == "memory" and key in self._finished:
             self._forget(self._finished.pop(key))

@@ -178,7 +178,7 @@ def check_definitions(aws, cluster):
         [container] = definition["containerDefinitions"]
         assert container["image"] == IMAGE
     command = container["command"]
-    assert command[:3] == ["dask-worker", "--nthreads", "7"]
+    assert command[:3] == ["dask-worker", "--nthreads", "70"]
     assert command[command.index("--preload") + 1] == "lambda_runtime.runner"
 
 
@@ -201,14 +201,14 @@ def check_network(aws, cluster):
 
 
 def check_worker(client):
-    """One gateway: seven slots, of which the account lets two be used, and three threads for merges."""
+    """One gateway: tasks for seven slots, of which the account lets two be used; three threads for merges."""
 
     def pools(dask_worker):  # here, because the worker has no module of tests to look it up in
         slots, executors = dask_worker.state.nthreads, dask_worker.executors
         return slots, executors["lambda"].executor.concurrency, executors["default"]._max_workers
 
     client.wait_for_workers(1, timeout=60)
-    assert list(client.run(pools).values()) == [(7, 2, 3)]
+    assert list(client.run(pools).values()) == [(70, 2, 3)]
 
 
 def check_nothing_is_left(aws, cluster):

@@ -30,6 +30,8 @@ class RunReport:
     """Tries after the first, and divisions of ranges."""
     moved_up: int = 0
     """Tries that ran out of memory, after which the task was tried with more."""
+    split: int = 0
+    """Ranges that were divided before they were tried: they would have run out of time."""
     second_tries: int = 0
     """Tries of slow ranges beside the one that was going on; the first answer counts."""
     refused: int = 0

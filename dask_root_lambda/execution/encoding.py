@@ -50,6 +50,8 @@ class Call:
     function: Callable[..., Any]
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] | None = None
+    priority: float = 0
+    """Among calls that wait, those of a higher one are first."""
 
     @property
     def mapper(self) -> PackedMapper | None:

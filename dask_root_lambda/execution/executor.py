@@ -22,6 +22,7 @@ from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.dropped import Dropped
 from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.failures import Failures
+from dask_root_lambda.execution.forecast import Forecast
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
 from dask_root_lambda.execution.memory import Learned
@@ -39,6 +40,7 @@ from dask_root_lambda.protocol.errors import (
     CostLimitError,
     CrashError,
     DaskRootLambdaError,
+    FunctionTimeoutError,
     MissingBlobError,
     NotReadyError,
     OutOfMemoryError,
@@ -125,6 +127,7 @@ class LambdaExecutor(Executor):
         self._told_of_limit = False
         self._learned = Learned()
         self._dropped = Dropped()
+        self._forecast = Forecast()
         self._durations: dict[RunSpace, Durations] = {}
         """Of the runs that are going on."""
         self._looking: threading.Timer | None = None
@@ -246,6 +249,7 @@ class LambdaExecutor(Executor):
         """
         self._encoder.begin_forgetting(space)
         self._learned.forget(space.run)
+        self._forecast.forget(space.run)
         stores = [invoker.store for invoker in list(self._invokers.values())]
         thread = threading.Thread(target=self._forget, args=(space, stores), daemon=True)
         thread.start()
@@ -327,7 +331,13 @@ class LambdaExecutor(Executor):
         self.tracks.start(job, execution)
         try:
             self._check_budget(job.account)
-            value, empty = self._attempt(job, job.account, invoker)
+            value, empty = self._encoder.left_over(job.call, invoker), False
+            if value is None:
+                if self._forecast.too_long(job, invoker.timeout_s):
+                    self.ledger.split(job.account)
+                    self.tracks.retry(job)
+                    return self._divided(job)
+                value, empty = self._attempt(job, job.account, invoker)
         except CostLimitError as error:
             self._fail(job, error)
         except ThrottledError as error:
@@ -389,9 +399,6 @@ class LambdaExecutor(Executor):
 
     def _attempt(self, job: Job, account: Account, invoker: Invoker) -> tuple[Any, bool]:
         """Invoke once; return the result, and whether it is of a range without entries."""
-        left_over = self._encoder.left_over(job.call, invoker)
-        if left_over is not None:
-            return left_over, False
         request = self._encoder.request(job.call, invoker, len(job.errors) + 1)
         if len(invoker.tiers) > 1:
             request = replace(request, tier=self._learned.tier(job, invoker.tiers))
@@ -413,6 +420,8 @@ class LambdaExecutor(Executor):
         finally:
             encoding.clean_up(request, invocation, invoker.store)
         entries = invocation.reply.usage.entries if invocation.reply is not None else 0
+        if invoker.timeout_s is not None and entries:
+            self._forecast.add(job, invocation.billing.duration_s)
         return value, job.call.mapper is not None and entries == 0
 
     def _drop(self, job: Job, account: Account, invoker: Invoker) -> None:
@@ -451,6 +460,8 @@ class LambdaExecutor(Executor):
         decision = self._policy.after(job.errors, jitter, divisible=job.divisible, larger=larger)
         if isinstance(error, OutOfMemoryError):
             self._learned.add(job, failed=True)
+        if isinstance(error, FunctionTimeoutError) and invoker.timeout_s is not None:
+            self._forecast.add(job, invoker.timeout_s)
         if job.has_twin and not isinstance(decision, Again | Grow):
             job.gave_up = True
             return []
@@ -461,6 +472,7 @@ class LambdaExecutor(Executor):
             assert job.tier is not None
             job.tier += 1
             self.ledger.grow(account)
+            self.tracks.retry(job)
             logger.info("%s is tried with %d MB: %s", job.call.task, invoker.tiers[job.tier], error)
             return [(job, 0.0)]
         if job.call.space is not None and not self._policy.allows(account.retries, account.ranges):
@@ -470,9 +482,12 @@ class LambdaExecutor(Executor):
         self.tracks.retry(job)
         if isinstance(decision, Divide):
             logger.info("%s is divided: %s", job.call.task, error)
-            return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
+            return self._divided(job)
         logger.info("%s is tried again in %.1f s: %s", job.call.task, decision.delay_s, error)
         return [(job, decision.delay_s)]
+
+    def _divided(self, job: Job) -> Follow:
+        return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
 
     def _watch(self, mapper: PackedMapper, seconds: float) -> None:
         """Take note that a range is done; when most are, look for slow ones from time to time."""

@@ -210,6 +210,12 @@ class Ledger:
             for each in (account, self._total):
                 each.count(moved_up=1)
 
+    def split(self, account: Account) -> None:
+        """Count a range that is divided before it is tried."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(split=1)
+
     def note(self, text: str) -> None:
         """Keep a sentence that the report is to say, once."""
         with self._lock:

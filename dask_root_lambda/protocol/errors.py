@@ -101,8 +101,8 @@ class DaskRootLambdaError(Exception):
     def _told(self) -> str:
         where = [
             ("task", self.task),
-            ("reads", self.place),
             ("attempt", self.attempt),
+            ("reads", self.place),
             ("request", self.request_id),
             ("log:", self.logs),
         ]
