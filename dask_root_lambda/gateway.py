@@ -356,13 +356,9 @@ def _place(state: TaskState) -> None:
 class _MergePool(ThreadPoolExecutor):
     """Threads that merge, which a worker that closes does not wait for half a minute."""
 
-    # distributed calls it with a limit of time.
-    def shutdown(  # type: ignore[override]
-        self, wait: bool = True, timeout: float | None = None
-    ) -> None:
-        super().shutdown(
-            wait=wait, timeout=_LAST_MERGES_S if timeout is None else min(timeout, _LAST_MERGES_S)
-        )
+    def shutdown(self, wait: bool = True, timeout: float | None = None, **options: Any) -> None:
+        timeout = _LAST_MERGES_S if timeout is None else min(timeout, _LAST_MERGES_S)
+        super().shutdown(wait, timeout=timeout, **options)
 
 
 def merge_pool(settings: Settings) -> ThreadPoolExecutor:
