@@ -31,7 +31,8 @@ begun, gate, pipe = (os.path.join(where, name) for name in ("begun", "gate", "pi
 begin = f'fclose(fopen("{begun}", "w")); '
 wait = begin + f'while (gSystem->AccessPathName("{gate}")) gSystem->Sleep(20); return 1.0;'
 def say(word): print(word, flush=True)
-def cluster(): return LambdaCluster(execution=execution, concurrency=2, dashboard_address=None)
+def cluster():
+    return LambdaCluster(execution=execution, concurrency=2, dashboard_address=None, progress=False)
 def begins(): return os.path.exists(begun) or time.sleep(0.02)
 """
 
@@ -257,18 +258,17 @@ SETUP, LONG, REST = (
 
 
 def test_a_notebooks_cell_is_interrupted(tmp_path):
-    """Its button ends the cell within 3 s, with KeyboardInterrupt and nothing on standard error; the next cell
-    works, and no range of the first begins beside it."""
+    """Its button ends the cell within 3 s, with KeyboardInterrupt and nothing on standard error; the next
+    cell works, and no range of the first begins beside it."""
     with kernel() as (manager, client):
         execute(client, SETUP.replace("{where!r}", repr(str(tmp_path))))
         asked = client.execute(LONG)
         scripts.wait_until((tmp_path / "begun").exists)
         began_s = time.monotonic()
         manager.interrupt_kernel()
-        reply = client.get_shell_msg(timeout=scripts.PATIENCE_S)
+        reply = answer(client, asked)
         took_s = time.monotonic() - began_s
-        assert reply["parent_header"]["msg_id"] == asked
-        assert (reply["content"]["status"], reply["content"]["ename"]) == ("error", "KeyboardInterrupt")
+        assert (reply["status"], reply.get("ename")) == ("error", "KeyboardInterrupt")
         assert took_s < LIMIT_S
         assert streams(client, asked) == []
         asked = execute(client, REST)
@@ -291,9 +291,17 @@ def kernel():
 def execute(client, code):
     """Run a cell, which is to succeed; return the identity of the request."""
     asked = client.execute(code)
-    reply = client.get_shell_msg(timeout=scripts.PATIENCE_S)["content"]
+    reply = answer(client, asked)
     assert reply["status"] == "ok", reply
     return asked
+
+
+def answer(client, asked):
+    """Wait for what a kernel says of a request, behind what it says of those before."""
+    while True:
+        message = client.get_shell_msg(timeout=scripts.PATIENCE_S)
+        if message["parent_header"].get("msg_id") == asked:
+            return message["content"]
 
 
 def streams(client, asked):
