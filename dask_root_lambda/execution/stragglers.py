@@ -42,16 +42,17 @@ class Durations:
 
     def __init__(self, n_ranges: int) -> None:
         self._n_ranges = n_ranges
-        self._done_s: list[float] = []
+        self.done_s: list[float] = []
+        """Sorted."""
         self._second_tries = 0
 
     def add(self, seconds: float) -> None:
         """Take note that a range is done."""
-        insort(self._done_s, seconds)
+        insort(self.done_s, seconds)
 
     def allows(self, elapsed_s: float) -> bool:
         """Tell whether a range that has taken so long may be tried once more, and count it if so."""
-        limit_s = slow_after_s(self._done_s, self._n_ranges)
+        limit_s = slow_after_s(self.done_s, self._n_ranges)
         few = self._second_tries < max(2, MOST_SHARE * self._n_ranges)
         if limit_s is None or elapsed_s < limit_s or not few:
             return False
@@ -61,4 +62,4 @@ class Durations:
     @property
     def enough(self) -> bool:
         """Whether so many are done that slow ones can be told."""
-        return slow_after_s(self._done_s, self._n_ranges) is not None
+        return slow_after_s(self.done_s, self._n_ranges) is not None

@@ -35,6 +35,7 @@
     ├── DeploymentError           deploying did not work, or what is deployed is damaged
     │   └── DeploymentNotFoundError   no deployment of that name in this account and region
     ├── CostLimitError            what the user allows was spent
+    ├── DeadlineError             the time that the user allows is over
     ├── IncompleteResultError     fewer or more entries processed than the dataset has
     └── RunCancelledError         stopped on request
 
@@ -302,6 +303,10 @@ class DeploymentNotFoundError(DeploymentError):
 
 class CostLimitError(DaskRootLambdaError):
     """The user's limit of costs is reached; what was computed is kept."""
+
+
+class DeadlineError(DaskRootLambdaError):
+    """A range or a run has taken longer than the user allows."""
 
 
 class IncompleteResultError(DaskRootLambdaError):
