@@ -37,6 +37,7 @@ from dask_root_lambda.dashboard.scheduler import PagePlugin
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import Invocation
+from dask_root_lambda.outcomes import Outcomes
 from dask_root_lambda.plan import arrivals, history
 from dask_root_lambda.plan.graph import range_key
 from dask_root_lambda.plan.space import RunSpace
@@ -51,6 +52,9 @@ EXECUTOR = "lambda"
 _DEFAULT = "default"
 """distributed's name of the executor of tasks without an annotation."""
 
+
+_READY = 32
+"""Tasks that a gateway's worker has given to the executor besides those in flight."""
 
 _LONGEST_ERROR = 4_000_000
 """Characters of an error that distributed passes on as it is: of longer ones it makes plain exceptions."""
@@ -82,10 +86,14 @@ class GatewayExecutor(Executor):
 
     def __init__(self, executor: LambdaExecutor) -> None:
         self.executor = executor
+        self._outcomes = Outcomes()
         self._in_flight: dict[Key, _InFlight] = {}
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run one task of the worker. Called on its event loop: never blocks."""
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run one task of the worker. Called on its event loop: never blocks.
+
+        What asyncio's ``run_in_executor`` is given may be a future of the loop itself: it is passed on.
+        """
         if fn is not _run_task_simple:
             return self.executor.submit(fn, *args, **kwargs)
         task, data, delay_s = args
@@ -104,7 +112,7 @@ class GatewayExecutor(Executor):
         """End all tasks and shut down. Does not wait for answers: a closing worker would wait with it."""
         self.executor.shutdown(wait=False, cancel_futures=True)
 
-    def _submit_task(self, task: Task, data: Mapping[Key, Any], delay_s: float) -> Future[Any]:
+    def _submit_task(self, task: Task, data: Mapping[Key, Any], delay_s: float) -> asyncio.Future[Any]:
         args, kwargs = Task(task.key, _arguments, *task.args, **task.kwargs)(data)
         context = contextvars.copy_context()
         observe = functools.partial(_observe, context)
@@ -112,8 +120,7 @@ class GatewayExecutor(Executor):
         key = range_key(args[0].run, task.func.index) if isinstance(task.func, MapRange) else task.key
         call = Call(_name(key), task.func, args, kwargs)
         in_flight = _InFlight(self.executor.submit_call(call, observe))
-        outcome: Future[Any] = Future()
-        outcome.set_running_or_notify_cancel()
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._in_flight[task.key] = in_flight
         began_s = time.time()
 
@@ -127,7 +134,7 @@ class GatewayExecutor(Executor):
             func = _reschedule if dropped else done.result
             message = _run_task_simple(Task(task.key, func), {}, delay_s)
             message["start"] = began_s + delay_s
-            outcome.set_result(message)
+            self._outcomes.put(outcome, message)
 
         in_flight.future.add_done_callback(settle)
         return outcome
@@ -364,3 +371,12 @@ class _MergePool(ThreadPoolExecutor):
 def merge_pool(settings: Settings) -> ThreadPoolExecutor:
     """Make the pool in which a gateway merges: by default, distributed's has a thread for every slot."""
     return _MergePool(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
+
+
+def slots(concurrency: int) -> int:
+    """Return the threads that a gateway's worker is to have for so many invocations in flight.
+
+    A few more: whichever invocation is answered, the next waits in the executor already, and is sent without
+    a way round by the worker's event loop.
+    """
+    return concurrency + _READY
