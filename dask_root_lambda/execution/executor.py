@@ -116,7 +116,7 @@ class LambdaExecutor(Executor):
         self.ledger = Ledger()
         self.tracks = Tracks()
         self._openers = openers
-        self._encoder = Encoder()
+        self._encoder = Encoder(lambda call: self.ledger.mend(call.run or CALLS))
         self._policy = RetryPolicy(
             self.settings.max_attempts, self.settings.max_crashes, max_share=self.settings.max_retry_share
         )

@@ -226,6 +226,12 @@ class Ledger:
             for each in (account, self._total):
                 each.count(second_tries=1)
 
+    def mend(self, run: str) -> None:
+        """Count a partial result that was found damaged, and is computed again."""
+        with self._lock:
+            for each in (self._account(run, 0), self._total):
+                each.count(mended=1)
+
     def drop(self, account: Account) -> None:
         """Count an invocation whose answer nobody waits for."""
         with self._lock:

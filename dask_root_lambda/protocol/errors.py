@@ -28,6 +28,7 @@
     ├── ProtocolError             the two sides do not understand each other
     │   ├── VersionMismatchError      Python, ROOT or wire version
     │   ├── CorruptBlobError          bytes that are not what was sent
+    │   │   └── DamagedBlobError          what lies in a store is not what was put there
     │   └── TooLargeError             over the service's size limit, and no store to go through
     ├── StoreError                the store of blobs failed
     │   └── MissingBlobError          no such blob
@@ -273,6 +274,10 @@ class CorruptBlobError(ProtocolError):
     """Bytes that are not what was sent."""
 
     retryable = True
+
+
+class DamagedBlobError(CorruptBlobError):
+    """What lies in a store is not what was put there; the run that is tried again computes it anew."""
 
 
 class TooLargeError(ProtocolError):

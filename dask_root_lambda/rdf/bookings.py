@@ -19,6 +19,7 @@ from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol.errors import (
     CrashError,
+    DamagedBlobError,
     FunctionTimeoutError,
     GraphError,
     IncompleteResultError,
@@ -223,8 +224,8 @@ class Bookings:
                 "`await client.compute(result)`; Snapshot and AsNumpy are results where they are lazy"
             ) from error
         for _ in range(_TRIES - 1):
-            # What is gone from the store is computed again, and nothing else.
-            with suppress(MissingBlobError):
+            # What is gone from the store, or damaged there, is computed again, and nothing else.
+            with suppress(MissingBlobError, DamagedBlobError):
                 return self._run(asked, get)
         return self._run(asked, get)
 
