@@ -100,7 +100,11 @@ class Watch:
             return False
         tries = len(alive)
         lost_s = self._deadlines.lost_after_s(durations.done_s, tries)
-        return (lost_s is not None and elapsed_s > lost_s) or (tries == 1 and durations.allows(elapsed_s))
+        if lost_s is not None and elapsed_s > lost_s:
+            return True
+        # On this machine another try would take the cores of those that run.
+        spare = self._pool.running[job] == "lambda" and self._pool.has_spare("lambda")
+        return tries == 1 and durations.allows(elapsed_s, in_the_end=spare)
 
     def _end_overdue(self, jobs: list[Job]) -> None:
         now_s = time.monotonic()
