@@ -111,22 +111,23 @@ def _range_s(done: _Run, timing: Timing) -> float:
 def _compute(functions: int, n_ranges: int, timing: Timing) -> _Run:
     """Compute a frame on so many functions."""
     with tempfile.TemporaryDirectory() as directory:
-        values = _values(Path(directory))
+        values = write_values(Path(directory))
         state = mock.patch.dict(os.environ, {"XDG_STATE_HOME": directory})
         with (
             state,
             serving(timing=replace(timing, limit=functions), values=values) as server,
-            _cluster(functions, server.endpoint) as cluster,
+            cluster_of(functions, server.endpoint) as cluster,
             cluster.get_client(),
         ):
-            _, histogram = _booked(n_ranges)
+            _, histogram = booked(n_ranges)
             began_s = time.monotonic()
             dask.compute(histogram)
             wall_s = time.monotonic() - began_s
             return _Run(n_ranges, wall_s, server.statistics(), cluster.report().total.second_tries)
 
 
-def _cluster(functions: int, endpoint: str) -> LambdaCluster:
+def cluster_of(functions: int, endpoint: str) -> LambdaCluster:
+    """Make a cluster of so many stub functions."""
     return LambdaCluster(
         execution="lambda",
         concurrency=functions,
@@ -137,15 +138,15 @@ def _cluster(functions: int, endpoint: str) -> LambdaCluster:
     )
 
 
-def _booked(n_ranges: int) -> tuple[Any, Any]:
-    """Return a frame of so many ranges, and a histogram of it."""
+def booked(n_ranges: int) -> tuple[Any, Any]:
+    """Return a frame of so many ranges, of which stubs can answer each part, and a histogram of it."""
     frame = RDataFrame(n_ranges * _ENTRIES_PER_RANGE, npartitions=n_ranges)
     return frame, frame.Define("x", "double(rdfentry_ % 1000)").Histo1D(("x", "", 1000, 0, 1000), "x")
 
 
-def _values(directory: Path) -> Path:
+def write_values(directory: Path) -> Path:
     """Run one range here; write the values of its partial result, and return the file."""
-    frame, histogram = _booked(1)
+    frame, histogram = booked(1)
     mapper = packing.pack(frame._headnode, [histogram.node], 1).mapper
     result = wire.loads_as(PartialResult, MapRange(0, mapper.division[0])(mapper).fetch(b""))
     path = directory / "values"

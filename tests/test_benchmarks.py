@@ -11,7 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import booking, chaos, cold, datasets, dimuon, fleet, merge, payload, rate, scaling, snapstart
+from benchmarks import (
+    booking,
+    chaos,
+    cold,
+    datasets,
+    dimuon,
+    fleet,
+    merge,
+    payload,
+    rate,
+    scaling,
+    snapstart,
+    soak,
+)
 from benchmarks.environments import Environments
 from benchmarks.figures import Figure, read, run, table, write
 
@@ -96,13 +109,18 @@ def test_rate_counts_invocations() -> None:
 def test_scaling_computes_a_frame_on_stubs() -> None:
     """Efficiency and tail have the targets of the issue; a cold start and twelve ranges are its wall time."""
     timing = replace(scaling.AWS, speed=20, slow=())
-    _, efficiency, wall, invocations, _, _, _, tail, _ = scaling.measure(
-        functions=(2,), timing=timing, tail=3
-    )
+    figures = scaling.measure(functions=(2,), timing=timing, tail=3)
+    _, efficiency, wall, invocations, *_, tail, _ = figures
     assert (efficiency.at_least, tail.at_most) == (0.90, 1.15)
     assert wall.value > (12 * timing.seconds + timing.cold_s) / timing.speed * 0.8
     assert efficiency.value == pytest.approx(12 * timing.seconds / timing.speed / wall.value)
     assert invocations.value == 1
+
+
+def test_soak_compares_the_first_runs_with_the_last() -> None:
+    """Memory, descriptors and threads have limits."""
+    growth, _, descriptors, _, threads, _ = soak.measure(runs=3, n_ranges=20, functions=4, seconds=0.01)
+    assert (growth.at_most, descriptors.at_most, threads.at_most) == (1.05, 0, 0)
 
 
 def test_environments_are_refused_beyond_limit_and_ramp() -> None:
