@@ -24,7 +24,7 @@ from dask_root_lambda.dashboard.link import link
 from dask_root_lambda.dashboard.scheduler import PagePlugin, join_dashboard
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
-from dask_root_lambda.gateway import TASKS_PER_SLOT, LambdaPlugin, merge_pool
+from dask_root_lambda.gateway import LambdaPlugin, merge_pool, slots
 from dask_root_lambda.protocol.errors import ConfigurationError
 from dask_root_lambda.rdf import door
 from lambda_runtime import ending
@@ -308,7 +308,7 @@ def _gateway(settings: Settings, executor: LambdaExecutor) -> dict[str, Any]:
     options = {
         "protocol": "inproc://",
         # For as many as any execution takes at once: it can be changed, the number of slots cannot.
-        "nthreads": TASKS_PER_SLOT * max(map(settings.limit, EXECUTIONS)),
+        "nthreads": slots(max(map(settings.limit, EXECUTIONS))),
         "executor": {"default": merge_pool(settings)},
         "plugins": (LambdaPlugin(settings=settings, executor=executor),),
         "dashboard": False,

@@ -37,6 +37,7 @@ from dask_root_lambda.dashboard.scheduler import PagePlugin
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import Invocation
+from dask_root_lambda.outcomes import Outcomes
 from dask_root_lambda.plan import arrivals, history
 from dask_root_lambda.plan.graph import range_key
 from dask_root_lambda.plan.space import RunSpace
@@ -48,9 +49,8 @@ logger = logging.getLogger(__name__)
 EXECUTOR = "lambda"
 """Name of the executor on the workers."""
 
-TASKS_PER_SLOT = 10
-"""Tasks that a gateway is given for each that may be in flight. Dask gives them frame after frame; those that
-wait here take turns, and merges need not wait for ranges."""
+_TASKS_PER_SLOT = 10
+"""Tasks that a gateway is given for each that may be in flight; see `slots`. Merges never wait for ranges."""
 
 _DEFAULT = "default"
 """distributed's name of the executor of tasks without an annotation."""
@@ -89,10 +89,14 @@ class GatewayExecutor(Executor):
     def __init__(self, executor: LambdaExecutor, priority: Callable[[Key], float] = lambda _: 0) -> None:
         self.executor = executor
         self._priority = priority
+        self._outcomes = Outcomes()
         self._in_flight: dict[Key, _InFlight] = {}
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run one task of the worker. Called on its event loop: never blocks."""
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run one task of the worker. Called on its event loop: never blocks.
+
+        What asyncio's ``run_in_executor`` is given may be a future of the loop itself: it is passed on.
+        """
         if fn is not _run_task_simple:
             return self.executor.submit(fn, *args, **kwargs)
         task, data, delay_s = args
@@ -111,7 +115,7 @@ class GatewayExecutor(Executor):
         """End all tasks and shut down. Does not wait for answers: a closing worker would wait with it."""
         self.executor.shutdown(wait=False, cancel_futures=True)
 
-    def _submit_task(self, task: Task, data: Mapping[Key, Any], delay_s: float) -> Future[Any]:
+    def _submit_task(self, task: Task, data: Mapping[Key, Any], delay_s: float) -> asyncio.Future[Any]:
         args, kwargs = Task(task.key, _arguments, *task.args, **task.kwargs)(data)
         context = contextvars.copy_context()
         observe = functools.partial(_observe, context)
@@ -119,8 +123,7 @@ class GatewayExecutor(Executor):
         key = range_key(args[0].run, task.func.index) if isinstance(task.func, MapRange) else task.key
         call = Call(_name(key), task.func, args, kwargs, self._priority(task.key))
         in_flight = _InFlight(self.executor.submit_call(call, observe))
-        outcome: Future[Any] = Future()
-        outcome.set_running_or_notify_cancel()
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._in_flight[task.key] = in_flight
         began_s = time.time()
 
@@ -134,7 +137,7 @@ class GatewayExecutor(Executor):
             func = _reschedule if dropped else done.result
             message = _run_task_simple(Task(task.key, func), {}, delay_s)
             message["start"] = began_s + delay_s
-            outcome.set_result(message)
+            self._outcomes.put(outcome, message)
 
         in_flight.future.add_done_callback(settle)
         return outcome
@@ -372,15 +375,20 @@ def _place(state: TaskState) -> None:
 class _MergePool(ThreadPoolExecutor):
     """Threads that merge, which a worker that closes does not wait for half a minute."""
 
-    # distributed calls it with a limit of time.
-    def shutdown(  # type: ignore[override]
-        self, wait: bool = True, timeout: float | None = None
-    ) -> None:
-        super().shutdown(
-            wait=wait, timeout=_LAST_MERGES_S if timeout is None else min(timeout, _LAST_MERGES_S)
-        )
+    def shutdown(self, wait: bool = True, timeout: float | None = None, **options: Any) -> None:
+        timeout = _LAST_MERGES_S if timeout is None else min(timeout, _LAST_MERGES_S)
+        super().shutdown(wait, timeout=timeout, **options)
 
 
 def merge_pool(settings: Settings) -> ThreadPoolExecutor:
     """Make the pool in which a gateway merges: by default, distributed's has a thread for every slot."""
     return _MergePool(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
+
+
+def slots(concurrency: int) -> int:
+    """Return the threads that a gateway's worker is to have for so many invocations in flight.
+
+    More than those. Dask gives tasks frame after frame, and those of several frames that wait in the executor
+    take turns; whichever invocation is answered, the next is sent without a way round by the event loop.
+    """
+    return concurrency * _TASKS_PER_SLOT

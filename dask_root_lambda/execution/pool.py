@@ -136,6 +136,12 @@ class Pool:
             if self._alarm is not None:
                 self._alarm.cancel()
 
+    def has_spare(self, execution: Execution) -> bool:
+        """Tell whether nothing waits, and more might run under an execution; the lock is held."""
+        if self._pending or self._delayed or execution != self.execution:
+            return False
+        return self.in_flight[execution] < self.limits(execution).allowed(time.monotonic())
+
     def _waits(self, job: Job) -> bool:
         return job in self._pending or job in self._delayed
 

@@ -184,7 +184,8 @@ class AwsInvoker:
         self.quota = info.quota(session)
         self.timeout_s: float | None = info.timeout_s
         self._client = session.invoking_client(
-            connections=settings.limit(execution), read_timeout_s=info.timeout_s + _ANSWER_MARGIN_S
+            connections=settings.limit(execution),
+            read_timeout_s=settings.invocation_deadline_s or info.timeout_s + _ANSWER_MARGIN_S,
         )
         # A further tier is named, not looked up; what it costs belongs to its deployment all the same.
         name = deployment.name if deployment is not None else discovery.deployment_of(info.log_group)

@@ -22,6 +22,7 @@ from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     CrashError,
+    DamagedBlobError,
     FunctionTimeoutError,
     GraphError,
     IncompleteResultError,
@@ -275,8 +276,8 @@ class Bookings:
         if heads.is_search(asked.node):
             return self._search(asked, get)
         for _ in range(_TRIES - 1):
-            # What is gone from the store is computed again, and nothing else.
-            with suppress(MissingBlobError):
+            # What is gone from the store, or damaged there, is computed again, and nothing else.
+            with suppress(MissingBlobError, DamagedBlobError):
                 return self._run(asked, self.lower(asked), get)
         return self._run(asked, self.lower(asked), get)
 
