@@ -28,13 +28,6 @@ _COLORS = {"done": "#4c9a6a", "running": "#3b7dd8", "waiting": "#e0a030", "faile
 _SLOW = "#8e3bb8"
 _BINS = 24
 
-_LOG = (
-    '<% if (execution == "lambda" && request_id) { %>dask-root-lambda logs --request <%- request_id %>'
-    '<% } else if (execution == "lambda") { %>dask-root-lambda logs --run <%- run %> --range <%- index %>'
-    "<% } else { %>in the log of this machine's process<% } %>"
-)
-"""The command that shows the log of a range; ``<%-`` escapes."""
-
 
 class Component:
     """Something that is drawn, and drawn again when the state is another one.
@@ -46,6 +39,8 @@ class Component:
     """
 
     root: LayoutDOM
+    period_ms = 500
+    """Between two looks at the feed."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
@@ -174,6 +169,8 @@ class Throughput(Component):
 class Durations(Component):
     """How long each range took, or has taken, by its number."""
 
+    period_ms = 1000
+
     def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
         super().__init__(feed)
         self._source = ColumnDataSource(_points(RangeTable()))
@@ -232,6 +229,8 @@ def _points(ranges: RangeTable) -> dict[str, Any]:
 class Memory(Component):
     """How many environments have used how much memory at most."""
 
+    period_ms = 1000
+
     def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
         super().__init__(feed)
         self._source = ColumnDataSource({"left": [], "right": [], "top": []})
@@ -265,6 +264,8 @@ def histogram(values: Sequence[float], bins: int) -> dict[str, list[float]]:
 
 class Runs(Component):
     """The last runs, by the names of the user's results, the latest first."""
+
+    period_ms = 1000
 
     def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
         super().__init__(feed)
@@ -327,6 +328,8 @@ def _rows(runs: Sequence[RunState]) -> dict[str, list[Any]]:
 class Ranges(Component):
     """The ranges of the last run, one by one."""
 
+    period_ms = 1000
+
     def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
         super().__init__(feed)
         self._source = ColumnDataSource(_columns(RangeTable()))
@@ -346,9 +349,7 @@ class Ranges(Component):
                 TableColumn(field="execution", title="where", width=70),
                 TableColumn(field="environment", title="environment", width=90),
                 TableColumn(field="request_id", title="request", width=220),
-                TableColumn(
-                    field="request_id", title="log", width=380, formatter=HTMLTemplateFormatter(template=_LOG)
-                ),
+                TableColumn(field="log", title="log", width=380),
             ],
             index_position=None,
             sizing_mode=sizing_mode,
@@ -359,19 +360,29 @@ class Ranges(Component):
 
     def draw(self, state: State) -> None:
         """See `Component.draw`."""
-        columns = _columns(state.ranges)
+        columns = _columns(state.ranges, state.log_options)
         if columns != self._source.data:
             self._source.data = columns
 
 
-def _columns(ranges: RangeTable) -> dict[str, list[Any]]:
+def _columns(ranges: RangeTable, log_options: str = "") -> dict[str, list[Any]]:
     every = asdict(ranges)
     names = ("index", "state", "seconds", "slow", "attempts", "refused", "entries", "execution", "request_id")
+    which = zip(ranges.execution, ranges.request_id, ranges.index, strict=True)
     return {
         **{name: list(every[name]) for name in names},
         "environment": [each[:8] for each in ranges.environment],
-        "run": [ranges.run] * len(ranges.index),
+        "log": [
+            log_command(request_id, ranges.run, index, log_options) if execution == "lambda" else ""
+            for execution, request_id, index in which
+        ],
     }
+
+
+def log_command(request_id: str, run: str, index: int, options: str) -> str:
+    """Return the command that shows what a range has logged: of its last request, where that is known."""
+    which = f"--request {request_id}" if request_id else f"--run {run} --range {index}"
+    return f"dask-root-lambda logs {which} {options}".rstrip()
 
 
 def _redraw(table: DataTable) -> None:

@@ -24,9 +24,6 @@ from dask_root_lambda.dashboard.figures import Component
 from dask_root_lambda.dashboard.state import State
 
 PATH = "/lambda"
-_PERIOD_MS = 500
-"""Between two looks of a page at the feed."""
-
 _PLOTS: dict[str, Callable[..., Component]] = {
     "/individual-lambda-numbers": figures.Numbers,
     "/individual-lambda-in-flight": figures.InFlight,
@@ -106,7 +103,7 @@ def plot(
 
 def _add(doc: Document, component: Component) -> None:
     component.update()
-    add_periodic_callback(doc, component, _PERIOD_MS)
+    add_periodic_callback(doc, component, component.period_ms)
     doc.add_root(component.root)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_root_lambda.cli import logs
 from dask_root_lambda.cost.report import RunReport
 from dask_root_lambda.dashboard import state
-from dask_root_lambda.dashboard.figures import histogram, numbers
+from dask_root_lambda.dashboard.figures import histogram, log_command, numbers
 from dask_root_lambda.dashboard.state import MOST_RANGES, RangeTable, RunState, State
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.ledger import Account
@@ -109,6 +111,23 @@ def test_workers_add_up(every):
     assert all(run.report["ranges"] == 10 for run in whole.runs)
     shown = {name: value for name, _, value in numbers(whole)}
     assert shown["in-flight"] == f"{whole.in_flight} / {whole.concurrency}"
+
+
+def test_the_command_shows_the_log(make_executor):
+    """It names the request, or the range as long as nothing was answered, and the deployment."""
+    executor, _ = make_executor()
+    options = state.of(executor).log_options
+    assert options == "--name dask-root-lambda"
+    assert log_command("0a-1b", "run", 3, options) == f"dask-root-lambda logs --request 0a-1b {options}"
+    assert log_command("", "run", 3, options) == f"dask-root-lambda logs --run run --range 3 {options}"
+    for words in (log_command("0a-1b", "run", 3, options), log_command("", "run", 3, options)):
+        assert logs_parser().parse_args(words.split()[2:])
+
+
+def logs_parser():
+    parser = argparse.ArgumentParser()
+    logs.add_arguments(parser)
+    return parser
 
 
 @given(st.lists(st.floats(1, 10_240), max_size=50))
