@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dask_root_lambda.config import EXECUTIONS, Settings
@@ -102,7 +102,8 @@ class State:
 
     def to_json(self) -> str:
         """Return it as text."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        # Not by asdict, which copies each value of each column.
+        return json.dumps(vars(self), default=vars, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> State:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from dask_root_lambda.cli import logs
 from dask_root_lambda.cost.report import RunReport
 from dask_root_lambda.dashboard import state
-from dask_root_lambda.dashboard.figures import histogram, log_command, numbers
+from dask_root_lambda.dashboard.numbers import numbers
+from dask_root_lambda.dashboard.plots import histogram
 from dask_root_lambda.dashboard.state import MOST_RANGES, RangeTable, RunState, State
+from dask_root_lambda.dashboard.tables import log_command
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.ledger import Account
 from dask_root_lambda.execution.tracks import RangeTrack, RunTrack
