@@ -229,7 +229,7 @@ class LambdaCluster(SpecCluster):
     def steering_link(self) -> str:
         """Return the URL of the dashboard's page "Lambda" with the right to steer: keep it to yourself."""
         plugin = self.scheduler.plugins.get(PagePlugin.name) if self.scheduler is not None else None
-        return link(self.dashboard_link, plugin and plugin.secret)
+        return link(self.dashboard_link, plugin.secret if plugin is not None else None)
 
     async def _close(self) -> None:
         # Ctrl-C ends the wait for it, and does not leave it half done.

@@ -96,7 +96,7 @@ class Forecast:
         mapper = job.call.mapper
         if limit_s is None or limit_s < SHORTEST_LIMIT_S:
             return False
-        if mapper is None or job.twin is not None or not job.divisible:
+        if mapper is None or job.tries or not job.divisible:
             return False
         rate = self._rates.get(mapper.run)
         return rate is not None and rate.longest_s(_size(job)) > SHARE * limit_s
