@@ -13,7 +13,19 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, read, run
 
-NAMES = ("payload", "booking", "rate", "fleet", "merge", "cold", "snapstart", "dimuon", "chaos")
+NAMES = (
+    "payload",
+    "booking",
+    "rate",
+    "fleet",
+    "merge",
+    "cold",
+    "snapstart",
+    "dimuon",
+    "chaos",
+    "scaling",
+    "soak",
+)
 _TIMEOUT_S = 1200.0
 
 

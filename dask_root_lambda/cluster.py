@@ -24,7 +24,7 @@ from dask_root_lambda.dashboard.link import link
 from dask_root_lambda.dashboard.scheduler import PagePlugin, join_dashboard
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
-from dask_root_lambda.gateway import LambdaPlugin, merge_pool
+from dask_root_lambda.gateway import LambdaPlugin, merge_pool, slots
 from dask_root_lambda.protocol.errors import ConfigurationError
 from dask_root_lambda.rdf import door
 from lambda_runtime import ending
@@ -229,7 +229,7 @@ class LambdaCluster(SpecCluster):
     def steering_link(self) -> str:
         """Return the URL of the dashboard's page "Lambda" with the right to steer: keep it to yourself."""
         plugin = self.scheduler.plugins.get(PagePlugin.name) if self.scheduler is not None else None
-        return link(self.dashboard_link, plugin and plugin.secret)
+        return link(self.dashboard_link, plugin.secret if plugin is not None else None)
 
     async def _close(self) -> None:
         # Ctrl-C ends the wait for it, and does not leave it half done.
@@ -307,8 +307,8 @@ def _generous_scheduler(**options: Any) -> Scheduler:
 def _gateway(settings: Settings, executor: LambdaExecutor) -> dict[str, Any]:
     options = {
         "protocol": "inproc://",
-        # As many as any execution takes at once: it can be changed, the number of slots cannot.
-        "nthreads": max(map(settings.limit, EXECUTIONS)),
+        # For as many as any execution takes at once: it can be changed, the number of slots cannot.
+        "nthreads": slots(max(map(settings.limit, EXECUTIONS))),
         "executor": {"default": merge_pool(settings)},
         "plugins": (LambdaPlugin(settings=settings, executor=executor),),
         "dashboard": False,

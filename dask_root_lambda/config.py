@@ -64,6 +64,8 @@ class Settings:
     merge_on: Literal["cluster", "lambda"] = _option("merge-on")
     fan_in: int = _count("fan-in", 2, 1000)
     """Partial results merged by one task."""
+    skip_unreadable: bool = _option("files.skip-unreadable")
+    """Leave out files that cannot be read, and say so."""
     progress: bool | None = _option("progress")
     """Show a bar; None decides by the terminal."""
     region: str | None = _option("aws.region")
@@ -104,6 +106,16 @@ class Settings:
     """What each run may cost, USD; None for no limit."""
     max_retry_share: float = _option("retry.max-share", 0, 100)
     """Tries after the first of all ranges of a run, as a part of their number."""
+    answer_factor: float = _option("deadline.answer-factor", 1, 1000)
+    """An answer is taken for lost after so many times the 95th percentile of its run's ranges."""
+    answer_min_s: float = _option("deadline.answer-min-s", 0.1, 900)
+    """No answer is taken for lost before."""
+    invocation_deadline_s: float | None = _option("deadline.invocation-s", 0.1, 1000)
+    """How long an answer is waited for; None for the function's time limit and a margin."""
+    range_deadline_s: float | None = _option("deadline.range-s", 0.1, 1e6)
+    """What all tries of a range may take together; None for no limit."""
+    run_deadline_s: float | None = _option("deadline.run-s", 0.1, 1e6)
+    """What a run may take; None for no limit."""
     allowed_origins: Sequence[str] = _option("dashboard.allowed-origins")
     """From which pages may steer, besides the dashboard's own."""
     prices: Mapping[str, Any] = _option("prices")

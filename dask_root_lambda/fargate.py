@@ -11,7 +11,7 @@ from distributed import Client
 from dask_root_lambda.config import Settings
 from dask_root_lambda.dashboard.link import link
 from dask_root_lambda.dashboard.scheduler import SECRET_OPERATION
-from dask_root_lambda.gateway import LambdaPlugin
+from dask_root_lambda.gateway import LambdaPlugin, slots
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 try:
@@ -116,7 +116,7 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
         self._made: set[str] = set()
         options = {
             "n_workers": 1,
-            "worker_nthreads": settings.limit("lambda"),
+            "worker_nthreads": slots(settings.limit("lambda")),
             "worker_cpu": 4096,
             "worker_mem": 16384,
             "task_role_policies": list(policies),

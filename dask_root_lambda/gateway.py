@@ -37,6 +37,7 @@ from dask_root_lambda.dashboard.scheduler import PagePlugin
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import Invocation
+from dask_root_lambda.outcomes import Outcomes
 from dask_root_lambda.plan import arrivals, history
 from dask_root_lambda.plan.graph import range_key
 from dask_root_lambda.plan.space import RunSpace
@@ -47,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 EXECUTOR = "lambda"
 """Name of the executor on the workers."""
+
+_TASKS_PER_SLOT = 10
+"""Tasks that a gateway is given for each that may be in flight; see `slots`. Merges never wait for ranges."""
 
 _DEFAULT = "default"
 """distributed's name of the executor of tasks without an annotation."""
@@ -78,14 +82,21 @@ class GatewayExecutor(Executor):
     ----------
     executor
         Runs the tasks; shut down with this one.
+    priority
+        Returns the priority of a task by its key.
     """
 
-    def __init__(self, executor: LambdaExecutor) -> None:
+    def __init__(self, executor: LambdaExecutor, priority: Callable[[Key], float] = lambda _: 0) -> None:
         self.executor = executor
+        self._priority = priority
+        self._outcomes = Outcomes()
         self._in_flight: dict[Key, _InFlight] = {}
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run one task of the worker. Called on its event loop: never blocks."""
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run one task of the worker. Called on its event loop: never blocks.
+
+        What asyncio's ``run_in_executor`` is given may be a future of the loop itself: it is passed on.
+        """
         if fn is not _run_task_simple:
             return self.executor.submit(fn, *args, **kwargs)
         task, data, delay_s = args
@@ -104,16 +115,15 @@ class GatewayExecutor(Executor):
         """End all tasks and shut down. Does not wait for answers: a closing worker would wait with it."""
         self.executor.shutdown(wait=False, cancel_futures=True)
 
-    def _submit_task(self, task: Task, data: Mapping[Key, Any], delay_s: float) -> Future[Any]:
+    def _submit_task(self, task: Task, data: Mapping[Key, Any], delay_s: float) -> asyncio.Future[Any]:
         args, kwargs = Task(task.key, _arguments, *task.args, **task.kwargs)(data)
         context = contextvars.copy_context()
         observe = functools.partial(_observe, context)
         # A range is called by its run, also where that is tried again under other keys.
         key = range_key(args[0].run, task.func.index) if isinstance(task.func, MapRange) else task.key
-        call = Call(_name(key), task.func, args, kwargs)
+        call = Call(_name(key), task.func, args, kwargs, self._priority(task.key))
         in_flight = _InFlight(self.executor.submit_call(call, observe))
-        outcome: Future[Any] = Future()
-        outcome.set_running_or_notify_cancel()
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._in_flight[task.key] = in_flight
         began_s = time.time()
 
@@ -127,10 +137,16 @@ class GatewayExecutor(Executor):
             func = _reschedule if dropped else done.result
             message = _run_task_simple(Task(task.key, func), {}, delay_s)
             message["start"] = began_s + delay_s
-            outcome.set_result(message)
+            self._outcomes.put(outcome, message)
 
         in_flight.future.add_done_callback(settle)
         return outcome
+
+
+def _priority(worker: Worker, key: Key) -> float:
+    """Return the priority that the user gave to a task; Dask runs those of the lowest number first."""
+    state = worker.state.tasks.get(key)
+    return -float(state.priority[0]) if state is not None and state.priority else 0
 
 
 def _arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -214,7 +230,7 @@ class LambdaPlugin(WorkerPlugin):
             self._executor = await asyncio.to_thread(LambdaExecutor, settings=self._settings)
         _pass_on_long_errors()
         self._worker = worker
-        self._gateway = GatewayExecutor(self._executor)
+        self._gateway = GatewayExecutor(self._executor, functools.partial(_priority, worker))
         self._finished: dict[Key, RunSpace] = {}
         self._forgetting: list[threading.Thread] = []
         worker.executors[EXECUTOR] = self._gateway
@@ -256,6 +272,9 @@ class LambdaPlugin(WorkerPlugin):
             function = getattr(self._worker.state.tasks[key].run_spec, "func", None)
             if isinstance(function, Finish):
                 self._finished[key] = function.space
+                blobs: Any = self._worker.data[key]
+                for each in function.left_out(blobs):
+                    self._gateway.executor.ledger.note(str(each))
                 self._remember(function)
         elif start == "memory" and key in self._finished:
             self._forget(self._finished.pop(key))
@@ -356,15 +375,20 @@ def _place(state: TaskState) -> None:
 class _MergePool(ThreadPoolExecutor):
     """Threads that merge, which a worker that closes does not wait for half a minute."""
 
-    # distributed calls it with a limit of time.
-    def shutdown(  # type: ignore[override]
-        self, wait: bool = True, timeout: float | None = None
-    ) -> None:
-        super().shutdown(
-            wait=wait, timeout=_LAST_MERGES_S if timeout is None else min(timeout, _LAST_MERGES_S)
-        )
+    def shutdown(self, wait: bool = True, timeout: float | None = None, **options: Any) -> None:
+        timeout = _LAST_MERGES_S if timeout is None else min(timeout, _LAST_MERGES_S)
+        super().shutdown(wait, timeout=timeout, **options)
 
 
 def merge_pool(settings: Settings) -> ThreadPoolExecutor:
     """Make the pool in which a gateway merges: by default, distributed's has a thread for every slot."""
     return _MergePool(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
+
+
+def slots(concurrency: int) -> int:
+    """Return the threads that a gateway's worker is to have for so many invocations in flight.
+
+    More than those. Dask gives tasks frame after frame, and those of several frames that wait in the executor
+    take turns; whichever invocation is answered, the next is sent without a way round by the event loop.
+    """
+    return concurrency * _TASKS_PER_SLOT

@@ -23,6 +23,9 @@ def _is_stopped(record: logging.LogRecord) -> bool:
     text = str(record.msg)
     if text.startswith("Async instruction for ") and text.endswith("ended with CancelledError"):
         return True
+    # distributed cancels a coroutine that may not have begun.
+    if text.startswith("Exception in callback") and "sync.<locals>.cancel" in record.getMessage():
+        return True
     error = record.exc_info[1] if record.exc_info else None
     return isinstance(error, AllExit | asyncio.CancelledError)
 
@@ -31,5 +34,5 @@ def _wanted(record: logging.LogRecord) -> bool:
     return not (_is_raised(record) or _is_stopped(record))
 
 
-for _name in ("distributed.worker", "distributed.worker.state_machine", "asyncio"):
+for _name in ("distributed.worker", "distributed.worker.state_machine", "asyncio", "tornado.application"):
     logging.getLogger(_name).addFilter(_wanted)

@@ -37,6 +37,10 @@ class Outcome:
         return self.status in ("differs", "fails", "crashes", "hangs")
 
 
+class InterruptedLoopError(Exception):
+    """Local ROOT gave values of an event loop that it had not finished."""
+
+
 class Runner:
     """A cluster of this process, whose execution is switched, and a folder for what programs write.
 
@@ -87,10 +91,15 @@ class Runner:
     def _locally(self, graph: Graph) -> Iterator[Any]:
         kept: list[Any] = []
         frame = ROOT.RDataFrame(*sources.arguments(graph.source, self._data, kept))
+        seen = frame.Count()
         results, folder = self._booked(graph, frame, ROOT.RDF.Experimental.VariationsFor, kept)
         for action, result in zip(graph.actions, results, strict=True):
             value = result.GetValue() if hasattr(result, "GetValue") else result
             yield _plain(action, value, folder)
+        # A Snapshot that runs at once drops the error of an event loop, and leaves the others half filled.
+        entries = ROOT.RDataFrame(*sources.arguments(graph.source, self._data, kept)).Count()
+        if seen.GetValue() != entries.GetValue():
+            raise InterruptedLoopError(f"local ROOT has stopped after {seen.GetValue()} entries")
 
     def _here(self, program: Program) -> list[Any]:
         self._cluster.execution = program.execution

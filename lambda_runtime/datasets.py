@@ -100,16 +100,34 @@ def entries_of(data_range: Any) -> Iterator[tuple[str, str, int, int]]:
     first, behind = data_range.first_file_idx, data_range.last_file_idx
     for place in range(first, behind):
         url, tree = data_range.filenames[place], data_range.treenames[place]
-        boundaries = _boundaries(tree, url)
+        boundaries = _boundaries_of(tree, url)
         start = data_range.first_tree_start_perc if place == first else Fraction(0)
         stop = data_range.last_tree_end_perc if place == behind - 1 else Fraction(1)
         yield url, tree, _boundary(boundaries, start), _boundary(boundaries, stop)
 
 
-def _boundaries(tree: str, url: str) -> list[int]:
+def _boundaries_of(tree: str, url: str) -> list[int]:
     with ROOT.TFile.Open(url) as file:
         is_tree = isinstance(file.Get(tree), ROOT.TTree)
     return tree_boundaries(tree, url) if is_tree else rntuple_boundaries(tree, url)
+
+
+def boundaries(source: str, tree: str, url: str) -> list[int]:
+    """Return where the clusters of a file of a data set begin, and the end of the last.
+
+    Parameters
+    ----------
+    source
+        See `dask_root_lambda.protocol.task.Mapper`.
+    tree, url
+        Name of the tree or RNTuple, and the file.
+    """
+    return rntuple_boundaries(tree, url) if source == "rntuple" else tree_boundaries(tree, url)
+
+
+def entries(boundaries: Sequence[int], start: Fraction, stop: Fraction) -> int:
+    """Return how many entries a part of a file has, given by the shares where it starts and stops."""
+    return _boundary(boundaries, stop) - _boundary(boundaries, start)
 
 
 def _boundary(boundaries: Sequence[int], part: Fraction) -> int:

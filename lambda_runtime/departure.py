@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -70,6 +71,8 @@ def _go_quietly() -> None:
     # What modules hold stays: destructors of ROOT's objects would wait for locks.
     held = [dict(vars(module)) for module in list(sys.modules.values()) if hasattr(module, "__dict__")]
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(held))
+    # Python looks for garbage several times on its way: in nothing.
+    gc.freeze()
     # Nor does ROOT take itself down. glibc calls this first of all, with the status.
     library = ctypes.CDLL(None)
     if hasattr(library, "on_exit"):

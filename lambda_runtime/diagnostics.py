@@ -137,7 +137,8 @@ _TRAVELS = (
 class Record:
     """The errors that ROOT and Cling reported, once the block that `record` opened has ended."""
 
-    text: str = ""
+    def __init__(self, text: str = "") -> None:
+        self.text = text
 
     @property
     def from_compiler(self) -> bool:

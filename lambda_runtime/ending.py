@@ -21,7 +21,7 @@ from lambda_runtime import departure
 
 logger = logging.getLogger(__name__)
 
-LIMIT_S = 1.0
+LIMIT_S = 0.5
 """How long the end of the process waits for threads in ROOT: one compiles, or opens a file, which nothing can
 cut short."""
 

@@ -12,6 +12,7 @@ import ROOT
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program, session
 from lambda_runtime import IN_FUNCTION, attachments, storage
 from lambda_runtime.diagnostics import user_code
@@ -98,13 +99,17 @@ class LoadedMapper:
 
 
 def _check_file(file: DataFile) -> None:
-    url, expected = file.url, file.identity
-    found = storage.compare(url, expected)
+    found = storage.compare(file.url, file.identity)
     if found is not None:
-        raise InputError(
-            f"{shown(url)} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
-            f"{expected.size:,}): make the RDataFrame again"
-        )
+        raise replaced(file, found)
+
+
+def replaced(file: DataFile, found: FileIdentity) -> InputError:
+    """Make the error of a file that is not the one that the client saw."""
+    return InputError(
+        f"{shown(file.url)} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
+        f"{file.identity.size:,}): make the RDataFrame again"
+    )
 
 
 class Mappers:

@@ -46,6 +46,7 @@ class ScriptedInvoker:
     standing_usd_per_s = 0.0
     quota = None
     tiers = (1024,)
+    timeout_s = None
 
     def __init__(self, execution="lambda", script=None, store=None):
         self.execution = execution

@@ -22,7 +22,7 @@ from distributed.core import Status
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.emulator import Emulator
-from dask_root_lambda.gateway import EXECUTOR
+from dask_root_lambda.gateway import EXECUTOR, slots
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 pytest.importorskip("dask_cloudprovider", reason="needs the extra fargate")
@@ -178,7 +178,7 @@ def check_definitions(aws, cluster):
         [container] = definition["containerDefinitions"]
         assert container["image"] == IMAGE
     command = container["command"]
-    assert command[:3] == ["dask-worker", "--nthreads", "7"]
+    assert command[:3] == ["dask-worker", "--nthreads", str(slots(7))]
     assert command[command.index("--preload") + 1] == "lambda_runtime.runner"
 
 
@@ -201,14 +201,14 @@ def check_network(aws, cluster):
 
 
 def check_worker(client):
-    """One gateway: seven slots, of which the account lets two be used, and three threads for merges."""
+    """One gateway: tasks for seven slots, of which the account lets two be used; three threads for merges."""
 
     def pools(dask_worker):  # here, because the worker has no module of tests to look it up in
-        slots, executors = dask_worker.state.nthreads, dask_worker.executors
-        return slots, executors["lambda"].executor.concurrency, executors["default"]._max_workers
+        threads, executors = dask_worker.state.nthreads, dask_worker.executors
+        return threads, executors["lambda"].executor.concurrency, executors["default"]._max_workers
 
     client.wait_for_workers(1, timeout=60)
-    assert list(client.run(pools).values()) == [(7, 2, 3)]
+    assert list(client.run(pools).values()) == [(slots(7), 2, 3)]
 
 
 def check_nothing_is_left(aws, cluster):

@@ -14,6 +14,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from tests import scripts
 
@@ -30,7 +31,8 @@ begun, gate, pipe = (os.path.join(where, name) for name in ("begun", "gate", "pi
 begin = f'fclose(fopen("{begun}", "w")); '
 wait = begin + f'while (gSystem->AccessPathName("{gate}")) gSystem->Sleep(20); return 1.0;'
 def say(word): print(word, flush=True)
-def cluster(): return LambdaCluster(execution=execution, concurrency=2, dashboard_address=None)
+def cluster():
+    return LambdaCluster(execution=execution, concurrency=2, dashboard_address=None, progress=False)
 def begins(): return os.path.exists(begun) or time.sleep(0.02)
 """
 
@@ -207,11 +209,12 @@ with cluster() as c, c.get_client() as client:
     step = begin + "gSystem->Sleep(20); return 1.0;"
     frame = RDataFrame(1_000_000, npartitions=10)
     long = frame.Define("x", step).Sum("x")
-    step = f'if (rdfentry_ == 0) throw std::runtime_error("on purpose"); ' + step
+    # All but the first range that begins.
+    fail = f'if (rdfentry_ % 100000 == 0 && !fopen("{begun}", "wx")) throw std::runtime_error("on purpose"); '
+    step = fail + "gSystem->Sleep(20); return 1.0;"
     failing = RDataFrame(1_000_000, npartitions=10).Define("x", step).Sum("x")
-    run = c._executor._run
-    runs = []
-    c._executor._pool._run = lambda job, execution: (runs.append(job.call.task), run(job, execution))[1]
+    run, runs = c._executor._run, []
+    c._executor._run = lambda job, execution: runs.append(job) or run(job, execution)
 """
 AFTER = """
     stopped_s = time.monotonic()
@@ -232,8 +235,84 @@ def test_what_is_stopped_begins_no_more(stop, execution, tmp_path):
     with scripts.running(FRAME + GOES_ON + STOPS[stop] + AFTER, execution, tmp_path, 0) as script:
         took_s, before, after = json.loads(script.line() or script.said)
         closed_s = json.loads(script.line() or script.said)
-        assert script.end() == (0, "")
-    print(took_s, before, after, closed_s)
+        status, said = script.end()
+    # ROOT says that of a range that raised.
+    assert (status, said.replace("RDataFrame::Run: event loop was interrupted\n", "")) == (0, "")
     assert took_s < LIMIT_S
     assert closed_s < LIMIT_S
-    assert (before, after) == (2, 4)
+    # Two at once; the place of one that failed may be taken before its run has heard of it.
+    assert before <= 3
+    assert after == 4
+
+
+SETUP, LONG, REST = (
+    FRAME.replace("sys.argv[1], sys.argv[2], sys.argv[3]", "'emulated', {where!r}, 0")
+    + "c = cluster(); client = c.get_client()\n"
+    + "total = RDataFrame(100, npartitions=10).Define('x', wait).Sum('x')\n",
+    "total.GetValue()",
+    "began = c.report().total.invocations\n"
+    "n = RDataFrame(100, npartitions=4).Count().compute()\n"
+    "print(n, c.report().total.invocations - began, c._executor.ledger.in_flight)\n"
+    "client.close(); c.close()",
+)
+
+
+def test_a_notebooks_cell_is_interrupted(tmp_path):
+    """Its button ends the cell within 3 s, with KeyboardInterrupt and nothing on standard error; the next
+    cell works, and no range of the first begins beside it."""
+    with kernel() as (manager, client):
+        execute(client, SETUP.replace("{where!r}", repr(str(tmp_path))))
+        asked = client.execute(LONG)
+        scripts.wait_until((tmp_path / "begun").exists)
+        began_s = time.monotonic()
+        manager.interrupt_kernel()
+        reply = answer(client, asked)
+        took_s = time.monotonic() - began_s
+        assert (reply["status"], reply.get("ename")) == ("error", "KeyboardInterrupt")
+        assert took_s < LIMIT_S
+        assert streams(client, asked) == []
+        asked = execute(client, REST)
+        assert streams(client, asked) == [("stdout", "100 4 0\n")]
+
+
+@contextmanager
+def kernel():
+    """Run a kernel of this interpreter; give what manages it, and a client."""
+    manager, client = start_new_kernel(
+        kernel_name="python3", extra_arguments=["--InteractiveShell.xmode=Plain"]
+    )
+    try:
+        yield manager, client
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def execute(client, code):
+    """Run a cell, which is to succeed; return the identity of the request."""
+    asked = client.execute(code)
+    reply = answer(client, asked)
+    assert reply["status"] == "ok", reply
+    return asked
+
+
+def answer(client, asked):
+    """Wait for what a kernel says of a request, behind what it says of those before."""
+    while True:
+        message = client.get_shell_msg(timeout=scripts.PATIENCE_S)
+        if message["parent_header"].get("msg_id") == asked:
+            return message["content"]
+
+
+def streams(client, asked):
+    """Return what a cell wrote to standard output and error, until it was done."""
+    said = []
+    while True:
+        message = client.get_iopub_msg(timeout=scripts.PATIENCE_S)
+        if message["parent_header"].get("msg_id") != asked:
+            continue
+        content = message["content"]
+        if message["msg_type"] == "stream":
+            said.append((content["name"], content["text"]))
+        elif content.get("execution_state") == "idle":
+            return said

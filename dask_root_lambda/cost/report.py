@@ -30,8 +30,12 @@ class RunReport:
     """Tries after the first, and divisions of ranges."""
     moved_up: int = 0
     """Tries that ran out of memory, after which the task was tried with more."""
+    split: int = 0
+    """Ranges that were divided before they were tried: they would have run out of time."""
     second_tries: int = 0
     """Tries of slow ranges beside the one that was going on; the first answer counts."""
+    mended: int = 0
+    """Partial results of earlier tries that were damaged, and are computed again."""
     refused: int = 0
     """Requests that AWS refused because too many were in flight (429): nothing ran, nothing is billed."""
     dropped: int = 0
@@ -167,6 +171,8 @@ class Report:
                 f"{self.total.empty:,} ranges had no entries: the files have fewer clusters than npartitions "
                 "asks for."
             )
+        if self.total.mended:
+            yield f"{self.total.mended:,} partial results of earlier tries were damaged, and computed again."
         if self.total.moved_up:
             yield f"{self.total.moved_up:,} tries ran out of memory; functions with more made them again."
         for table in self.prices:

@@ -20,7 +20,9 @@ STATE_OPERATION = "dask_root_lambda_state"
 """What the scheduler asks workers for."""
 
 PERIOD_S = 0.5
-"""Seconds between two looks at the workers."""
+"""Seconds between two looks at the workers, and more where there is more to tell."""
+_ROWS_PER_S = 1_000
+"""Ranges that are told in a second."""
 _LOOKED_AT_S = 5.0
 """How long workers are asked after somebody has looked last."""
 _ANSWER_S = 5.0
@@ -106,7 +108,8 @@ class Feed:
                 await self.ask()
             except Exception as error:  # whatever a worker raises that goes: the last state stays
                 logger.debug("a worker does not tell its state: %r", error)
-            await asyncio.sleep(PERIOD_S)
+            rows = len(self.state.ranges.index) if self.state is not None else 0
+            await asyncio.sleep(max(PERIOD_S, rows / _ROWS_PER_S))
 
     def _keep(self, new: State) -> None:
         old, self.state = self.state, new

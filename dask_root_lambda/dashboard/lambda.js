@@ -15,15 +15,21 @@ const rootLambda = (() => {
   }
 
   let secret = takeSecret();
-  window.addEventListener("hashchange", () => (secret = takeSecret()));
-  const show = (state) => {
+  let last = null;
+  window.addEventListener("hashchange", () => {
+    secret = takeSecret();
+    if (last) show(last);
+  });
+
+  function show(state) {
+    last = state;
     byId("may").hidden = Boolean(secret);
     showExecutions(state);
     showNumber("concurrency", state.concurrency);
     byId("concurrency").max = state.most_concurrency;
     showNumber("max-usd", state.max_usd);
     showRuns(state.running);
-  };
+  }
 
   function showExecutions(state) {
     const box = byId("executions");
@@ -63,10 +69,10 @@ const rootLambda = (() => {
       const button = document.createElement("button");
       button.dataset.run = each.run;
       button.textContent = "Stop " + (each.results.join(", ") || each.run.slice(0, 8)).slice(0, 40);
-      button.disabled = !secret;
       button.addEventListener("click", () => steer({ stop: each.run }));
       box.append(button);
     }
+    for (const button of box.children) button.disabled = !secret;
   }
 
   async function steer(action) {
@@ -83,6 +89,8 @@ const rootLambda = (() => {
         secret = "";
       }
       byId("said").textContent = said.error || "";
+      // What was not done is not to be seen as done.
+      if (said.error) show(last);
     } catch (error) {
       byId("said").textContent = "The cluster does not answer: " + error.message;
     }

@@ -18,23 +18,20 @@ from distributed.dashboard.core import BokehApplication
 from jinja2 import Environment, FileSystemLoader
 from tornado.ioloop import IOLoop
 
-from dask_root_lambda.dashboard import figures
+from dask_root_lambda.dashboard import numbers, plots, tables
+from dask_root_lambda.dashboard.component import PERIOD_MS, Component
 from dask_root_lambda.dashboard.feed import Feed
-from dask_root_lambda.dashboard.figures import Component
 from dask_root_lambda.dashboard.state import State
 
 PATH = "/lambda"
-_PERIOD_MS = 500
-"""Between two looks of a page at the feed."""
-
 _PLOTS: dict[str, Callable[..., Component]] = {
-    "/individual-lambda-numbers": figures.Numbers,
-    "/individual-lambda-in-flight": figures.InFlight,
-    "/individual-lambda-throughput": figures.Throughput,
-    "/individual-lambda-durations": figures.Durations,
-    "/individual-lambda-memory": figures.Memory,
-    "/individual-lambda-runs": figures.Runs,
-    "/individual-lambda-ranges": figures.Ranges,
+    "/individual-lambda-numbers": numbers.Numbers,
+    "/individual-lambda-in-flight": plots.InFlight,
+    "/individual-lambda-throughput": plots.Throughput,
+    "/individual-lambda-durations": plots.Durations,
+    "/individual-lambda-memory": plots.Memory,
+    "/individual-lambda-runs": tables.Runs,
+    "/individual-lambda-ranges": tables.Ranges,
 }
 """For dask-labextension, which finds plots by the beginning of their names."""
 
@@ -45,7 +42,7 @@ _templates = Environment(
 )
 
 
-class Panel(figures.Numbers):
+class Panel(numbers.Numbers):
     """The numbers, with what the steering panel shows: the page's own script is told."""
 
     def __init__(self, feed: Feed) -> None:
@@ -87,7 +84,7 @@ def document(find_feed: Callable[[Any], Feed | None], scheduler: Any, extra: Any
     doc.js_on_event(DocumentReady, panel.tell)
     _add(doc, panel)
     for kind in _PLOTS.values():
-        if kind is not figures.Numbers:
+        if kind is not numbers.Numbers:
             _add(doc, kind(feed))
 
 
@@ -106,7 +103,7 @@ def plot(
 
 def _add(doc: Document, component: Component) -> None:
     component.update()
-    add_periodic_callback(doc, component, _PERIOD_MS)
+    add_periodic_callback(doc, component, PERIOD_MS)
     doc.add_root(component.root)
 
 

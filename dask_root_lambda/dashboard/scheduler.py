@@ -36,9 +36,10 @@ class PagePlugin(SchedulerPlugin):
         self.feed = Feed(scheduler)
         self.secret = secrets.token_urlsafe(32)
         scheduler.handlers[SECRET_OPERATION] = self._tell
-        if "dashboard" not in scheduler.services:
+        self._shown = any(hasattr(each, "app_paths") for each in scheduler.http_application.applications)
+        if not self._shown:
             return
-        # Only here: whoever has no dashboard does not wait for Bokeh.
+        # Only here: who has no dashboard does not wait for Bokeh.
         from dask_root_lambda.dashboard import page
 
         prefix = page.show(find_feed, scheduler)
@@ -54,8 +55,8 @@ class PagePlugin(SchedulerPlugin):
         """Travel without a secret: each scheduler makes its own."""
         return {"_allowed_origins": self._allowed_origins}
 
-    def _tell(self) -> str:
-        return self.secret
+    def _tell(self) -> str | None:
+        return self.secret if self._shown else None
 
 
 def find_feed(scheduler: Any) -> Feed | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from dask_root_lambda.config import EXECUTIONS
+from dask_root_lambda.config import EXECUTIONS, Settings
 from dask_root_lambda.cost.forecast import forecast
 from dask_root_lambda.cost.report import RunReport
 from dask_root_lambda.execution.executor import LambdaExecutor
@@ -92,6 +93,8 @@ class State:
     in_flight: int = 0
     max_usd: float | None = None
     """What all runs may cost together."""
+    log_options: str = ""
+    """What ``dask-root-lambda logs`` has to be told to find the deployment."""
     memory_mb: Sequence[float] = ()
     """Largest memory use of each environment of the last run."""
     at_s: float = 0.0
@@ -99,7 +102,8 @@ class State:
 
     def to_json(self) -> str:
         """Return it as text."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        # Not by asdict, which copies each value of each column.
+        return json.dumps(vars(self), default=vars, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> State:
@@ -127,6 +131,7 @@ def of(executor: LambdaExecutor) -> State:
         most_concurrency=executor.most_concurrency,
         in_flight=ledger.in_flight,
         max_usd=executor.settings.max_cost_usd,
+        log_options=_log_options(executor.settings),
         memory_mb=tuple(last.environments.values())[:MOST_ENVIRONMENTS] if last is not None else (),
         at_s=time.time(),
     )
@@ -186,6 +191,7 @@ def together(states: Iterable[State]) -> State:
         most_concurrency=sum(state.most_concurrency for state in every),
         in_flight=sum(state.in_flight for state in every),
         max_usd=None if any(state.max_usd is None for state in every) else sum(s.max_usd or 0 for s in every),
+        log_options=last.log_options,
         memory_mb=[each for state in every for each in state.memory_mb],
         at_s=last.at_s,
     )
@@ -207,6 +213,11 @@ def _run(run: RunTrack, progress: Progress, concurrency: int, now_s: float) -> R
         usd_foreseen=foreseen.usd if foreseen else None,
         left_s=foreseen.left_s if foreseen else None,
     )
+
+
+def _log_options(settings: Settings) -> str:
+    given = {"--name": settings.deployment, "--region": settings.region, "--profile": settings.profile}
+    return " ".join(f"{option} {shlex.quote(value)}" for option, value in given.items() if value)
 
 
 def _done_s(run: RunTrack) -> list[float]:

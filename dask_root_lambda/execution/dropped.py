@@ -37,7 +37,7 @@ class Dropped:
                 self._timer = None
         if count:
             logger.warning(
-                "%d invocation%s cannot be stopped in AWS: %s to the end, at most to the function's time "
+                "%d invocation%s cannot be stopped in AWS: %s on to the end, at most to the function's time "
                 "limit, and AWS bills that; the answers are dropped",
                 count, *(("", "it runs") if count == 1 else ("s", "they run")),
             )  # fmt: skip

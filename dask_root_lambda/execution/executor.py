@@ -19,26 +19,29 @@ from dask_root_lambda.config import EXECUTIONS, MOST_USD, Execution, Settings, c
 from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
+from dask_root_lambda.execution.deadlines import Deadlines
 from dask_root_lambda.execution.dropped import Dropped
 from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.failures import Failures
+from dask_root_lambda.execution.forecast import Forecast
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
 from dask_root_lambda.execution.memory import Learned
 from dask_root_lambda.execution.obstacles import obstacle
 from dask_root_lambda.execution.policy import Again, Divide, Grow, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
-from dask_root_lambda.execution.stragglers import Durations
 from dask_root_lambda.execution.tracks import Tracks
+from dask_root_lambda.execution.watch import Watch
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker, LocalInvoker
 from dask_root_lambda.plan.space import RunSpace
-from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     CostLimitError,
     CrashError,
     DaskRootLambdaError,
+    DeadlineError,
+    FunctionTimeoutError,
     MissingBlobError,
     NotReadyError,
     OutOfMemoryError,
@@ -52,9 +55,6 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _TOTAL_LIMIT, _RUN_LIMIT = "dask-root-lambda.cost.max-usd", "dask-root-lambda.cost.max-usd-per-run"
-_LOOK_S = 0.25
-"""Seconds between two looks for slow ranges."""
-
 _PATIENCE_S = 900.0
 """How long a task that is refused waits while nothing at all is answered."""
 
@@ -118,16 +118,14 @@ class LambdaExecutor(Executor):
         self.ledger = Ledger()
         self.tracks = Tracks()
         self._openers = openers
-        self._encoder = Encoder()
+        self._encoder = Encoder(lambda call: self.ledger.mend(call.run or CALLS))
         self._policy = RetryPolicy(
             self.settings.max_attempts, self.settings.max_crashes, max_share=self.settings.max_retry_share
         )
         self._told_of_limit = False
         self._learned = Learned()
         self._dropped = Dropped()
-        self._durations: dict[RunSpace, Durations] = {}
-        """Of the runs that are going on."""
-        self._looking: threading.Timer | None = None
+        self._forecast = Forecast()
         self._name = uuid.uuid4().hex[:8]
         self._calls = itertools.count()
         self._opening = threading.Lock()
@@ -136,6 +134,7 @@ class LambdaExecutor(Executor):
         """Jobs that are not done."""
         self._failures = Failures(self._take_waiting, self._settle_failed)
         self._pool = Pool(self._run_unless_failing, self._stop, self._concurrency, self.settings.execution)
+        self._watch = Watch(self._pool, Deadlines.of(self.settings), self._doubled, self._overdue)
         self._open(self.settings.execution)
 
     @property
@@ -224,7 +223,7 @@ class LambdaExecutor(Executor):
         """
         job = self._submitted.get(future)
         if job is not None:
-            self._cancel(job.tries())
+            self._cancel(job.all_tries())
 
     def cancel_all(self) -> None:
         """End all tasks; see `cancel`."""
@@ -246,6 +245,7 @@ class LambdaExecutor(Executor):
         """
         self._encoder.begin_forgetting(space)
         self._learned.forget(space.run)
+        self._forecast.forget(space.run)
         stores = [invoker.store for invoker in list(self._invokers.values())]
         thread = threading.Thread(target=self._forget, args=(space, stores), daemon=True)
         thread.start()
@@ -324,10 +324,17 @@ class LambdaExecutor(Executor):
         invoker = self._invokers[execution]
         if job.account is None:
             job.account = self._begin(job.call, invoker)
+            self._watch.begun(job)
         self.tracks.start(job, execution)
         try:
             self._check_budget(job.account)
-            value, empty = self._attempt(job, job.account, invoker)
+            value, empty = self._encoder.left_over(job.call, invoker), False
+            if value is None:
+                if self._forecast.too_long(job, invoker.timeout_s):
+                    self.ledger.split(job.account)
+                    self.tracks.retry(job)
+                    return self._divided(job)
+                value, empty = self._attempt(job, job.account, invoker)
         except CostLimitError as error:
             self._fail(job, error)
         except ThrottledError as error:
@@ -353,10 +360,10 @@ class LambdaExecutor(Executor):
         self._end(job, failed=False, empty=empty)
         job.settle(value)
         self._learned.add(job, failed=False)
-        if job.twin is not None:
-            self._cancel(job.twin.with_parts())
+        if job.has_twin:
+            self._cancel(job.others())
         if job.call.mapper is not None and job.whole is None:
-            self._watch(job.call.mapper, seconds)
+            self._watch.done(job.call.mapper, seconds)
 
     def _begin(self, call: Call, invoker: Invoker) -> Account:
         run, mapper = call.run or CALLS, call.mapper
@@ -389,9 +396,6 @@ class LambdaExecutor(Executor):
 
     def _attempt(self, job: Job, account: Account, invoker: Invoker) -> tuple[Any, bool]:
         """Invoke once; return the result, and whether it is of a range without entries."""
-        left_over = self._encoder.left_over(job.call, invoker)
-        if left_over is not None:
-            return left_over, False
         request = self._encoder.request(job.call, invoker, len(job.errors) + 1)
         if len(invoker.tiers) > 1:
             request = replace(request, tier=self._learned.tier(job, invoker.tiers))
@@ -413,13 +417,15 @@ class LambdaExecutor(Executor):
         finally:
             encoding.clean_up(request, invocation, invoker.store)
         entries = invocation.reply.usage.entries if invocation.reply is not None else 0
+        if invoker.timeout_s is not None and entries:
+            self._forecast.add(job, invocation.billing.duration_s)
         return value, job.call.mapper is not None and entries == 0
 
     def _drop(self, job: Job, account: Account, invoker: Invoker) -> None:
         """Take note of an answer that nobody waits for; what runs on this machine ends by itself."""
         if invoker.execution == "lambda":
             self.ledger.drop(account)
-            if job.twin is None:
+            if not job.tries:
                 self._dropped.add()
 
     def _refused(self, job: Job, account: Account, invoker: Invoker, error: ThrottledError) -> Follow:
@@ -451,6 +457,8 @@ class LambdaExecutor(Executor):
         decision = self._policy.after(job.errors, jitter, divisible=job.divisible, larger=larger)
         if isinstance(error, OutOfMemoryError):
             self._learned.add(job, failed=True)
+        if isinstance(error, FunctionTimeoutError) and invoker.timeout_s is not None:
+            self._forecast.add(job, invoker.timeout_s)
         if job.has_twin and not isinstance(decision, Again | Grow):
             job.gave_up = True
             return []
@@ -461,6 +469,7 @@ class LambdaExecutor(Executor):
             assert job.tier is not None
             job.tier += 1
             self.ledger.grow(account)
+            self.tracks.retry(job)
             logger.info("%s is tried with %d MB: %s", job.call.task, invoker.tiers[job.tier], error)
             return [(job, 0.0)]
         if job.call.space is not None and not self._policy.allows(account.retries, account.ranges):
@@ -470,44 +479,22 @@ class LambdaExecutor(Executor):
         self.tracks.retry(job)
         if isinstance(decision, Divide):
             logger.info("%s is divided: %s", job.call.task, error)
-            return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
+            return self._divided(job)
         logger.info("%s is tried again in %.1f s: %s", job.call.task, decision.delay_s, error)
         return [(job, decision.delay_s)]
 
-    def _watch(self, mapper: PackedMapper, seconds: float) -> None:
-        """Take note that a range is done; when most are, look for slow ones from time to time."""
-        with self._pool.lock:
-            durations = self._durations.setdefault(mapper.space, Durations(mapper.n_ranges))
-            durations.add(seconds)
-            if durations.enough and self._looking is None:
-                self._looking = threading.Timer(_LOOK_S, self._look)
-                self._looking.daemon = True
-                self._looking.start()
+    def _divided(self, job: Job) -> Follow:
+        return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
 
-    def _look(self) -> None:
-        """Try ranges once more that are slow, beside the try that is going on."""
-        with self._pool.lock:
-            self._looking = None
-            slow = [job for job in self._pool.running if self._is_slow(job)]
-            for job in slow:
-                assert job.account is not None
-                logger.info("%s is slow: it is tried once more", job.call.task)
-                self.ledger.double(job.account)
-                self.tracks.double(job)
-            self._pool.submit_first([job.second() for job in slow])
-            running = {job.call.space for job in self._pool.running}
-            self._durations = {space: each for space, each in self._durations.items() if space in running}
-            if self._durations:
-                self._looking = threading.Timer(_LOOK_S, self._look)
-                self._looking.daemon = True
-                self._looking.start()
+    def _doubled(self, job: Job) -> None:
+        assert job.account is not None
+        self.ledger.double(job.account)
+        self.tracks.double(job)
 
-    def _is_slow(self, job: Job) -> bool:
-        mapper, elapsed_s = job.call.mapper, time.monotonic() - job.started_s
-        if mapper is None or mapper.writes or job.twin is not None or job.whole is not None:
-            return False
-        durations = self._durations.get(mapper.space)
-        return durations is not None and durations.allows(elapsed_s)
+    def _overdue(self, job: Job, error: DeadlineError) -> None:
+        self._pool.take_out([job])
+        self._settle_failed(job, error)
+        job.cancellation.cancel()
 
     def _whole_done(self, whole: Job, *, failed: bool) -> None:
         """Count a range whose parts are done, and end what is left of them if one has failed."""

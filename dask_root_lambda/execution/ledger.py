@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import defaultdict, deque
@@ -32,6 +33,8 @@ class Account:
     ranges_done: int = 0
     in_flight: int = 0
     since_s: float = 0.0
+    began_s: float = math.inf
+    """When its first task began."""
     failed: bool = False
     _standing: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By execution, since something is in flight: what its function costs besides the invocations, USD per
@@ -75,6 +78,7 @@ class Account:
         """Count a task that starts."""
         if self.in_flight == 0:
             self.since_s = now_s
+            self.began_s = min(self.began_s, now_s)
         self.in_flight += 1
         self._standing.setdefault(invoker.execution, (invoker.standing_usd_per_s, now_s))
         if invoker.execution not in self._executions:
@@ -210,6 +214,12 @@ class Ledger:
             for each in (account, self._total):
                 each.count(moved_up=1)
 
+    def split(self, account: Account) -> None:
+        """Count a range that is divided before it is tried."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(split=1)
+
     def note(self, text: str) -> None:
         """Keep a sentence that the report is to say, once."""
         with self._lock:
@@ -221,6 +231,12 @@ class Ledger:
         with self._lock:
             for each in (account, self._total):
                 each.count(second_tries=1)
+
+    def mend(self, run: str) -> None:
+        """Count a partial result that was found damaged, and is computed again."""
+        with self._lock:
+            for each in (self._account(run, 0), self._total):
+                each.count(mended=1)
 
     def drop(self, account: Account) -> None:
         """Count an invocation whose answer nobody waits for."""

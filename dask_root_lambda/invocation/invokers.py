@@ -76,6 +76,8 @@ class Invoker(Protocol):
     tiers: Sequence[int]
     """Memory of the functions that it can invoke, ascending, MB of 2^20 bytes; requests say which. At least
     one."""
+    timeout_s: float | None
+    """Time limit of an invocation; None for none."""
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """Send a request and wait for its answer, at most for a bounded time.
@@ -99,6 +101,7 @@ class LocalInvoker:
     standing_usd_per_s = 0.0
     quota: int | None = None
     tiers: Sequence[int] = (0,)
+    timeout_s: float | None = None
 
     def __init__(self) -> None:
         from lambda_runtime import handler
@@ -179,8 +182,10 @@ class AwsInvoker:
         stores.register(self.store)
         self.standing_usd_per_s = self.prices.standing_usd_per_s(info.memory_mb) if info.snapstart else 0.0
         self.quota = info.quota(session)
+        self.timeout_s: float | None = info.timeout_s
         self._client = session.invoking_client(
-            connections=settings.limit(execution), read_timeout_s=info.timeout_s + _ANSWER_MARGIN_S
+            connections=settings.limit(execution),
+            read_timeout_s=settings.invocation_deadline_s or info.timeout_s + _ANSWER_MARGIN_S,
         )
         # A further tier is named, not looked up; what it costs belongs to its deployment all the same.
         name = deployment.name if deployment is not None else discovery.deployment_of(info.log_group)

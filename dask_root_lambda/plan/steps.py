@@ -13,9 +13,10 @@ from fractions import Fraction
 
 from dask_root_lambda.plan import arrivals
 from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, InputError
 from dask_root_lambda.protocol.intervals import Division, Interval
-from dask_root_lambda.protocol.task import Body
+from dask_root_lambda.protocol.task import Body, Skipped
 
 _FILES_NAMED = 3
 """How many files an error names."""
@@ -39,6 +40,8 @@ class PackedMapper:
     """See `dask_root_lambda.protocol.task.Request`."""
     files: tuple[str, ...] = ()
     """URLs of the file table; empty for a dataset of entries without files."""
+    sizes: tuple[int, ...] = ()
+    """Bytes of each of them."""
     local_inputs: tuple[str, ...] = ()
     """Files of this machine that it reads."""
     local_outputs: tuple[str, ...] = ()
@@ -159,6 +162,14 @@ class Finish(Step):
     """Where the part ends that was asked for; None for the end of the dataset."""
     at_least: int | None = None
     """Entries that event loops have to see, where they need not see all that are in the files."""
+    skipped: tuple[Skipped, ...] | None = None
+    """Files that the client has left out; None where nothing may be. Else what was left out is one more
+    blob, behind those of the results."""
+
+    def left_out(self, blobs: Sequence[bytes]) -> tuple[Skipped, ...]:
+        """Return what is missing in the results that this step has given."""
+        skipped: tuple[Skipped, ...] = () if self.skipped is None else wire.loads(blobs[-1])
+        return skipped
 
     def __call__(self, merged: Body) -> tuple[bytes, ...]:
         """See `lambda_runtime.runner.Runner.finish`."""
@@ -167,8 +178,10 @@ class Finish(Step):
         run = self.space.run
         with arrivals.failures_told(run):
             blob = merged.fetch(self.space.key)
-            blobs = SHARED.finish(
+            blobs, skipped = SHARED.finish(
                 blob, n_files=self.n_files, entries=self.entries, stop=self.stop, at_least=self.at_least
             )
+            if self.skipped is not None:
+                blobs = (*blobs, wire.dumps((*self.skipped, *skipped)))
         arrivals.arrived(run, blobs)
         return blobs

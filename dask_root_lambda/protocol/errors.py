@@ -28,6 +28,7 @@
     ├── ProtocolError             the two sides do not understand each other
     │   ├── VersionMismatchError      Python, ROOT or wire version
     │   ├── CorruptBlobError          bytes that are not what was sent
+    │   │   └── DamagedBlobError          what lies in a store is not what was put there
     │   └── TooLargeError             over the service's size limit, and no store to go through
     ├── StoreError                the store of blobs failed
     │   └── MissingBlobError          no such blob
@@ -35,6 +36,7 @@
     ├── DeploymentError           deploying did not work, or what is deployed is damaged
     │   └── DeploymentNotFoundError   no deployment of that name in this account and region
     ├── CostLimitError            what the user allows was spent
+    ├── DeadlineError             the time that the user allows is over
     ├── IncompleteResultError     fewer or more entries processed than the dataset has
     └── RunCancelledError         stopped on request
 
@@ -101,8 +103,8 @@ class DaskRootLambdaError(Exception):
     def _told(self) -> str:
         where = [
             ("task", self.task),
-            ("reads", self.place),
             ("attempt", self.attempt),
+            ("reads", self.place),
             ("request", self.request_id),
             ("log:", self.logs),
         ]
@@ -274,6 +276,10 @@ class CorruptBlobError(ProtocolError):
     retryable = True
 
 
+class DamagedBlobError(CorruptBlobError):
+    """What lies in a store is not what was put there; the run that is tried again computes it anew."""
+
+
 class TooLargeError(ProtocolError):
     """A payload or result over the service's limit, and no store to go through."""
 
@@ -302,6 +308,10 @@ class DeploymentNotFoundError(DeploymentError):
 
 class CostLimitError(DaskRootLambdaError):
     """The user's limit of costs is reached; what was computed is kept."""
+
+
+class DeadlineError(DaskRootLambdaError):
+    """A range or a run has taken longer than the user allows."""
 
 
 class IncompleteResultError(DaskRootLambdaError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import Counter
@@ -21,6 +22,7 @@ from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     CrashError,
+    DamagedBlobError,
     FunctionTimeoutError,
     GraphError,
     IncompleteResultError,
@@ -28,7 +30,10 @@ from dask_root_lambda.protocol.errors import (
     OutOfMemoryError,
     RemoteError,
 )
+from dask_root_lambda.protocol.task import Skipped
 from dask_root_lambda.rdf import cuts, distrdf, heads, snapshots
+
+logger = logging.getLogger(__name__)
 
 _TRIES = 2
 """How often a run is made whose partial results are not where they were put."""
@@ -36,6 +41,9 @@ _TRIES = 2
 
 class Booked(Protocol):
     """A result that is booked."""
+
+    skipped: tuple[Skipped, ...]
+    """What its value does not have, because it could not be read."""
 
     @property
     def node(self) -> Any:
@@ -101,7 +109,10 @@ class Lowering:
         unfinished.end(self.space)
         if self.searching and not all(wire.loads(blob).is_full for blob in blobs):
             return
-        self.bookings.keep({number: blobs[place] for number, place in self.places.items()})
+        skipped: tuple[Skipped, ...] = wire.loads(blobs[-1]) if len(blobs) > len(self.places) else ()
+        for each in skipped:
+            logger.warning("%s", each)
+        self.bookings.keep({number: blobs[place] for number, place in self.places.items()}, skipped)
 
     def failed(self, error: BaseException) -> None:
         """Remember it, and what failed together, where that is a reason to compute it apart."""
@@ -193,10 +204,11 @@ class Bookings:
         self._failures = [failure for failure in self._failures if node.node_id not in failure.nodes]
         self._changes += 1
 
-    def keep(self, blobs: Mapping[int, bytes]) -> None:
-        """Give the results that are pending their values, by the numbers of their nodes."""
+    def keep(self, blobs: Mapping[int, bytes], skipped: tuple[Skipped, ...] = ()) -> None:
+        """Give pending results their values, by the numbers of their nodes, and say what these lack."""
         for result in self._pending():
             if result.node.node_id in blobs:
+                result.skipped = skipped
                 result.keep(blobs[result.node.node_id])
         left = (replace(failure, nodes=failure.nodes - blobs.keys()) for failure in self._failures)
         self._failures = [failure for failure in left if failure.nodes]
@@ -264,8 +276,8 @@ class Bookings:
         if heads.is_search(asked.node):
             return self._search(asked, get)
         for _ in range(_TRIES - 1):
-            # What is gone from the store is computed again, and nothing else.
-            with suppress(MissingBlobError):
+            # What is gone from the store, or damaged there, is computed again, and nothing else.
+            with suppress(MissingBlobError, DamagedBlobError):
                 return self._run(asked, self.lower(asked), get)
         return self._run(asked, self.lower(asked), get)
 

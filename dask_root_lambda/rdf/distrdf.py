@@ -37,7 +37,8 @@ from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
-from dask_root_lambda.rdf import defaults, heads, inputs, packing, readout, remote, snapshots
+from dask_root_lambda.protocol.task import Skipped
+from dask_root_lambda.rdf import defaults, heads, inputs, packing, readout, remote, skipping, snapshots
 from dask_root_lambda.rdf.taken import Taken
 from lambda_runtime import diagnostics
 
@@ -79,7 +80,9 @@ _COLUMN_ACTIONS = (
 """Actions that name columns."""
 
 
-def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]) -> Any:
+def head_node(
+    backend: BaseBackend, npartitions: int | None, args: Sequence[Any], skip_unreadable: bool | None = None
+) -> Any:
     """Make DistRDF's head node of the arguments of an RDataFrame constructor.
 
     Raises
@@ -95,6 +98,9 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     n_ranges = _checked_npartitions(npartitions)
     args = remote.located([_plain(item) for item in args])
     inputs.refuse_selections(args)
+    skipped: list[Skipped] | None = None
+    if skipping.wanted(skip_unreadable):
+        args, skipped = skipping.readable(args)
     identities = inputs.check(args)
     samples = inputs.samples(args)
     try:
@@ -106,6 +112,9 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     inputs.make_absolute(head)
     head.identities = identities
     head.samples = samples
+    head.skipped = skipped
+    if skipped is not None:
+        skipping.check(head)
     head.default_columns = defaults.columns(args)
     # A TTree or TDirectory among them has to live as long as the frame.
     head.arguments = args
@@ -151,6 +160,7 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     """
     _check_callables(name, (*args, *kwargs.values()))
     _check_axes(name, args, kwargs)
+    skipping.check_operation(parent.get_head(), name)
     if name == "Range":
         return _book_range(parent, args, kwargs)
     if name == "Display":
@@ -339,6 +349,8 @@ def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
     InputError
         A file of the frame cannot be read any more, or was replaced.
     """
+    if head.skipped is not None:
+        skipping.leave_out(head)
     inputs.look(head)
     client = client or destination.current_client()
     # Looked up for every result of a computation: as they stand, they tell whether they changed.

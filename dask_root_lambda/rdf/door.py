@@ -29,9 +29,11 @@ class ClientBackend(Backend):
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def make_dataframe(self, *args: Any, npartitions: int | None = None, **_: Any) -> RDataFrame:
+    def make_dataframe(
+        self, *args: Any, npartitions: int | None = None, skip_unreadable: bool | None = None, **_: Any
+    ) -> RDataFrame:
         """Make a frame that the client's cluster computes; ROOT calls this."""
-        return RDataFrame.on(self._client, args, npartitions)
+        return RDataFrame.on(self._client, args, npartitions, skip_unreadable)
 
 
 def install() -> None:

@@ -21,6 +21,7 @@ from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
+from dask_root_lambda.protocol.task import Skipped
 from dask_root_lambda.rdf import debugging, distrdf, reprs, snapshots, unsupported
 from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
 from dask_root_lambda.rdf.taken import Taken, TakeProxy
@@ -102,6 +103,9 @@ class RDataFrame(Node):
     npartitions
         Ranges to divide the dataset into. A range holds whole clusters, so no more ranges have entries
         than the files have clusters. By default, as many as run at once.
+    skip_unreadable
+        Whether files that cannot be read are left out. By default one of them is an error. What was left out
+        is in ``skipped`` of a result, in the report of the cluster, and logged as a warning.
 
     Raises
     ------
@@ -119,27 +123,41 @@ class RDataFrame(Node):
     >>> (h,) = dask.compute(h)
     """
 
-    def __init__(self, *args: Any, npartitions: int | None = None) -> None:
-        self._begin(None, args, npartitions)
+    def __init__(
+        self, *args: Any, npartitions: int | None = None, skip_unreadable: bool | None = None
+    ) -> None:
+        self._begin(None, args, npartitions, skip_unreadable)
 
     @classmethod
-    def on(cls, client: Client, args: Sequence[Any], npartitions: int | None) -> RDataFrame:
+    def on(
+        cls,
+        client: Client,
+        args: Sequence[Any],
+        npartitions: int | None,
+        skip_unreadable: bool | None = None,
+    ) -> RDataFrame:
         """Make an RDataFrame whose results, when touched, are computed by a client's cluster.
 
         Parameters
         ----------
         client
             The client.
-        args, npartitions
+        args, npartitions, skip_unreadable
             As for the constructor.
         """
         frame = cls.__new__(cls)
-        frame._begin(client, args, npartitions)
+        frame._begin(client, args, npartitions, skip_unreadable)
         return frame
 
-    def _begin(self, client: Client | None, args: Sequence[Any], npartitions: int | None) -> None:
-        self._arguments = tuple(args), npartitions
-        head = distrdf.head_node(distrdf.Backend(), npartitions, args)
+    def _begin(
+        self,
+        client: Client | None,
+        args: Sequence[Any],
+        npartitions: int | None,
+        skip_unreadable: bool | None,
+    ) -> None:
+        self._arguments = tuple(args), npartitions, skip_unreadable
+        head = distrdf.head_node(distrdf.Backend(), npartitions, args, skip_unreadable)
         Node.__init__(self, Bookings(head, client), head)
 
     @property
@@ -148,22 +166,25 @@ class RDataFrame(Node):
         return self._node
 
     @classmethod
-    def from_spec(cls, path: str, npartitions: int | None = None) -> RDataFrame:
+    def from_spec(
+        cls, path: str, npartitions: int | None = None, skip_unreadable: bool | None = None
+    ) -> RDataFrame:
         """Make an RDataFrame of a dataset specification in JSON.
 
         Parameters
         ----------
         path
             The file, as ``ROOT.RDF.Experimental.FromSpec`` takes it.
-        npartitions
+        npartitions, skip_unreadable
             As for the constructor.
         """
-        return cls(ROOT.Internal.RDF.RetrieveSpecFromJson(path), npartitions=npartitions)
+        spec = ROOT.Internal.RDF.RetrieveSpecFromJson(path)
+        return cls(spec, npartitions=npartitions, skip_unreadable=skip_unreadable)
 
     def __reduce__(self) -> Any:
         """Travel as the constructor's arguments, such as the files that a Snapshot wrote."""
-        args, npartitions = self._arguments
-        return functools.partial(RDataFrame, npartitions=npartitions), args
+        args, npartitions, skip = self._arguments
+        return functools.partial(RDataFrame, npartitions=npartitions, skip_unreadable=skip), args
 
 
 _UHI = ("_to_uhi_", "axes", "counts", "kind", "values", "variances")
@@ -288,6 +309,8 @@ class Result(_Collection):
         self._blob: bytes | None = None
         self._value: Any = None
         self._variations: weakref.ref[Result] | None = None
+        self.skipped: tuple[Skipped, ...] = ()
+        """What the value does not have: files, or parts of them, that could not be read; see `RDataFrame`."""
         bookings.add(self)
 
     @property

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ROOT
@@ -100,6 +102,13 @@ def samples(args: Sequence[Any]) -> tuple[Sample, ...]:
 def _sample(sample: Any) -> Sample:
     metadata = str(ROOT.Internal.RDF.ExportJSON(sample.GetMetaData()))
     return Sample(str(sample.GetSampleName()), metadata, len(sample.GetFileNameGlobs()))
+
+
+def reduced(samples: Sequence[Sample], kept: Sequence[bool]) -> Iterator[Sample]:
+    """Yield samples without the files that are not kept."""
+    rest = iter(kept)
+    for sample in samples:
+        yield replace(sample, n_files=sum(itertools.islice(rest, sample.n_files)))
 
 
 def _friend_files(head: Any) -> Any:
@@ -206,7 +215,7 @@ def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:
 
 def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
     """Say what is wrong with arguments that RDataFrame refused: mostly, a file or the name of the tree."""
-    for url in _given(args):
+    for url in given(args):
         for name in sorted(glob.glob(url)) if _is_pattern(url) else [url]:  # noqa: PTH207  (a string)
             try:
                 storage.identify(name)
@@ -226,7 +235,7 @@ def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
     )
 
 
-def _given(args: Sequence[Any]) -> list[str]:
+def given(args: Sequence[Any]) -> list[str]:
     """Return the names of files among a constructor's arguments, without ``?#`` and the tree's name."""
     if len(args) < 2 or not isinstance(args[0], str):
         return []
@@ -242,7 +251,7 @@ def _is_pattern(name: str) -> bool:
 
 def _checked(args: Sequence[Any]) -> Iterator[str]:
     far = False
-    for name in _given(args):
+    for name in given(args):
         if rootfile.local_path(name) is None:
             if not far and not glob.has_magic(name):
                 yield name

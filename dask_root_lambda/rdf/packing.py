@@ -118,10 +118,11 @@ def pack(
         names=data.names,
         alone=whole.runs_alone(nodes, _written_code(code, attachments)),
         variables=variables.read(code),
+        skips=head.skipped is not None and bool(data.files),
     )
     blob = wire.dumps(mapper)
     versions = ROOT_VERSION, wire.WIRE_VERSION, __version__
-    run = _token(graph, data.identity, data.names, mapper.variables, versions, _occasion(nodes))
+    run = _token(graph, data.identity, data.names, mapper.variables, versions, _occasion(nodes), mapper.skips)
     begin = begin or functools.partial(_begun, head, n_ranges, client)
     space, division, why = begin(data, graph, run)
     _check_outputs(nodes, data, len(division))
@@ -133,14 +134,23 @@ def pack(
         root=ROOT_VERSION,
         identity=identity,
         files=tuple(file.url for file in data.files),
+        sizes=tuple(file.identity.size for file in data.files),
         local_inputs=_local(file.url for file in (*data.files, *data.friends)),
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),
         why=why,
         results=names.names(node.operation for node in computed),
     )
-    least = _at_least(computed, data, wanted)
-    finish = Finish(space, len(data.files), data.entries, graph, data.whole_size, data.stop, least)
+    finish = Finish(
+        space,
+        len(data.files),
+        data.entries,
+        graph=graph,
+        size=data.whole_size,
+        stop=data.stop,
+        at_least=_at_least(computed, data, wanted),
+        skipped=tuple(head.skipped) if mapper.skips else None,
+    )
     return Packed(packed, finish, computed)
 
 

@@ -13,15 +13,26 @@ _AT_ONCE = 16
 
 
 def identify(urls: Sequence[str]) -> list[FileIdentity]:
-    """Read what identifies the content of files, local or remote.
-
-    A thread in ROOT that waits for a server cannot be interrupted. The one that calls this can be: it waits
-    for others, which end with the process.
+    """Read what identifies the content of files, local or remote; see `look`.
 
     Raises
     ------
     InputError
         For the first that is missing, unreachable, truncated, or not a ROOT file.
+    """
+    found = []
+    for answer in look(urls):
+        if isinstance(answer, BaseException):
+            raise answer
+        found.append(answer)
+    return found
+
+
+def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
+    """Read what identifies the content of files; in the place of one that cannot be read is its error.
+
+    A thread in ROOT that waits for a server cannot be interrupted. The one that calls this can be: it waits
+    for others, which end with the process.
     """
     places: queue.SimpleQueue[int] = queue.SimpleQueue()
     answers: queue.SimpleQueue[tuple[int, FileIdentity | BaseException]] = queue.SimpleQueue()
@@ -42,9 +53,4 @@ def identify(urls: Sequence[str]) -> list[FileIdentity]:
 
     for _ in range(min(_AT_ONCE, len(urls))):
         threading.Thread(target=look, daemon=True).start()
-    found = []
-    for _, answer in sorted((answers.get() for _ in urls), key=lambda pair: pair[0]):
-        if isinstance(answer, BaseException):
-            raise answer
-        found.append(answer)
-    return found
+    return [answer for _, answer in sorted((answers.get() for _ in urls), key=lambda pair: pair[0])]

@@ -90,8 +90,15 @@ def _named(text: str) -> S3Name:
 def _respecified(spec: Any) -> Any:
     """Return a dataset specification in which names of objects are as ROOT takes them."""
     copy = ROOT.RDF.Experimental.RDatasetSpec(spec)
-    samples = list(ROOT.Internal.RDF.MoveOutSamples(ROOT.RDF.Experimental.RDatasetSpec(spec)))
+    samples = ROOT.Internal.RDF.MoveOutSamples(ROOT.RDF.Experimental.RDatasetSpec(spec))
     friends = copy.GetFriendInfo()
+    for sample in samples:
+        if sample.GetFileNameGlobs().empty():
+            # ROOT looks for what a pattern matches when the sample is made, and only on disks.
+            raise InputError(
+                f"the sample {sample.GetSampleName()} has no files: nothing matches its pattern. In S3 and "
+                "on web servers a specification takes names, and RDataFrame takes patterns of S3"
+            )
     named = [str(name) for sample in samples for name in sample.GetFileNameGlobs()]
     befriended = [str(name) for group in friends.fFriendFileNames for name in group]
     if not any(map(_is_far, (*named, *befriended))):

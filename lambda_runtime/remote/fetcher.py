@@ -60,7 +60,7 @@ Curl gCurl;
 std::string gCertificates, gAgent;
 long gConnectMs = 5000, gStallS = 10, gDeadlineMs = 120000;
 constexpr int kAttempts = 6;
-constexpr long long kFirstDelayMs = 200;
+long long gFirstDelayMs = 200;
 constexpr std::size_t kMaxText = 8192;
 std::atomic<unsigned long long> gRequests{0}, gBytes{0};
 
@@ -108,14 +108,13 @@ struct Piece {
    {
       auto at = fOffset + fGot;
       fGot += size;
-      while (fPart < fParts.size()) {
-         auto &part = fParts[fPart];
+      for (auto i = fPart; i < fParts.size() && fParts[i].fOffset < at + size; ++i) {
+         auto &part = fParts[i];
          const auto first = std::max(at, part.fOffset), last = std::min(at + size, part.fOffset + part.fSize);
          if (first < last)
             std::memcpy(part.fTo + (first - part.fOffset), data + (first - at), last - first);
-         if (part.fOffset + part.fSize > at + size)
-            return;
-         ++fPart;
+         if (i == fPart && part.fOffset + part.fSize <= at + size)
+            ++fPart;
       }
    }
 };
@@ -285,7 +284,7 @@ bool Finish(Object &object, Piece &piece, int result, Problem &problem)
       problem = {Described(piece, result), passes};
       return false;
    }
-   const auto delay = kFirstDelayMs << (piece.fFailures - 1);
+   const auto delay = gFirstDelayMs << (piece.fFailures - 1);
    const auto spread = std::hash<void *>{}(&piece) / 64 % (delay / 2 + 1);
    piece.fNotBefore = Clock::now() + std::chrono::milliseconds(delay + spread);
    return false;
@@ -389,7 +388,7 @@ Answer Look(const std::string &shown, const std::string &url, const std::vector<
          answer.fBody = piece.fBody;
          return answer;
       }
-      std::this_thread::sleep_for(std::chrono::milliseconds(kFirstDelayMs << failures));
+      std::this_thread::sleep_for(std::chrono::milliseconds(gFirstDelayMs << failures));
    }
    answer.fBody.clear();
    return answer;

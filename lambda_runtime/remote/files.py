@@ -38,6 +38,13 @@ void Tell(const std::string &name, const std::string &text, bool passes)
    gFailed.push_back({++gFailures, name, text, passes});
 }
 
+// Tells why an object cannot be opened, in words for the user.
+void Refuse(const std::string &name, const std::string &text, bool passes)
+{
+   Tell(name, text, passes);
+   ::Error("TFile::RemoteFile", "%s", text.c_str());
+}
+
 unsigned long long Failures()
 {
    std::lock_guard<std::mutex> lock(gObjectsMutex);
@@ -93,6 +100,13 @@ bool Holds(const std::string &name, const std::string &tag, long long size)
 }
 
 Callback gResolve = nullptr;
+
+// Python's functions, by their addresses.
+void Call(std::intptr_t resolve, std::intptr_t renew)
+{
+   gResolve = reinterpret_cast<Callback>(resolve);
+   gRenew = reinterpret_cast<Callback>(renew);
+}
 
 Shared Find(const std::string &name)
 {
@@ -346,8 +360,9 @@ public:
 
 void Register()
 {
-   // Those that come first are asked first, so what ROOT has for these schemes is taken away.
-   for (auto pattern : {"^s3:", "^http[s]?:"})
+   // The first that fits is asked: those that ROOT has for these schemes are loaded now, and taken away.
+   gPluginMgr->FindHandler("TFile", "s3://");
+   for (auto pattern : {"^[a]?s3:", "^http[s]?:"})
       gPluginMgr->RemoveHandler("TFile", pattern);
    for (auto pattern : {"^s3:", "^https?:"})
       gPluginMgr->AddHandler("TFile", pattern, "dask_root_lambda::remote::RemoteFile", "RIO",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ROOT
@@ -62,16 +63,22 @@ def library() -> Any:
     return namespace
 
 
-def on(name: str, function: Callable[[str], bool]) -> None:
-    """Let C++ call a function with the name of an object; it answers whether that went well."""
+def call(resolve: Callable[[str], bool], renew: Callable[[str], bool]) -> None:
+    """Let C++ call functions with the name of an object; they answer whether that went well.
 
-    def call(text: bytes) -> int:
-        return int(function(text.decode()))
+    Parameters
+    ----------
+    resolve
+        Looks at an object that is to be opened.
+    renew
+        Signs anew for one that is read.
+    """
+    _callbacks[:] = [_Callback(partial(_told, function)) for function in (resolve, renew)]
+    library().Call(*(ctypes.cast(each, ctypes.c_void_p).value for each in _callbacks))
 
-    callback = _Callback(call)
-    _callbacks.append(callback)
-    pointer = ctypes.c_void_p.from_address(ROOT.addressof(getattr(library(), name)))
-    pointer.value = ctypes.cast(callback, ctypes.c_void_p).value
+
+def _told(function: Callable[[str], bool], name: bytes) -> int:
+    return int(function(name.decode()))
 
 
 def _libcurl() -> Any:

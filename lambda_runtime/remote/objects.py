@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ROOT
-
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, InputError, UnavailableInputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
@@ -122,8 +120,7 @@ def prepare() -> None:
 @once
 def _library() -> Any:
     library = libraries.library()
-    libraries.on("gResolve", _resolve)
-    libraries.on("gRenew", _renew)
+    libraries.call(_resolve, _renew)
     return library
 
 
@@ -217,6 +214,9 @@ def _identity(url: str, seen: Seen) -> FileIdentity:
 
 
 def _error(url: str, problem: str, *, passes: bool) -> InputError:
+    if problem.startswith("cannot "):
+        # It was put into words when the object was to be opened.
+        return UnavailableInputError(problem) if passes else InputError(problem)
     if "HTTP 412" in problem:
         return _replaced(url)
     advice = next((advice for mark, advice in _ADVICE if mark in problem), "")
@@ -259,8 +259,7 @@ def _looked_at_as(url: str, name: S3Name) -> None:
 
 
 def _told(url: str, error: DaskRootLambdaError) -> None:
-    _library().Tell(url, error.message, error.retryable)
-    ROOT.Error("TFile::RemoteFile", "%s", error.message)
+    _library().Refuse(url, error.message, error.retryable)
 
 
 def _renew(url: str) -> bool:

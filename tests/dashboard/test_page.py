@@ -9,7 +9,8 @@ import dask
 import pytest
 from distributed import LocalCluster
 
-from dask_root_lambda import LambdaCluster, LambdaPlugin, RDataFrame
+from dask_root_lambda import LambdaCluster, LambdaPlugin, RDataFrame, steering_link
+from dask_root_lambda.protocol.errors import ConfigurationError
 
 from . import dashboards
 
@@ -74,8 +75,19 @@ def test_without_a_dashboard():
     """A cluster without one has no page, no link to steer, and works."""
     with LambdaCluster(execution="local", dashboard_address=None) as cluster, cluster.get_client():
         assert RDataFrame(10, npartitions=2).Count().compute() == 10
-        with pytest.raises(ValueError, match="no dashboard to steer from"):
+        with pytest.raises(ConfigurationError, match="no page to steer from"):
             cluster.steering_link()
+
+
+def test_dasks_cluster_without_a_dashboard():
+    """A scheduler that serves no pages of Bokeh gets none of ours: the link to steer says so."""
+    options = {"n_workers": 1, "processes": False, "dashboard_address": None}
+    with LocalCluster(**options) as cluster, cluster.get_client() as client:
+        with pytest.raises(ConfigurationError, match="no page to steer from"):
+            steering_link(client)
+        client.register_plugin(LambdaPlugin(execution="local"))
+        with pytest.raises(ConfigurationError, match="no page to steer from"):
+            steering_link(client)
 
 
 def test_a_cluster_that_has_the_plugin():
