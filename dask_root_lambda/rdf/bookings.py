@@ -107,7 +107,7 @@ class Lowering:
     def arrived(self, blobs: Sequence[bytes]) -> None:
         """Keep the values, for the results that wait for one."""
         unfinished.end(self.space)
-        if self.searching and not all(wire.loads(blob).is_full for blob in blobs):
+        if self.searching and not all(wire.loads(blobs[place]).is_full for place in self.places.values()):
             return
         skipped: tuple[Skipped, ...] = wire.loads(blobs[-1]) if len(blobs) > len(self.places) else ()
         for each in skipped:

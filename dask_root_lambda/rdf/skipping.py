@@ -100,7 +100,15 @@ def check(head: Any) -> None:
 
 
 def check_operation(head: Any, name: str) -> None:
-    """Raise `GraphError` for a Snapshot: who reads it later would take it for whole."""
+    """Raise `GraphError` for what makes no sense without some entries.
+
+    Who reads a Snapshot later would take it for whole; ``Range`` counts entries.
+    """
+    if head.skipped is not None and name == "Range":
+        raise GraphError(
+            "Range goes by the numbers of entries, and nobody knows how many those have that cannot be read: "
+            "do without skip_unreadable, and leave the bad files out of the list"
+        )
     if head.skipped is not None and name == "Snapshot":
         raise GraphError(
             "Snapshot would write files that lack what cannot be read, and nothing in them says so: do "

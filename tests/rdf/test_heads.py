@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dask
 import numpy as np
 import pytest
@@ -129,6 +131,18 @@ def test_an_estimate_of_them_is_refused(local, files):
     for result in (frame.Range(10).Count(), frame.Display(["x"]), frame.Filter("x > 3").Display(["x"])):
         with pytest.raises(GraphError, match="the first entries only"):
             dask_root_lambda.estimate(result)
+
+
+def test_where_files_are_left_out(local, files, tmp_path, monkeypatch):
+    """Rows are looked for in those that can be read; Range is refused."""
+    (tmp_path / "damaged.root").write_bytes(Path(files[0]).read_bytes()[:5000])
+    given = [str(tmp_path / "damaged.root"), *files]
+    frame = RDataFrame("Events", given, npartitions=4, skip_unreadable=True)
+    monkeypatch.setattr("dask_root_lambda.rdf.heads.FIRST_SEARCH", 100)
+    display = frame.Filter("x > 1500").Display(["x"], 2)
+    assert "1501" in str(display.AsString())
+    with pytest.raises(GraphError, match="do without skip_unreadable"):
+        frame.Range(10)
 
 
 TAKES = {
