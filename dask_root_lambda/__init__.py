@@ -7,6 +7,7 @@ imports ``dask_root_lambda.protocol``, and must not pay for Dask, distributed or
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,10 +45,14 @@ _HOMES = {
 _DOORS = ("FargateLambdaCluster", "LambdaPlugin")
 """Clients of what these make are for ROOT's own door, too; a `LambdaCluster` sees to it itself."""
 
+_WITHOUT_ROOT = ("LambdaExecutor", "steering_link")
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _WITHOUT_ROOT and "ROOT" not in sys.modules:
+        importlib.import_module("dask_root_lambda.ground").check()
     if name in _DOORS:
         importlib.import_module("dask_root_lambda.rdf.door").install()
     return getattr(importlib.import_module(_HOMES[name]), name)

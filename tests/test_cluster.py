@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,7 +11,6 @@ from pathlib import Path
 
 import dask
 import pexpect
-import psutil
 import pytest
 
 from dask_root_lambda import LambdaCluster, RDataFrame
@@ -211,96 +208,6 @@ class TestMistakes:
         with pytest.raises(DaskRootLambdaError, match=r"\[task rdf-range-\w+-3, attempt 1") as caught:
             total.compute()
         assert caught.value.task.endswith("-3")
-
-
-SCRIPT = """
-import os, sys, time, warnings
-warnings.simplefilter("ignore")
-import dask
-from dask_root_lambda import LambdaCluster, RDataFrame
-
-if __name__ == "__main__":
-    with LambdaCluster(execution=sys.argv[1], concurrency=2) as cluster, cluster.get_client():
-        frame = RDataFrame(100_000, npartitions=10)
-        total = frame.Define("slow", "gSystem->Sleep(20); return 1.0;").Sum("slow")
-        print("ready", flush=True)
-        try:
-            dask.compute(total)
-        except KeyboardInterrupt:
-            print("interrupted", cluster.report().total.invocations, flush=True)
-            time.sleep(2)
-            print("still", cluster.report().total.invocations, cluster._executor.ledger.in_flight, flush=True)
-    print("closed", flush=True)
-"""
-
-
-def descendants(pid):
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def gone(processes):
-    return not any(process.is_running() and process.status() != "zombie" for process in processes)
-
-
-@pytest.fixture
-def script(tmp_path):
-    """Starts a user's script in a process of its own, and ends it whatever happens."""
-    started = []
-    path = tmp_path / "analysis.py"
-    path.write_text(SCRIPT)
-
-    def start(execution):
-        process = subprocess.Popen([sys.executable, str(path), execution], stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout.readline().strip() == "ready"
-        return process
-
-    yield start
-    for process in started:
-        for each in descendants(process.pid):
-            each.kill()
-        process.kill()
-        process.wait(30)
-        process.stdout.close()
-
-
-def compiling_takes_a_while():
-    """Give ranges time to be in their event loops: what is to be interrupted has to have begun."""
-    time.sleep(8)
-
-
-class TestCtrlC:
-    """An interrupt stops a run within seconds; nothing new is invoked, and nothing is left."""
-
-    @pytest.mark.parametrize("execution", ["local", "emulated"])
-    def test_it_stops_within_seconds(self, script, execution):
-        """The script gets KeyboardInterrupt, goes on, and ends; no range runs on."""
-        process = script(execution)
-        compiling_takes_a_while()
-        children = descendants(process.pid)
-        began_s = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        interrupted = process.stdout.readline().split()
-        assert interrupted[0] == "interrupted"
-        assert time.monotonic() - began_s < 5
-        still = process.stdout.readline().split()
-        assert still[0] == "still"
-        assert still[2] == "0"
-        assert process.stdout.readline().strip() == "closed"
-        assert process.wait(30) == 0
-        wait_until(lambda: gone(children), "processes were left behind")
-
-    def test_a_killed_client_leaves_nothing(self, script):
-        """After kill -9 of the user's process its emulator and environments end by themselves."""
-        process = script("emulated")
-        compiling_takes_a_while()
-        children = descendants(process.pid)
-        assert children
-        process.kill()
-        wait_until(lambda: gone(children), "processes outlived their client")
 
 
 class TestInTheTerminal:

@@ -108,14 +108,14 @@ def reach(phase, script, where, waiting):
         script.wait_until((where / "begun").exists)
 
 
-INT, TERM = signal.SIGINT, signal.SIGTERM
+INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 CASES = [
     ("starting", "emulated", INT),
     ("looking", "local", INT),
     ("running", "local", INT),
-    ("running", "local", TERM),
     ("running", "emulated", INT),
     ("running", "emulated", TERM),
+    ("running", "emulated", KILL),
     ("merging", "local", INT),
     ("closing", "emulated", INT),
 ]
