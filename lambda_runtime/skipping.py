@@ -13,7 +13,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import InputError, RemoteError
+from dask_root_lambda.protocol.errors import InputError, RemoteError, UnavailableInputError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Skipped
 from lambda_runtime import datasets, diagnostics, mappers, merging, storage
@@ -122,10 +122,13 @@ def _problem(mapper: Mapper, file: DataFile) -> str | None:
     Raises
     ------
     InputError
-        It is not the one that the client saw.
+        It is not the one that the client saw, or its storage does not answer now.
     """
     try:
         found = storage.compare(file.url, file.identity)
+    except UnavailableInputError:
+        # The storage is busy or away: that is tried again, and no fault of the file.
+        raise
     except InputError as error:
         return error.message
     if found is not None:

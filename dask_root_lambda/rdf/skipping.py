@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import glob
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ROOT._distrdf import HeadNode
 
 from dask_root_lambda.config import Settings
 from dask_root_lambda.protocol import rootfile
-from dask_root_lambda.protocol.errors import ConfigurationError, GraphError, InputError
+from dask_root_lambda.protocol.errors import ConfigurationError, GraphError, InputError, UnavailableInputError
+from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import Skipped
 from dask_root_lambda.rdf import inputs, probes
 from lambda_runtime.remote.names import shown
@@ -48,8 +49,7 @@ def readable(args: Sequence[Any]) -> tuple[list[Any], list[Skipped]]:
     if not given:
         return list(args), []
     files = [each for name in given for each in _matching(name)]
-    answers = probes.look(files)
-    bad = {url: answer for url, answer in zip(files, answers, strict=True) if isinstance(answer, InputError)}
+    bad = _bad(dict(zip(files, probes.look(files), strict=True)))
     skipped = [Skipped(shown(url), None, error.message) for url, error in bad.items()]
     good = [url for url in files if url not in bad]
     if bad and not good:
@@ -73,7 +73,7 @@ def leave_out(head: Any) -> None:
         url for url in head.inputfiles if rootfile.local_path(url) is not None or url not in head.identities
     ]
     answers = dict(zip(unknown, probes.look(unknown), strict=True))
-    bad = {url: answer for url, answer in answers.items() if isinstance(answer, InputError)}
+    bad = _bad(answers)
     for url, answer in answers.items():
         if not isinstance(answer, BaseException):
             head.identities.setdefault(url, answer)
@@ -114,6 +114,17 @@ def check_operation(head: Any, name: str) -> None:
             "Snapshot would write files that lack what cannot be read, and nothing in them says so: do "
             "without skip_unreadable, and leave the bad files out of the list"
         )
+
+
+def _bad(answers: Mapping[str, FileIdentity | BaseException]) -> dict[str, InputError]:
+    """Return the errors of files that cannot be read; raise any other, as of storage that is away."""
+    bad = {}
+    for url, answer in answers.items():
+        if isinstance(answer, InputError) and not isinstance(answer, UnavailableInputError):
+            bad[url] = answer
+        elif isinstance(answer, BaseException):
+            raise answer
+    return bad
 
 
 def _matching(name: str) -> list[str]:

@@ -10,7 +10,13 @@ import ROOT
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import DaskRootLambdaError, GraphError, InputError
+from dask_root_lambda.protocol.errors import (
+    DaskRootLambdaError,
+    GraphError,
+    InputError,
+    UnavailableInputError,
+)
+from lambda_runtime import storage
 from tests.conftest import write_events
 
 
@@ -56,8 +62,6 @@ def test_a_file_that_the_client_cannot_read(local, files, npartitions, bad):
 @pytest.mark.parametrize("npartitions", [1, 3, 8])
 def test_a_file_that_a_range_cannot_open(local, files, npartitions, monkeypatch):
     """The client could look at it, and it is gone where the range runs."""
-    from lambda_runtime import storage
-
     total = RDataFrame("Events", files, npartitions=npartitions, skip_unreadable=True).Sum("x")
     graph = total.dask
     compare = storage.compare
@@ -73,6 +77,21 @@ def test_a_file_that_a_range_cannot_open(local, files, npartitions, monkeypatch)
     assert {each.url for each in total.skipped} == {files[1]}
     assert {each.entries for each in total.skipped} == {None}
     assert sum(each.interval.stop - each.interval.start for each in total.skipped) == 1
+
+
+def test_storage_that_is_away_is_tried_again(local, files, monkeypatch):
+    """That is no fault of the file: once the storage answers, nothing is missing."""
+    total = RDataFrame("Events", files, npartitions=2, skip_unreadable=True).Sum("x")
+    compare, away = storage.compare, [UnavailableInputError("busy"), UnavailableInputError("busy")]
+
+    def busy(url, identity):
+        if away:
+            raise away.pop()
+        return compare(url, identity)
+
+    monkeypatch.setattr(storage, "compare", busy)
+    assert total.GetValue() == expected(files)
+    assert total.skipped == ()
 
 
 @pytest.mark.parametrize("npartitions", [1, 3, 8])
