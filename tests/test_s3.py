@@ -64,7 +64,7 @@ def test_environments_read_from_s3(bucket, emulated):
 
 
 def test_what_is_named_otherwise(bucket, s3, local, events_file, tmp_path, monkeypatch):
-    """Chains with friends, specifications, RNTuples and both doors: the numbers are local ROOT's."""
+    """Chains with friends, specifications, RNTuples and both doors have local ROOT's numbers."""
     objects.prepare()
     name = f"s3://{BUCKET}/run 1/events+0.root"
     ROOT.RDataFrame("Events", events_file).Define("y", "2 * x").Snapshot(

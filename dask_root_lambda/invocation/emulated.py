@@ -20,6 +20,7 @@ from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.invocation.tiers import Larger
 from dask_root_lambda.protocol.errors import ConfigurationError, InitError
 from dask_root_lambda.protocol.store import EMULATED_KEY, STORE_VARIABLE
+from lambda_runtime.remote import access
 
 _REGION = "us-east-1"
 _NAME = "dask-root-lambda"
@@ -95,7 +96,7 @@ def _make_function(client: Any, settings: Settings, memory_mb: int, name: str) -
         ImageConfig={"Command": [_HANDLER]},
         MemorySize=memory_mb,
         Timeout=settings.timeout_s,
-        Environment={"Variables": {STORE_VARIABLE: f"s3://{_NAME}"}},
+        Environment={"Variables": {STORE_VARIABLE: f"s3://{_NAME}", **access.users_variables()}},
         SnapStart={"ApplyOn": "PublishedVersions" if settings.snapstart else "None"},
     )
     if not settings.snapstart:
