@@ -25,7 +25,7 @@ _KEYS = {
 
 @contextmanager
 def holding(path: Path) -> Iterator[str]:
-    """Put a file into a bucket of an emulated S3, from which this process reads in the block; yield its name."""
+    """Put a file into an emulated S3, from which this process reads in the block; yield its name."""
     settings = Settings.resolve()
     process = EmulatorProcess(settings.start_timeout_s)
     try:
