@@ -8,7 +8,7 @@ import pytest
 import ROOT
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.errors import GraphError, InputError
 from lambda_runtime.remote import objects
 from tests.conftest import write_events
 
@@ -127,3 +127,9 @@ def test_an_object_replaced_before_it_is_read(bucket, s3, emulated, tmp_path):
         s3.upload_file(write_events(tmp_path / "b.root", value="2 * int(rdfentry_)"), BUCKET, "changing.root")
         with pytest.raises(InputError, match=r"s3://physics/changing\.root was replaced"):
             total.compute()
+
+
+def test_a_snapshot_into_a_bucket_is_refused(bucket, local):
+    """It fails where it is booked, and not in the ranges."""
+    with pytest.raises(GraphError, match="Snapshot cannot write to s3://physics/out"):
+        RDataFrame("Events", PATTERN).Snapshot("Few", f"s3://{BUCKET}/out.root", ["x"])

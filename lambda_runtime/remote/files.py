@@ -372,6 +372,8 @@ public:
          return;
       }
       fOffset = 0;
+      // ROOT looks at files that are open when the process ends, after code as this is gone.
+      fGlobalRegistration = false;
       Init(kFALSE);
    }
    ~RemoteFile() override { Close(); }
