@@ -57,8 +57,8 @@ def arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         )
     if names.is_remote(str(given[1])):
         raise GraphError(
-            f"Snapshot cannot write to {given[1]}: objects in S3 and on web servers are read only. Write to this "
-            "machine, or to a root:// URL"
+            f"Snapshot cannot write to {given[1]}: objects in S3 and on web servers are read only. Write "
+            "to this machine, or to a root:// URL"
         )
     options = given.get(3, ROOT.RDF.RSnapshotOptions())
     _check_mode(str(options.fMode))
