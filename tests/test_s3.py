@@ -8,7 +8,7 @@ import pytest
 import ROOT
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.errors import GraphError, InputError
 from lambda_runtime.remote import objects
 from tests.conftest import write_events
 
@@ -64,7 +64,7 @@ def test_environments_read_from_s3(bucket, emulated):
 
 
 def test_what_is_named_otherwise(bucket, s3, local, events_file, tmp_path, monkeypatch):
-    """Chains with friends, specifications, RNTuples and both doors: the numbers are local ROOT's."""
+    """Chains with friends, specifications, RNTuples and both doors have local ROOT's numbers."""
     objects.prepare()
     name = f"s3://{BUCKET}/run 1/events+0.root"
     ROOT.RDataFrame("Events", events_file).Define("y", "2 * x").Snapshot(
@@ -127,3 +127,9 @@ def test_an_object_replaced_before_it_is_read(bucket, s3, emulated, tmp_path):
         s3.upload_file(write_events(tmp_path / "b.root", value="2 * int(rdfentry_)"), BUCKET, "changing.root")
         with pytest.raises(InputError, match=r"s3://physics/changing\.root was replaced"):
             total.compute()
+
+
+def test_a_snapshot_into_a_bucket_is_refused(bucket, local):
+    """It fails where it is booked, and not in the ranges."""
+    with pytest.raises(GraphError, match="Snapshot cannot write to s3://physics/out"):
+        RDataFrame("Events", PATTERN).Snapshot("Few", f"s3://{BUCKET}/out.root", ["x"])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.invocation.tiers import Larger
 from dask_root_lambda.protocol.errors import ConfigurationError, InitError
 from dask_root_lambda.protocol.store import EMULATED_KEY, STORE_VARIABLE
+from lambda_runtime.remote import access
 
 _REGION = "us-east-1"
 _NAME = "dask-root-lambda"
@@ -51,7 +52,10 @@ class EmulatedInvoker(AwsInvoker):
     def __init__(self, settings: Settings) -> None:
         chance = {"--faults": settings.faults, "--seed": settings.seed}
         given = [str(item) for pair in chance.items() if pair[1] is not None for item in pair]
-        self._process = EmulatorProcess(settings.start_timeout_s, given)
+        # Not as variables of the function, which everybody may ask for who may look at it.
+        users = access.users_variables()
+        inherited = [f"--inherit={name}" for name in users]
+        self._process = EmulatorProcess(settings.start_timeout_s, [*given, *inherited], users)
         try:
             own = replace(
                 settings,
@@ -115,9 +119,16 @@ class EmulatorProcess:
         Seconds it may take until it serves.
     arguments
         More options of ``python -m dask_root_lambda.emulator``.
+    variables
+        More environment variables of its process.
     """
 
-    def __init__(self, start_timeout_s: float, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        start_timeout_s: float,
+        arguments: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         if reason := missing():
             raise ConfigurationError(reason)
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
@@ -130,7 +141,7 @@ class EmulatorProcess:
             stderr=self._log,
             start_new_session=True,
             text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            env=_without_aws(os.environ) | dict(variables or {}),
         )
         try:
             self.endpoint = self._wait_until_ready(start_timeout_s)
@@ -170,6 +181,10 @@ class EmulatorProcess:
                 f"the emulator did not start within {timeout_s:g} s; it wrote: {said or 'nothing'}"
             )
         return str(json.loads(line)["endpoint"])
+
+
+def _without_aws(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if not name.startswith("AWS_")}
 
 
 _ARGUMENTS = ("--port", "0", "--region", _REGION, "--exit-with-stdin", "--stop-on-disconnect")

@@ -20,6 +20,11 @@ from dask_root_lambda.protocol.task import Body, Skipped
 
 _FILES_NAMED = 3
 """How many files an error names."""
+_WAYS_OUT = {
+    "read": "Put them into S3, with 'dask-root-lambda copy FILE... s3://BUCKET/PREFIX/', and name them there",
+    "write": "Write to root:// URLs",
+}
+"""What to do about files of this machine, by what was to be done with them."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ class PackedMapper:
                 named, more = ", ".join(files[:_FILES_NAMED]), len(files) - _FILES_NAMED
                 raise InputError(
                     f"a function in AWS cannot {verb} files of this machine: {named}"
-                    f"{f' and {more} more' if more > 0 else ''}. Use root:// URLs, or execution='local' or "
-                    "'emulated'"
+                    f"{f' and {more} more' if more > 0 else ''}. {_WAYS_OUT[verb]}, or compute here: "
+                    "LambdaCluster(execution='local'), or 'emulated'"
                 )
 
     def __repr__(self) -> str:

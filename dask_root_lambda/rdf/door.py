@@ -12,7 +12,7 @@ import ROOT
 from distributed import Client
 
 from dask_root_lambda import destination
-from dask_root_lambda.rdf import drawing
+from dask_root_lambda.rdf import drawing, opening
 from dask_root_lambda.rdf.distrdf import Backend
 from dask_root_lambda.rdf.frame import Node, RDataFrame, Result
 
@@ -49,6 +49,7 @@ def install() -> None:
 
     if DaskBackend.__new__ is _new_backend:
         return
+    opening.install()
     DaskBackend.__new__ = _new_backend
     for method in ("ProcessAndMerge", "ProcessAndMergeLive"):
         setattr(DaskBackend, method, _on_its_client(getattr(DaskBackend, method)))

@@ -96,8 +96,8 @@ def _respecified(spec: Any) -> Any:
         if sample.GetFileNameGlobs().empty():
             # ROOT looks for what a pattern matches when the sample is made, and only on disks.
             raise InputError(
-                f"the sample {sample.GetSampleName()} has no files: nothing matches its pattern. In S3 and "
-                "on web servers a specification takes names, and RDataFrame takes patterns of S3"
+                f"the sample {sample.GetSampleName()} has no files: nothing matches its pattern. A "
+                "specification takes names of objects in S3; RDataFrame takes patterns as well"
             )
     named = [str(name) for sample in samples for name in sample.GetFileNameGlobs()]
     befriended = [str(name) for group in friends.fFriendFileNames for name in group]

@@ -205,6 +205,8 @@ def _of_the_user() -> Any:
     region = given["AWS_DEFAULT_REGION"] or given["AWS_REGION"]
     if region:
         session.set_config_variable("region", region)
+    # The environment's own keys are those of the function's role.
+    session.get_component("credential_provider").remove("env")
     if given["AWS_ACCESS_KEY_ID"]:
         session.set_credentials(
             given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"], given["AWS_SESSION_TOKEN"]

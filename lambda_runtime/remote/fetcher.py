@@ -290,8 +290,9 @@ bool Finish(Object &object, Piece &piece, int result, Problem &problem)
    return false;
 }
 
-// Fetches pieces side by side; says what is wrong, nothing if all is well.
-Problem Fetch(Object &object, std::vector<Piece> &pieces, std::size_t atOnce)
+// Fetches pieces side by side; says what is wrong, nothing if all is well. Once ``stop`` is set, it ends.
+Problem Fetch(Object &object, std::vector<Piece> &pieces, std::size_t atOnce,
+              const std::atomic<bool> *stop = nullptr)
 {
    Problem problem;
    const auto deadline = Clock::now() + std::chrono::milliseconds(gDeadlineMs);
@@ -303,7 +304,11 @@ Problem Fetch(Object &object, std::vector<Piece> &pieces, std::size_t atOnce)
          problem = {"no answer within " + std::to_string(gDeadlineMs / 1000) + " s", true};
          break;
       }
-      long long wait = 1000;
+      long long wait = stop ? 50 : 1000;
+      if (stop && *stop) {
+         problem = {"nobody wants it", true};
+         break;
+      }
       for (auto &piece : pieces) {
          if (piece.fEasy || piece.fOffset + piece.fGot == piece.fEnd)
             continue;
@@ -392,6 +397,16 @@ Answer Look(const std::string &shown, const std::string &url, const std::vector<
    }
    answer.fBody.clear();
    return answer;
+}
+
+// Requests and bytes of this process so far.
+unsigned long long Requests()
+{
+   return gRequests;
+}
+unsigned long long Bytes()
+{
+   return gBytes;
 }
 
 } // namespace remote

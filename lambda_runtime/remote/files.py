@@ -5,7 +5,10 @@ CODE = r"""
 #include <ROOT/RRawFile.hxx>
 #include <TFile.h>
 #include <TPluginManager.h>
+#include <TBranch.h>
 #include <TROOT.h>
+#include <TTree.h>
+#include <TTreeCache.h>
 
 namespace dask_root_lambda {
 namespace remote {
@@ -14,7 +17,7 @@ constexpr long long kTail = 65536;        // what is read of the end of a file, 
 constexpr long long kAhead = 32768;       // what a small read brings along
 constexpr long long kMaxBlocks = 32 << 20;
 constexpr long long kMaxGap = 262144;
-constexpr long long kStripe = 4 << 20;
+constexpr long long kMaxAhead = 64 << 20;
 constexpr std::size_t kAtOnce = 16;
 
 std::mutex gObjectsMutex;
@@ -244,8 +247,112 @@ bool ReadMany(Object &object, std::vector<Part> parts)
    return Report(object, Fetch(object, pieces, kAtOnce));
 }
 
+// What is not public of a tree's cache: which entries it has, and to which it reads.
+struct Cache : TTreeCache {
+   static Long64_t First(const TTreeCache &cache) { return cache.*(&Cache::fEntryCurrent); }
+   static Long64_t Next(const TTreeCache &cache) { return cache.*(&Cache::fEntryNext); }
+   static Long64_t Last(const TTreeCache &cache) { return cache.*(&Cache::fEntryMax); }
+};
+
+// Where the baskets are that a tree's cache will want next, if it goes on as it does.
+std::vector<Part> Next(TTreeCache &cache)
+{
+   std::vector<Part> parts;
+   auto tree = cache.GetTree();
+   auto branches = cache.GetCachedBranches();
+   const auto first = Cache::First(cache), begin = Cache::Next(cache), last = Cache::Last(cache);
+   if (!tree || !branches || first < 0 || begin <= first || begin >= last)
+      return parts;
+   auto end = begin;
+   auto clusters = tree->GetClusterIterator(begin);
+   while (end - begin < begin - first && end < last) {
+      clusters();
+      if (clusters.GetNextEntry() <= end)
+         break;
+      end = clusters.GetNextEntry();
+   }
+   end = std::min(end, last);
+   for (Int_t i = 0; i < branches->GetEntriesFast(); ++i) {
+      auto branch = static_cast<TBranch *>(branches->UncheckedAt(i));
+      if (!branch || branch->GetDirectory() != tree->GetDirectory())
+         continue;
+      const auto entries = branch->GetBasketEntry();
+      const auto sizes = branch->GetBasketBytes();
+      for (Int_t j = 0; j < branch->GetWriteBasket() && entries[j] < end; ++j)
+         if (entries[j] >= begin && branch->GetBasketSeek(j) > 0 && sizes[j] > 0)
+            parts.push_back({nullptr, branch->GetBasketSeek(j), sizes[j]});
+   }
+   return parts;
+}
+
+// The next cluster, fetched while this one is computed.
+class Ahead {
+   std::vector<Part> fBlocks;  // by offset; none touches the next, since ROOT reads neighbours as one
+   std::string fBuffer;
+   std::atomic<bool> fStop{false};
+   bool fGood = false;
+   std::thread fThread;
+
+public:
+   ~Ahead() { Drop(); }
+   void Drop()
+   {
+      fStop = true;
+      Wait();
+      fBlocks.clear();
+      fGood = false;
+   }
+   void Wait()
+   {
+      if (fThread.joinable())
+         fThread.join();
+   }
+   void Begin(Shared object, std::vector<Part> parts)
+   {
+      Drop();
+      std::sort(parts.begin(), parts.end(), [](auto &a, auto &b) { return a.fOffset < b.fOffset; });
+      long long size = 0;
+      for (const auto &part : parts) {
+         if (fBlocks.empty() || fBlocks.back().fOffset + fBlocks.back().fSize != part.fOffset)
+            fBlocks.push_back({nullptr, part.fOffset, 0});
+         fBlocks.back().fSize += part.fSize;
+         size += part.fSize;
+      }
+      if (!size || size > kMaxAhead) {
+         fBlocks.clear();
+         return;
+      }
+      fBuffer.resize(size);
+      auto at = &fBuffer[0];
+      for (auto &block : fBlocks) {
+         block.fTo = at;
+         at += block.fSize;
+      }
+      fStop = false;
+      fThread = std::thread([this, object] {
+         auto pieces = Planned(fBlocks);
+         fGood = Fetch(*object, pieces, kAtOnce, &fStop).fText.empty();
+      });
+   }
+   bool Has(const Part &part)
+   {
+      auto block = std::upper_bound(fBlocks.begin(), fBlocks.end(), part.fOffset,
+                                    [](long long offset, auto &each) { return offset < each.fOffset; });
+      if (block == fBlocks.begin())
+         return false;
+      --block;
+      if (part.fOffset + part.fSize > block->fOffset + block->fSize)
+         return false;
+      Wait();
+      if (fGood)
+         std::memcpy(part.fTo, block->fTo + (part.fOffset - block->fOffset), part.fSize);
+      return fGood;
+   }
+};
+
 class RemoteFile : public TFile {
    Shared fObject;
+   Ahead fAhead;
 
 public:
    RemoteFile(const char *url, Option_t *option = "", const char *title = "", Int_t = 1)
@@ -265,9 +372,16 @@ public:
          return;
       }
       fOffset = 0;
+      // ROOT looks at files that are open when the process ends, after code as this is gone.
+      fGlobalRegistration = false;
       Init(kFALSE);
    }
    ~RemoteFile() override { Close(); }
+   void Close(Option_t *option = "") override
+   {
+      fAhead.Drop();
+      TFile::Close(option);
+   }
 
    Bool_t IsOpen() const override { return fObject != nullptr && !IsZombie(); }
    Long64_t GetSize() const override { return fObject ? fObject->fSize : -1; }
@@ -293,9 +407,16 @@ public:
       long long at = 0;
       for (Int_t i = 0; i < n; at += sizes[i++])
          parts.push_back({to + at, offsets[i] + fArchiveOffset, sizes[i]});
-      if (!fObject || !ReadMany(*fObject, std::move(parts)))
+      if (!fObject)
+         return kTRUE;
+      parts.erase(std::remove_if(parts.begin(), parts.end(), [this](auto &part) { return fAhead.Has(part); }),
+                  parts.end());
+      fAhead.Drop();
+      if (!ReadMany(*fObject, std::move(parts)))
          return kTRUE;
       Count(at);
+      if (auto cache = dynamic_cast<TTreeCache *>(GetCacheRead()))
+         fAhead.Begin(fObject, Next(*cache));
       return kFALSE;
    }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -245,3 +247,29 @@ def test_fewer_bytes_than_a_tenth_more(library, server, keys, tmp_path):
     read, before = ROOT.TFile.GetFileBytesRead(), server.bytes_asked
     assert plain("Sum")(url, "c3") > 0
     assert server.bytes_asked - before <= 1.1 * (ROOT.TFile.GetFileBytesRead() - read)
+
+
+SCRIPT = """
+import sys
+import ROOT
+from dask_root_lambda.rdf import door
+
+door.install()
+chain = ROOT.TChain("Events")
+chain.Add(sys.argv[1])
+file = ROOT.TFile.Open(sys.argv[1])
+print(chain.GetEntries(), file.Get("Events").GetEntries())
+"""
+
+
+def test_a_process_ends_with_an_object_open(server, events_file):
+    """ROOT opens names of objects once the package is imported, and the process ends in order."""
+    server.files["/events.root"] = Path(events_file).read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, f"{server.url}/events.root"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("1000 1000\n", 0), done.stderr
