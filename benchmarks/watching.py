@@ -12,6 +12,8 @@ import urllib.request
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
+_HEADER = {"msgid": "drawn", "msgtype": "PATCH-DOC"}
+
 
 async def _watch(url: str) -> int:
     """Take what the page is sent until the standard input ends; return the bytes."""
@@ -34,6 +36,19 @@ async def _watch(url: str) -> int:
         text = message.result()
         assert text is not None, "the page was closed"
         received += len(text)
+        for part in _drawn(text):
+            await socket.write_message(part)
+
+
+def _drawn(text: str | bytes) -> list[str]:
+    """Return the message that says that a state was drawn, where this is the last part of one."""
+    events = json.loads(text).get("events", []) if text[:9] == '{"events"' else []
+    for event in events:
+        if event.get("attr") == "tags":
+            model, number = event["model"], str(event["new"][0])
+            change = {"kind": "ModelChanged", "model": model, "attr": "text", "new": number}
+            return [json.dumps(each) for each in (_HEADER, {}, {"events": [change]})]
+    return []
 
 
 if __name__ == "__main__":

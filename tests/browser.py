@@ -48,7 +48,7 @@ class Browser:
         """Return what JavaScript returns."""
         return self.driver.execute_script(code, *arguments)
 
-    def wait(self, condition, what: str, timeout_s: float = 60.0):
+    def wait(self, condition, what: str, timeout_s: float = 120.0):
         """Wait until something is true, and return it."""
         deadline = time.monotonic() + timeout_s
         while not (value := condition()):

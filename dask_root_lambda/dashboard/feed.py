@@ -74,28 +74,28 @@ class Feed:
 
     async def ask(self) -> State | None:
         """Ask the workers now, and return what they say; the last state if there is none."""
-        workers = self.workers
-        if not workers:
-            return self.state
-        message = {"op": STATE_OPERATION}
-        asked = self._scheduler.broadcast(msg=message, workers=workers, on_error="ignore")
-        answers = await asyncio.wait_for(asked, _ANSWER_S)
-        states = [State.from_json(text) for text in answers.values() if isinstance(text, str)]
+        answers = await self._send(STATE_OPERATION, _ANSWER_S)
+        states = [State.from_json(text) for text in answers if isinstance(text, str)]
         if states:
             self._keep(state.together(states))
         return self.state
 
-    async def tell(self, message: dict[str, Any], timeout_s: float) -> str:
+    async def tell(self, operation: str, timeout_s: float, **message: str) -> str:
         """Tell the workers to do something; return what went wrong, empty where nothing did."""
-        workers = self.workers
-        if not workers:
+        answers = await self._send(operation, timeout_s, **message)
+        if not answers:
             return "no worker has the executor"
-        told = self._scheduler.broadcast(msg=message, workers=workers, on_error="return")
-        try:
-            answers = await asyncio.wait_for(told, timeout_s)
-        except asyncio.TimeoutError:
-            return f"the worker has not answered within {timeout_s:.0f} s"
-        return "; ".join(dict.fromkeys(str(answer) for answer in answers.values() if answer))
+        said = (
+            f"a worker has not answered: {answer!r}" if isinstance(answer, BaseException) else answer
+            for answer in answers
+        )
+        return "; ".join(dict.fromkeys(each for each in said if each))
+
+    async def _send(self, operation: str, timeout_s: float, **message: str) -> list[str | BaseException]:
+        """Send a message to each worker that has the executor; return what they answer, or the errors."""
+        sent = [getattr(self._scheduler.rpc(each), operation)(**message) for each in self.workers]
+        waits = (asyncio.wait_for(each, timeout_s) for each in sent)
+        return list(await asyncio.gather(*waits, return_exceptions=True))
 
     def close(self) -> None:
         """Ask no more."""

@@ -8,18 +8,17 @@ from collections.abc import Iterator, Sequence
 from bokeh.models import Div
 
 from dask_root_lambda.dashboard.component import Component
-from dask_root_lambda.dashboard.feed import Feed
+from dask_root_lambda.dashboard.feed import Moment
 from dask_root_lambda.dashboard.state import RunState, State
 
 
 class Numbers(Component):
     """The figures of the report, in a row of boxes."""
 
-    def __init__(self, feed: Feed, sizing_mode: str = "stretch_width") -> None:
-        super().__init__(feed)
+    def __init__(self, sizing_mode: str = "stretch_width") -> None:
         self.root = Div(text="No worker has told what it does yet.", sizing_mode=sizing_mode, name="numbers")
 
-    def draw(self, state: State) -> None:
+    def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
         boxes = "".join(
             '<div style="padding:2px 14px 6px 0"><div style="font-size:11px;color:#666">'

@@ -10,18 +10,15 @@ from typing import Any
 import distributed.dashboard.scheduler as dashboard
 import distributed.http
 from bokeh.document import Document
-from bokeh.events import DocumentReady
-from bokeh.models import CustomJS
-from distributed.dashboard.components import add_periodic_callback
 from distributed.dashboard.components.scheduler import BOKEH_THEME
 from distributed.dashboard.core import BokehApplication
 from jinja2 import Environment, FileSystemLoader
 from tornado.ioloop import IOLoop
 
 from dask_root_lambda.dashboard import numbers, plots, tables
-from dask_root_lambda.dashboard.component import PERIOD_MS, Component
+from dask_root_lambda.dashboard.component import Component
+from dask_root_lambda.dashboard.drawing import Drawing
 from dask_root_lambda.dashboard.feed import Feed
-from dask_root_lambda.dashboard.state import State
 
 PATH = "/lambda"
 _PLOTS: dict[str, Callable[..., Component]] = {
@@ -42,37 +39,6 @@ _templates = Environment(
 )
 
 
-class Panel(numbers.Numbers):
-    """The numbers, with what the steering panel shows: the page's own script is told."""
-
-    def __init__(self, feed: Feed) -> None:
-        super().__init__(feed)
-        code = "if (numbers.tags.length) rootLambda.show(numbers.tags[0])"
-        self.tell = CustomJS(args={"numbers": self.root}, code=code)
-        self.root.js_on_change("tags", self.tell)
-
-    def draw(self, state: State) -> None:
-        """See `Component.draw`."""
-        super().draw(state)
-        self.root.tags = [head(state)]
-
-
-def head(state: State) -> dict[str, Any]:
-    """Return what the panel needs to know, as plain values."""
-    return {
-        "execution": state.execution,
-        "executions": dict(state.executions),
-        "concurrency": state.concurrency,
-        "most_concurrency": state.most_concurrency,
-        "max_usd": state.max_usd,
-        "running": [
-            {"run": run.report["run"], "results": list(run.results)}
-            for run in state.runs
-            if run.report["ranges"] and not run.over
-        ],
-    }
-
-
 def document(find_feed: Callable[[Any], Feed | None], scheduler: Any, extra: Any, doc: Document) -> None:
     """Fill a document with the whole page."""
     doc.title = "Dask: Lambda"
@@ -80,12 +46,7 @@ def document(find_feed: Callable[[Any], Feed | None], scheduler: Any, extra: Any
     doc.template = _templates.get_template("lambda.html")
     doc.template_variables.update(extra)
     feed = find_feed(scheduler) or Feed(scheduler)
-    panel = Panel(feed)
-    doc.js_on_event(DocumentReady, panel.tell)
-    _add(doc, panel)
-    for kind in _PLOTS.values():
-        if kind is not numbers.Numbers:
-            _add(doc, kind(feed))
+    Drawing(feed, [kind() for kind in _PLOTS.values()]).fill(doc)
 
 
 def plot(
@@ -98,13 +59,8 @@ def plot(
     """Fill a document with one plot."""
     doc.title = f"Dask: Lambda {getattr(kind, '__name__', '')}"
     doc.theme = BOKEH_THEME
-    _add(doc, kind(find_feed(scheduler) or Feed(scheduler), sizing_mode="stretch_both"))
-
-
-def _add(doc: Document, component: Component) -> None:
-    component.update()
-    add_periodic_callback(doc, component, PERIOD_MS)
-    doc.add_root(component.root)
+    feed = find_feed(scheduler) or Feed(scheduler)
+    Drawing(feed, [kind(sizing_mode="stretch_both")]).fill(doc)
 
 
 def join(find_feed: Callable[[Any], Feed | None]) -> None:

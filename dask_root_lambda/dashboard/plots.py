@@ -11,7 +11,7 @@ from bokeh.plotting import figure
 from bokeh.transform import factor_cmap, factor_mark
 
 from dask_root_lambda.dashboard.component import Component
-from dask_root_lambda.dashboard.feed import Feed
+from dask_root_lambda.dashboard.feed import Moment
 from dask_root_lambda.dashboard.state import RangeTable, State
 
 _SLOW = "straggler"
@@ -30,8 +30,7 @@ _BINS = 24
 class InFlight(Component):
     """Invocations in flight against concurrency, over time."""
 
-    def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
-        super().__init__(feed)
+    def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource({"at": [], "in_flight": [], "concurrency": []})
         self.root = figure(
             title="In flight, and at most",
@@ -57,9 +56,8 @@ class InFlight(Component):
         self.root.y_range.start = 0
         self.root.xaxis.ticker.desired_num_ticks = 3
 
-    def draw(self, state: State) -> None:
+    def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
-        moments = list(self._feed.moments)
         self._source.data = {
             "at": [moment.at_s * 1000 for moment in moments],
             "in_flight": [moment.in_flight for moment in moments],
@@ -70,8 +68,7 @@ class InFlight(Component):
 class Throughput(Component):
     """Entries processed in a second, over time."""
 
-    def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
-        super().__init__(feed)
+    def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource({"at": [], "entries_per_s": []})
         self.root = figure(
             title="Entries/s",
@@ -85,9 +82,8 @@ class Throughput(Component):
         self.root.y_range.start = 0
         self.root.xaxis.ticker.desired_num_ticks = 3
 
-    def draw(self, state: State) -> None:
+    def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
-        moments = list(self._feed.moments)
         self._source.data = {
             "at": [moment.at_s * 1000 for moment in moments],
             "entries_per_s": [moment.entries_per_s for moment in moments],
@@ -99,8 +95,7 @@ class Durations(Component):
 
     by_range = True
 
-    def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
-        super().__init__(feed)
+    def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource(points(RangeTable()))
         self.root = figure(
             title="Seconds of each range; stragglers are diamonds",
@@ -125,7 +120,7 @@ class Durations(Component):
         self.root.add_tools(HoverTool(tooltips=[(name, f"@{field}") for name, field in shown.items()]))
         self.root.y_range.start = 0
 
-    def draw(self, state: State) -> None:
+    def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
         ranges = state.ranges
         self._source.data = points(ranges)
@@ -152,8 +147,7 @@ def points(ranges: RangeTable) -> dict[str, Any]:
 class Memory(Component):
     """How many environments have used how much memory at most."""
 
-    def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
-        super().__init__(feed)
+    def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource({"left": [], "right": [], "top": []})
         self.root = figure(
             title="Environments by peak memory, MB",
@@ -165,7 +159,7 @@ class Memory(Component):
         self.root.quad("left", "right", "top", 0, source=self._source, color="#888", line_color="white")
         self.root.y_range.start = 0
 
-    def draw(self, state: State) -> None:
+    def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
         self._source.data = histogram(state.memory_mb, _BINS)
 

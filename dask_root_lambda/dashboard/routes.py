@@ -62,6 +62,6 @@ class _Steer(web.RequestHandler):
             self.set_status(400)
             self.finish({"error": str(error)})
             return
-        said = await self._feed.tell({"op": STEER_OPERATION, "action": action.to_json()}, _ANSWER_S)
+        said = await self._feed.tell(STEER_OPERATION, _ANSWER_S, action=action.to_json())
         self.set_status(409 if said else 200)
         self.finish({"error": said} if said else {})

@@ -18,7 +18,7 @@ from bokeh.models import (
 
 from dask_root_lambda.config import EXECUTIONS
 from dask_root_lambda.dashboard.component import Component
-from dask_root_lambda.dashboard.feed import Feed
+from dask_root_lambda.dashboard.feed import Moment
 from dask_root_lambda.dashboard.state import RangeTable, RunState, State
 from dask_root_lambda.execution.tracks import RangeState
 
@@ -28,8 +28,7 @@ _STATES = (*get_args(RangeState), *(f"{state} (straggler)" for state in get_args
 class Runs(Component):
     """The last runs, by the names of the user's results, the latest first."""
 
-    def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
-        super().__init__(feed)
+    def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource(_rows(()))
         number, money = NumberFormatter(format="0,0"), NumberFormatter(format="0,0.000000")
         time = NumberFormatter(format="0,0.0")
@@ -57,7 +56,7 @@ class Runs(Component):
         )
         _redraw(self.root)
 
-    def draw(self, state: State) -> None:
+    def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
         rows = _rows(state.runs)
         if rows != self._source.data:
@@ -91,8 +90,7 @@ class Ranges(Component):
 
     by_range = True
 
-    def __init__(self, feed: Feed, sizing_mode: str = "stretch_both") -> None:
-        super().__init__(feed)
+    def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource(cells(RangeTable()))
         self._log = ("", "")
         self.root = DataTable(
@@ -105,7 +103,7 @@ class Ranges(Component):
         )
         _redraw(self.root)
 
-    def draw(self, state: State) -> None:
+    def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
         log = (state.ranges.run, state.log_options)
         if log != self._log:

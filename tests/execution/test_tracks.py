@@ -34,15 +34,16 @@ def test_done_retried_throttled_and_failed(make_executor):
     script = {
         "run-0": [ThrottledError("full"), None],
         "run-1": [KilledError("killed"), None],
-        "run-2": [UserCodeError("bug")],
+        "wrong-0": [UserCodeError("bug")],
     }
     executor, _ = make_executor(script=script)
-    futures = submit(executor, packed_mapper("run", results=("mass",)))
-    for future in futures[:2]:
+    for future in submit(executor, packed_mapper("run", n_ranges=2, results=("mass",))):
         future.result(30)
-    with pytest.raises(UserCodeError):
-        futures[2].result(30)
     run, ranges = last(executor)
+    for future in submit(executor, packed_mapper("wrong", n_ranges=1)):
+        with pytest.raises(UserCodeError):
+            future.result(30)
+    ranges += last(executor)[1]
     assert run.results == ("mass",)
     assert [(each.state, each.attempts, each.refused) for each in ranges] == [
         ("done", 1, 1),
