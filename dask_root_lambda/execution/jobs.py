@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +64,11 @@ class Job:
     """At which memory tier it is tried; None before it is."""
     depth: int = 0
     """How often the range that was submitted has been divided to get this one."""
+
+    @functools.cached_property
+    def group(self) -> tuple[float, str]:
+        """Its priority, and the run with which it takes its turn; empty for plain calls."""
+        return self.call.priority, self.call.run or ""
 
     @property
     def submitted(self) -> Job:

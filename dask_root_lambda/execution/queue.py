@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from dask_root_lambda.execution.jobs import Job
-from dask_root_lambda.execution.ledger import CALLS
 
 _Turns = OrderedDict[str, OrderedDict[Job, None]]
 """Jobs of each run, in their order; the run whose turn it is comes first. Each job can be taken out without a
@@ -32,8 +31,10 @@ class FairQueue:
 
     def put_first(self, job: Job) -> None:
         """Add a job before those of its run; it is no other run's turn for that."""
-        self.put(job)
-        self._jobs(job).move_to_end(job, last=False)
+        jobs = self._jobs(job)
+        jobs[job] = None
+        jobs.move_to_end(job, last=False)
+        self._length += 1
 
     def take(self) -> Job:
         """Take out the next job."""
@@ -41,18 +42,21 @@ class FairQueue:
         run, jobs = next(iter(level.items()))
         job, _ = jobs.popitem(last=False)
         level.move_to_end(run)
-        self._taken(job)
+        self._taken(job, level, jobs)
         return job
 
     def discard(self, job: Job) -> None:
         """Take out a job, if it is in."""
         if job in self:
-            del self._jobs(job)[job]
-            self._taken(job)
+            priority, run = job.group
+            level = self._levels[priority]
+            del level[run][job]
+            self._taken(job, level, level[run])
 
     def __contains__(self, job: Job) -> bool:
-        level = self._levels.get(job.call.priority)
-        return level is not None and job in level.get(_run(job), ())
+        priority, run = job.group
+        level = self._levels.get(priority)
+        return level is not None and job in level.get(run, ())
 
     def __len__(self) -> int:
         return self._length
@@ -63,17 +67,20 @@ class FairQueue:
                 yield from jobs
 
     def _jobs(self, job: Job) -> OrderedDict[Job, None]:
-        return self._levels.setdefault(job.call.priority, OrderedDict()).setdefault(_run(job), OrderedDict())
+        priority, run = job.group
+        level = self._levels.get(priority)
+        if level is None:
+            level = self._levels[priority] = OrderedDict()
+        jobs = level.get(run)
+        if jobs is None:
+            jobs = level[run] = OrderedDict()
+        return jobs
 
-    def _taken(self, job: Job) -> None:
+    def _taken(self, job: Job, level: _Turns, jobs: OrderedDict[Job, None]) -> None:
         """Drop what is empty without a job that was taken out."""
         self._length -= 1
-        priority, run = job.call.priority, _run(job)
-        if not self._levels[priority][run]:
-            del self._levels[priority][run]
-        if not self._levels[priority]:
-            del self._levels[priority]
-
-
-def _run(job: Job) -> str:
-    return job.call.run or CALLS
+        if not jobs:
+            priority, run = job.group
+            del level[run]
+            if not level:
+                del self._levels[priority]
