@@ -435,9 +435,16 @@ class TestDivided:
 
     def test_a_part_that_fails_ends_the_others(self, make_executor):
         """The whole fails with its error, and its run with it: what waits is not invoked."""
-        script = {"range-0": [FunctionTimeoutError("slow")], "range-0.0": [UserCodeError("raised")]}
+        gate = Gate()
+
+        def slow():
+            gate()
+            raise FunctionTimeoutError("slow")
+
+        script = {"range-0": [slow], "range-0.0": [UserCodeError("raised")]}
         executor, invoker = make_executor(script=script, concurrency=1)
         first, second, *_ = ranges(executor)
+        gate.open()
         assert isinstance(first.exception(30), UserCodeError)
         assert second.exception(30) is first.exception()
         assert [request.task for request in invoker.requests] == ["range-0", "range-0.0"]
