@@ -17,6 +17,11 @@ PATIENCE_S = 90.0
 """For what has to happen at some time, on a machine that is busy."""
 
 
+def limit_s(seconds):
+    """Return a limit of time that holds on a machine which is busier than it has cores, in proportion."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 class Script:
     """A script that runs in a process of its own.
 

@@ -136,7 +136,7 @@ def test_a_signal_ends_the_script(phase, execution, number, tmp_path):
         took_s = time.monotonic() - began_s
         print(phase, execution, status, took_s, said)
         assert status == -number
-        assert took_s < LIMIT_S
+        assert took_s < scripts.limit_s(LIMIT_S)
         assert tracebacks(said) == (["KeyboardInterrupt"] if number == INT else [])
         scripts.wait_until(lambda: not script.left_over)
 
@@ -159,7 +159,7 @@ def test_a_second_ctrl_c(execution, tmp_path):
         status, said = script.end()
         print(said)
         assert status == -INT
-        assert time.monotonic() - began_s < LIMIT_S
+        assert time.monotonic() - began_s < scripts.limit_s(LIMIT_S)
         assert set(tracebacks(said)) <= {
             "KeyboardInterrupt",
             "During handling of the above exception, another exception occurred:",
@@ -180,7 +180,7 @@ def test_ctrl_c_while_the_client_compiles(tmp_path):
         status, said = script.end()
         print(said)
         assert status == -INT
-        assert time.monotonic() - began_s < LIMIT_S
+        assert time.monotonic() - began_s < scripts.limit_s(LIMIT_S)
 
 
 STOPS = {
@@ -213,8 +213,9 @@ with cluster() as c, c.get_client() as client:
     fail = f'if (rdfentry_ % 100000 == 0 && !fopen("{begun}", "wx")) throw std::runtime_error("on purpose"); '
     step = fail + "gSystem->Sleep(20); return 1.0;"
     failing = RDataFrame(1_000_000, npartitions=10).Define("x", step).Sum("x")
-    run, runs = c._executor._run, []
-    c._executor._run = lambda job, execution: runs.append(job) or run(job, execution)
+    # A range that the emulator refuses at first is run again.
+    run, runs = c._executor._run, set()
+    c._executor._run = lambda job, execution: runs.add(job.call.task) or run(job, execution)
 """
 AFTER = """
     stopped_s = time.monotonic()
@@ -238,8 +239,8 @@ def test_what_is_stopped_begins_no_more(stop, execution, tmp_path):
         status, said = script.end()
     # ROOT says that of a range that raised.
     assert (status, said.replace("RDataFrame::Run: event loop was interrupted\n", "")) == (0, "")
-    assert took_s < LIMIT_S
-    assert closed_s < LIMIT_S
+    assert took_s < scripts.limit_s(LIMIT_S)
+    assert closed_s < scripts.limit_s(LIMIT_S)
     # Two at once; the place of one that failed may be taken before its run has heard of it.
     assert before <= 3
     assert after == 4
@@ -269,7 +270,7 @@ def test_a_notebooks_cell_is_interrupted(tmp_path):
         reply = answer(client, asked)
         took_s = time.monotonic() - began_s
         assert (reply["status"], reply.get("ename")) == ("error", "KeyboardInterrupt")
-        assert took_s < LIMIT_S
+        assert took_s < scripts.limit_s(LIMIT_S)
         assert streams(client, asked) == []
         asked = execute(client, REST)
         assert streams(client, asked) == [("stdout", "100 4 0\n")]
