@@ -6,6 +6,7 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import dask
@@ -37,6 +38,8 @@ _NOT_SCALED = (
     "a LambdaCluster has one worker, the gateway: AWS Lambda starts functions as they are needed, up to "
     "LambdaCluster(concurrency=...) at once"
 )
+
+_MESSAGES_KEPT = 50
 
 _CLOSE_TIMEOUT_S = 10.0
 """How long the end of the process waits for a cluster that was left open."""
@@ -128,12 +131,13 @@ class LambdaCluster(SpecCluster):
         self._closing: asyncio.Future[None] | None = None
         self._executor = LambdaExecutor(settings=settings)
         try:
-            super().__init__(
-                scheduler=_scheduler(dashboard_address),
-                workers={0: _gateway(settings, self._executor)},
-                silence_logs=logging.WARNING,
-                **kwargs,
-            )
+            with _short_logs():
+                super().__init__(
+                    scheduler=_scheduler(dashboard_address),
+                    workers={0: _gateway(settings, self._executor)},
+                    silence_logs=logging.WARNING,
+                    **kwargs,
+                )
         except BaseException:
             self._executor.shutdown(wait=False)
             raise
@@ -251,7 +255,8 @@ class LambdaCluster(SpecCluster):
 
     def get_client(self) -> Client:
         """Return a new client, which becomes Dask's current one; asynchronous where the cluster is."""
-        return Client(self, asynchronous=self.asynchronous)
+        with _short_logs():
+            return Client(self, asynchronous=self.asynchronous)
 
     def scale(self, n: int = 0, memory: Any = None, cores: Any = None) -> Any:
         """Refuse: AWS Lambda scales by itself."""
@@ -275,6 +280,16 @@ def _close_all() -> None:
 
 
 ending.on_end(_close_all)
+
+
+def _short_logs() -> AbstractContextManager[object]:
+    """Let what is connected now keep few of its last messages, for distributed's developers.
+
+    Within a process messages have no length, and it keeps a thousand of them whole, graphs and all: 5 KB for
+    each range that was computed, and the mappers.
+    """
+    name = "distributed.admin.low-level-log-length"
+    return dask.config.set({name: min(_MESSAGES_KEPT, dask.config.get(name) or _MESSAGES_KEPT)})
 
 
 def _scheduler(dashboard_address: str | None) -> dict[str, Any]:

@@ -293,6 +293,24 @@ class TestAround:
         (worker,) = local.workers.values()
         assert worker.state.nthreads == slots(max(2, os.cpu_count()))
 
+    def test_few_messages_are_kept(self):
+        """Of streams within a process, which hold on to their last messages, with all that is in them."""
+        with (
+            LambdaCluster(execution="local", dashboard_address=None) as cluster,
+            cluster.get_client() as client,
+        ):
+            scheduler = cluster.scheduler
+            streams = [
+                *scheduler.stream_comms.values(),
+                *scheduler.client_comms.values(),
+                client.scheduler_comm,
+            ]
+            (worker,) = cluster.workers.values()
+            logs = [stream.recent_message_log for stream in (*streams, worker.batched_stream)]
+            assert {log.maxlen for log in logs} == {50}
+            assert len(logs) >= 4
+        assert dask.config.get("distributed.admin.low-level-log-length") == 1000
+
     def test_the_slots_are_those_of_every_execution(self):
         """A cluster that begins in this process has Lambda's concurrency when it is switched."""
         with LambdaCluster(execution="local", concurrency=50) as cluster:
