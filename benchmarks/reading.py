@@ -1,8 +1,8 @@
 """Reading over HTTP as from S3, beside the same files on the disk: one event loop, one thread, its CPU.
 
 ``75 MB/s`` is the link of a function, ``20 ms`` the round trip to S3 from another region. Targets: at least
-85 % of the smaller of the link's speed and that of local files; without a limit at most 1.15 times the time of
-local files; with round trips at most 1.3 times the time without. The server takes CPU of the same machine.
+85 % of the smaller of the link's speed and that of local files; without a limit at most 1.15 times the time
+of local files; with round trips at most 1.3 times the time without. The server takes CPU of this machine.
 """
 
 from __future__ import annotations
