@@ -25,6 +25,7 @@ NAMES = (
     "chaos",
     "scaling",
     "soak",
+    "reading",
 )
 _TIMEOUT_S = 1200.0
 
