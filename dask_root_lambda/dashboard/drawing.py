@@ -23,7 +23,7 @@ _PATIENCE_S = 10.0
 _TELL = """
 if (mark.tags.length) {
   const [number, head] = mark.tags;
-  if (window.rootLambda) rootLambda.show(head);
+  if (typeof rootLambda !== "undefined") rootLambda.show(head);
   requestAnimationFrame(() => { mark.text = String(number); });
 }
 """
