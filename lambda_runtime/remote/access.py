@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from lambda_runtime import IN_FUNCTION
 from lambda_runtime.once import once
 from lambda_runtime.remote.names import Place, S3Name
 
@@ -74,7 +75,9 @@ class Signer:
 
     def is_public(self, bucket: str) -> bool:
         """Whether requests for a bucket are not signed."""
-        return bucket in self._public or _session(self._place).get_credentials() is None
+        if bucket in self._public or _is_foreign(self._place):
+            return True
+        return _session(self._place).get_credentials() is None
 
     def make_public(self, bucket: str) -> None:
         """Sign nothing for a bucket any more."""
@@ -154,10 +157,17 @@ def _client(place: Place, region: str | None, public: bool) -> Any:
 
 def _session(place: Place) -> Any:
     """Return the session by whose credentials a place is read."""
-    own = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    if _is_emulated() and place.endpoint != own.rstrip("/"):
-        return _of_the_user()
-    return _own()
+    return _of_the_user() if _is_emulated() and place.endpoint != _own_endpoint() else _own()
+
+
+def _is_foreign(place: Place) -> bool:
+    """Whether a place has no use for a function's role, whose session token it need not see either."""
+    return bool(IN_FUNCTION and not _is_emulated() and place.endpoint and place.endpoint != _own_endpoint())
+
+
+def _own_endpoint() -> str:
+    named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return named.rstrip("/")
 
 
 def _is_emulated() -> bool:

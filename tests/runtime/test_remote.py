@@ -12,7 +12,7 @@ import ROOT
 
 from dask_root_lambda.protocol.errors import InputError, UnavailableInputError
 from lambda_runtime import declaring, diagnostics
-from lambda_runtime.remote import names, objects
+from lambda_runtime.remote import access, names, objects
 from lambda_runtime.remote.names import Place, S3Name
 from tests import web
 
@@ -273,3 +273,12 @@ def test_a_process_ends_with_an_object_open(server, events_file):
         check=False,
     )
     assert (done.stdout, done.returncode) == ("1000 1000\n", 0), done.stderr
+
+
+@pytest.mark.parametrize(("own", "signs"), [("", False), ("the server", True)])
+def test_a_role_signs_for_its_own_s3_only(url, server, monkeypatch, own, signs):
+    """A function in AWS asks another S3 without its role: that knows nothing of it, and need not."""
+    monkeypatch.setattr(access, "IN_FUNCTION", True)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url if own else "")
+    assert total(url) == 499500
+    assert all(("X-Amz-Signature" in line) is signs for _, line, _ in server.requests)
