@@ -91,6 +91,8 @@ class GatewayExecutor(Executor):
         self._priority = priority
         self._outcomes = Outcomes()
         self._in_flight: dict[Key, _InFlight] = {}
+        self._dropped: list[Future[Any]] = []
+        """Of tasks that are going to be ended."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run one task of the worker. Called on its event loop: never blocks.
@@ -105,11 +107,22 @@ class GatewayExecutor(Executor):
         return self._submit_task(task, data, delay_s)
 
     def drop(self, key: Key) -> None:
-        """End a task that nobody wants any more."""
+        """End a task that nobody wants any more; called on the event loop.
+
+        Those that are dropped one after the other are ended together: the place of one that is in flight
+        would be taken by one that waits, which is to be dropped next.
+        """
         task = self._in_flight.get(key)
-        if task is not None:
-            task.dropped = True
-            self.executor.cancel(task.future)
+        if task is None:
+            return
+        task.dropped = True
+        if not self._dropped:
+            asyncio.get_running_loop().call_soon(self._end_dropped)
+        self._dropped.append(task.future)
+
+    def _end_dropped(self) -> None:
+        futures, self._dropped = self._dropped, []
+        self.executor.cancel(*futures)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
         """End all tasks and shut down. Does not wait for answers: a closing worker would wait with it."""

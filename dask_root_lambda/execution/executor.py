@@ -216,14 +216,13 @@ class LambdaExecutor(Executor):
         job.future.add_done_callback(self._submitted.pop)
         return job.future
 
-    def cancel(self, future: Future[Any]) -> None:
-        """End a task that is waiting or in flight; its future raises `RunCancelledError`.
+    def cancel(self, *futures: Future[Any]) -> None:
+        """End tasks that are waiting or in flight; their futures raise `RunCancelledError`.
 
         A function in AWS that has begun runs on there, to its end, and is billed; its answer is dropped.
         """
-        job = self._submitted.get(future)
-        if job is not None:
-            self._cancel(job.all_tries())
+        jobs = (self._submitted.get(future) for future in futures)
+        self._cancel(each for job in jobs if job is not None for each in job.all_tries())
 
     def cancel_all(self) -> None:
         """End all tasks; see `cancel`."""
