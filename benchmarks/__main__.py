@@ -18,6 +18,7 @@ NAMES = (
     "booking",
     "rate",
     "fleet",
+    "page",
     "merge",
     "cold",
     "snapstart",

@@ -30,8 +30,8 @@ from dask_root_lambda import LambdaCluster, RDataFrame
 from dask_root_lambda.rdf import packing
 
 _STOP_TIMEOUT_S = 10.0
-_SETTLED_S, _LOOKED_AT_S = 7.0, 20.0
-"""Seconds until nobody looks at the feed any more, and for which CPU is measured."""
+_SETTLED_S = 7.0
+"""Seconds until nobody looks at the feed any more."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,17 @@ class _Timing:
 
 
 def measure(
-    *, n_ranges: int = 1000, seconds: float = 1.0, concurrency: int = 50, turns: int = 5
+    *,
+    n_ranges: int = 1000,
+    seconds: float = 1.0,
+    concurrency: int = 50,
+    turns: int = 5,
+    looked_at_s: float = 20.0,
 ) -> list[Figure]:
-    """Run ``n_ranges`` ranges, ``concurrency`` at once, of a function that takes ``seconds``."""
+    """Run ``n_ranges`` ranges, ``concurrency`` at once, of a function that takes ``seconds``.
+
+    The CPU of the page is measured for ``looked_at_s``.
+    """
     with tempfile.TemporaryDirectory() as directory:
         _write(Path(directory), n_ranges)
         with (
@@ -60,7 +68,7 @@ def measure(
                 {"without": _run(n_ranges), "again": _run(n_ranges), "with": _watched(cluster, n_ranges)}
                 for _ in range(turns + 1)
             ][1:]
-            cpu = _cpu_of_page(cluster)
+            cpu = _cpu_of_page(cluster, looked_at_s)
     return [*_figures(timed, n_ranges), Figure("page", "CPU of an open page", 100 * cpu, "%", at_most=2.0)]
 
 
@@ -105,18 +113,18 @@ def _watched(cluster: LambdaCluster, n_ranges: int) -> _Timing:
     return _Timing(timing.wall_s, received[0])
 
 
-def _cpu_of_page(cluster: LambdaCluster) -> float:
+def _cpu_of_page(cluster: LambdaCluster, looked_at_s: float) -> float:
     """Return the CPU seconds of this process that an open page takes in a second, when no range runs."""
-    without = _cpu_share()
+    without = _cpu_share(looked_at_s)
     with _watching(cluster, []):
-        return _cpu_share() - without
+        return _cpu_share(looked_at_s) - without
 
 
-def _cpu_share() -> float:
+def _cpu_share(looked_at_s: float) -> float:
     time.sleep(_SETTLED_S)
     began_s = time.process_time()
-    time.sleep(_LOOKED_AT_S)
-    return (time.process_time() - began_s) / _LOOKED_AT_S
+    time.sleep(looked_at_s)
+    return (time.process_time() - began_s) / looked_at_s
 
 
 @contextlib.contextmanager

@@ -124,7 +124,8 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
             # It would look through the whole account, and remove what others have left.
             "skip_cleanup": True,
             **kwargs,
-            "scheduler_extra_args": [*_PRELOAD_PAGE, *kwargs.get("scheduler_extra_args", ())],
+            # Behind the user's: dask-cloudprovider takes the second of all for the value of a --port.
+            "scheduler_extra_args": [*kwargs.get("scheduler_extra_args", ()), *_PRELOAD_PAGE],
             "worker_extra_args": [*_PRELOAD, *kwargs.get("worker_extra_args", ())],
         }
         super().__init__(

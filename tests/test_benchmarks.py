@@ -19,6 +19,7 @@ from benchmarks import (
     dimuon,
     fleet,
     merge,
+    page,
     payload,
     rate,
     scaling,
@@ -86,6 +87,15 @@ def test_merge_compares_with_root() -> None:
     growth = figures[-4]
     assert growth.at_most == 2.0
     assert growth.value == pytest.approx(many.value / few.value)
+
+
+def test_page_compares_with_a_run_that_nobody_watches() -> None:
+    """Something opens the page, and is sent states; the targets are those of the issue."""
+    ratio, again, _, sent, cpu = page.measure(
+        n_ranges=8, seconds=0.1, concurrency=4, turns=1, looked_at_s=1.0
+    )
+    assert (ratio.at_most, again.at_most, cpu.at_most) == (1.02, None, 2.0)
+    assert sent.value > 0
 
 
 def test_fleet_counts_what_is_in_flight_at_once() -> None:

@@ -164,6 +164,7 @@ def test_the_cluster_is_asked_for_and_runs_on_lambda(cluster, aws, events_file):
         histogram, total = frame.Histo1D(("x", "", 10, 0.0, 1000.0), "x"), frame.Sum("x")
         assert total.GetValue() == sum(range(1000))
         assert histogram.GetEntries() == 1000
+        check_page(client, cluster)
         reports = [worker["metrics"][EXECUTOR] for worker in client.scheduler_info()["workers"].values()]
     assert [report["execution"] for report in reports] == ["lambda"]
     cluster.close()
@@ -180,6 +181,16 @@ def check_definitions(aws, cluster):
     command = container["command"]
     assert command[:3] == ["dask-worker", "--nthreads", str(slots(7))]
     assert command[command.index("--preload") + 1] == "lambda_runtime.runner"
+
+
+def check_page(client, cluster):
+    """The scheduler has the page among its own, for dask-labextension, and tells the link to steer."""
+    assert cluster.steering_link().partition("#")[0].endswith("/lambda")
+
+    def plots(dask_scheduler):
+        return sorted(dask_scheduler.http_application.applications[0].app_paths)
+
+    assert {"/lambda", "/individual-lambda-runs"} <= set(client.run_on_scheduler(plots))
 
 
 def check_roles(aws, cluster):

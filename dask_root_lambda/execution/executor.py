@@ -404,7 +404,7 @@ class LambdaExecutor(Executor):
             with self._pool.lock:
                 self._pool.limits(invoker.execution).answered(time.monotonic())
             self.ledger.add(account, invocation)
-            self.tracks.answer(job, invocation)
+            self.tracks.answer(job, invocation, invoker.execution)
             job.observe(invocation)
             value = encoding.result(job.call, request, invocation)
             self._encoder.keep(job.call, value)

@@ -43,7 +43,7 @@ class RangeTrack:
     cold: bool = False
     """Whether its last answer came from a new environment."""
     execution: Execution = "local"
-    """Where it ran last."""
+    """Where it runs, or was answered last."""
     began_s: float = 0.0
     """When the present try began, the first one where there are several; by the monotonic clock."""
     seconds: float = 0.0
@@ -104,26 +104,30 @@ class Tracks:
             if track is None:
                 return
             if not track.trying:
-                track.began_s = now_s
+                track.began_s, track.execution = now_s, execution
             track.trying += 1
             track.attempts += 1
-            track.execution = execution
             if track.state != "done":  # or a second try begins when the first has just ended
                 track.state = "running"
 
-    def answer(self, job: Job, invocation: Invocation) -> None:
-        """Take note of an answer, whether it says that the try succeeded or not."""
+    def answer(self, job: Job, invocation: Invocation, execution: Execution) -> None:
+        """Take note of an answer, whether it says that the try succeeded or not.
+
+        Of two tries side by side, the first answer says where the range ran.
+        """
         usage = invocation.reply.usage if invocation.reply is not None else None
         with self._lock:
             run, track = self._run(job), self._range(job)
             if usage is not None and usage.environment:
                 peak_mb = max(run.environments.get(usage.environment, 0.0), invocation.billing.peak_memory_mb)
                 run.environments[usage.environment] = peak_mb
-            if track is not None:
+            if track is None:
+                return
+            track.entries += usage.entries if usage is not None else 0
+            if track.state != "done":
+                track.execution, track.cold = execution, invocation.billing.cold
                 track.request_id = invocation.request_id or ""
-                track.cold = invocation.billing.cold
                 track.environment = usage.environment if usage is not None else ""
-                track.entries += usage.entries if usage is not None else 0
 
     def refuse(self, job: Job) -> None:
         """Take note that a request was refused: that is no try."""

@@ -40,6 +40,9 @@ def test_numbers_are_those_of_the_report(emulated):
             seen.append(dashboards.state(emulated))
             time.sleep(0.1)
         assert future.result() == 300
+        while dashboards.state(emulated)["in_flight"]:  # a second try, of a range that seemed slow
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         shown, report = dashboards.state(emulated), emulated.report()
     runs = [state["runs"][before:] for state in seen]
     assert any(1 <= state["in_flight"] <= state["concurrency"] == 2 for state in seen)
@@ -52,8 +55,9 @@ def test_numbers_are_those_of_the_report(emulated):
     ranges = shown["ranges"]
     assert ranges["index"] == list(range(6))
     assert ranges["state"] == ["done"] * 6
-    assert sum(ranges["entries"]) == last["report"]["entries"] == 300
-    assert sum(ranges["attempts"]) == last["report"]["invocations"]
+    assert sum(ranges["entries"]) == last["report"]["entries"] >= 300
+    unanswered = sum(ranges["attempts"]) - last["report"]["invocations"]
+    assert 0 <= unanswered <= last["report"]["second_tries"]
     assert len(set(ranges["request_id"])) == 6
     assert 1 <= len(set(ranges["environment"])) <= 2
 
