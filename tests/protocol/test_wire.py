@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_root_lambda.protocol import wire
@@ -19,6 +19,7 @@ class Bomb:
         return pytest.fail, ("it was unpickled",)
 
 
+@settings(deadline=None)
 @given(st.recursive(st.none() | st.integers() | st.text() | st.binary(), lambda inner: st.lists(inner)))
 def test_values_come_back(value):
     """Whatever goes in comes out."""
