@@ -173,8 +173,9 @@ def test_a_function_that_takes_too_long_is_ended_and_says_so():
 
 
 def test_secrets_of_the_client_do_not_reach_the_environment(monkeypatch):
-    """An environment acts as its role. The client's AWS credentials are there to read data with, under names of
-    their own; nothing else of the client's secrets is."""
+    """An environment acts as its role. The client's AWS credentials are there to read data with, under names
+    of their own; nothing else of the client's secrets is.
+    """
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-client")
     monkeypatch.setenv("MY_TOKEN", "token-of-the-client")
     invoker = EmulatedInvoker(Settings.resolve(execution="emulated", concurrency=1))
