@@ -335,7 +335,9 @@ def test_partial_results_are_deleted_when_the_run_has_succeeded(scripted, monkey
     """When Dask releases the checked result of a run, what the run left in the store is deleted."""
     client, _, plugin = scripted
     forgotten = []
-    monkeypatch.setattr(plugin._gateway.executor._encoder, "forget", lambda space, _: forgotten.append(space))
+    monkeypatch.setattr(
+        plugin._gateway.executor._tries.encoder, "forget", lambda space, _: forgotten.append(space)
+    )
     merged = Body.of(wire.dumps(PartialResult([1], divided_entries(5, 1), 5, {})))
     (blobs,) = client.get({"finish-x": Task("finish-x", Finish(SPACE, 0, 5), merged)}, ["finish-x"])
     assert [wire.loads(blob) for blob in blobs] == [1]

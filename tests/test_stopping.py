@@ -214,8 +214,8 @@ with cluster() as c, c.get_client() as client:
     step = fail + "gSystem->Sleep(20); return 1.0;"
     failing = RDataFrame(1_000_000, npartitions=10).Define("x", step).Sum("x")
     # A range that the emulator refuses at first is run again.
-    run, runs = c._executor._run, set()
-    c._executor._run = lambda job, execution: runs.add(job.call.task) or run(job, execution)
+    run, runs = c._executor._tries._run, set()
+    c._executor._tries._run = lambda job, execution: runs.add(job.call.task) or run(job, execution)
 """
 AFTER = """
     stopped_s = time.monotonic()

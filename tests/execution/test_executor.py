@@ -14,7 +14,7 @@ import pytest
 
 from dask_root_lambda import LambdaExecutor, RDataFrame
 from dask_root_lambda.config import Settings
-from dask_root_lambda.execution import executor as executor_module
+from dask_root_lambda.execution import tries
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.policy import Again
 from dask_root_lambda.invocation.invokers import LocalInvoker
@@ -202,7 +202,7 @@ def test_ending_one_of_many_takes_no_look_at_the_others(make_executor, waiting, 
     if waiting == "for another try":
         script |= {f"task-{index}": [ServiceError("500")] for index in range(3000)}
     executor, invoker = make_executor(script=script, concurrency=1)
-    monkeypatch.setattr(executor, "_policy", _Later())
+    monkeypatch.setattr(executor._tries, "_policy", _Later())
     if waiting == "for a slot":
         executor.submit_call(Call("busy", abs, [1]))
         gate.wait_for(1)
@@ -382,7 +382,7 @@ class TestRefused:
 
     def test_patience_ends(self, make_executor, monkeypatch):
         """Where nothing at all is answered for a quarter of an hour, the error says so."""
-        monkeypatch.setattr(executor_module, "_PATIENCE_S", 0.3)
+        monkeypatch.setattr(tries, "_PATIENCE_S", 0.3)
         executor, _ = make_executor(script={"task": [ThrottledError("429")] * 99})
         with pytest.raises(ThrottledError):
             executor.submit_call(Call("task", abs, [-1])).result(60)

@@ -82,7 +82,7 @@ def test_what_would_be_tried_again_is_not(make_executor):
 
     def passing():
         gate()
-        while not executor._failures._failing:
+        while not executor._tries.failures._failing:
             time.sleep(0.01)
         raise ServiceError("500")
 
@@ -126,7 +126,7 @@ def test_a_stop_does_not_wait(make_executor, stop):
     executor, _ = make_executor(script={"range-0": [gate], "range-1": [failing()]}, concurrency=2)
     slow, failed = ranges(executor, 2, mapper(2))
     gate.wait_for(1)
-    while not executor._failures._failing:
+    while not executor._tries.failures._failing:
         time.sleep(0.01)
     if stop == "cancel_all":
         executor.cancel_all()
