@@ -6,7 +6,8 @@ the user's process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -102,14 +103,25 @@ class Runner:
         IncompleteResultError
             Something would count twice.
         """
-        merged: PartialResult | None = None
-        # To get a blob is our work, to merge what the user's graph gives is not.
-        for blob in blobs:
-            with user_code("the merge"):
-                part = wire.loads_as(PartialResult, blob)
-                merged = part if merged is None else _merge_into(merged, part)
-        with user_code("the merge"):
-            return wire.dumps(merged)
+        return self._merged(blobs, lambda part: part)
+
+    @ending.at_work()
+    def preview(self, blobs: Iterable[bytes], places: Sequence[int]) -> bytes:
+        """Merge some of the values of partial results into a new one; the inputs stay as they are.
+
+        Parameters
+        ----------
+        blobs
+            Blobs of partial results.
+        places
+            Which of their values are wanted.
+
+        Raises
+        ------
+        IncompleteResultError
+            Something would count twice.
+        """
+        return self._merged(blobs, lambda part: _chosen(part, places))
 
     @ending.at_work()
     def finish(self, blob: bytes, *, n_files: int, entries: int | None) -> tuple[bytes, ...]:
@@ -147,6 +159,16 @@ class Runner:
             )
         return tuple(wire.dumps(_finished(value)) for value in result.values)
 
+    def _merged(self, blobs: Iterable[bytes], of: Callable[[PartialResult], PartialResult]) -> bytes:
+        merged: PartialResult | None = None
+        # To get a blob is our work, to merge what the user's graph gives is not.
+        for blob in blobs:
+            with user_code("the merge"):
+                part = of(wire.loads_as(PartialResult, blob))
+                merged = part if merged is None else _merge_into(merged, part)
+        with user_code("the merge"):
+            return wire.dumps(merged)
+
     @ending.at_work()
     def call(self, blob: bytes) -> bytes:
         """Call a function; its exception passes through unchanged."""
@@ -163,6 +185,11 @@ SHARED = Runner(shared=True)
 
 def _finished(value: Any) -> Any:
     return value.published() if isinstance(value, Written) else value
+
+
+def _chosen(result: PartialResult, places: Sequence[int]) -> PartialResult:
+    values = result.values
+    return replace(result, values=None if values is None else [values[place] for place in places])
 
 
 def _merge_into(merged: PartialResult, other: PartialResult) -> PartialResult:

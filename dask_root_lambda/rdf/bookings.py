@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,7 +16,9 @@ from distributed import Client
 
 from dask_root_lambda.plan import arrivals, unfinished
 from dask_root_lambda.plan.graph import RunGraph
+from dask_root_lambda.plan.previews import Preview
 from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol.errors import (
     CrashError,
     FunctionTimeoutError,
@@ -26,7 +28,9 @@ from dask_root_lambda.protocol.errors import (
     OutOfMemoryError,
     RemoteError,
 )
-from dask_root_lambda.rdf import distrdf, snapshots
+from dask_root_lambda.rdf import distrdf, following, snapshots, values
+from dask_root_lambda.rdf.following import Update
+from dask_root_lambda.rdf.visualize import Visualization
 
 _TRIES = 2
 """How often a run is made whose partial results are not where they were put."""
@@ -45,6 +49,9 @@ class Booked(Protocol):
 
     def keep(self, blob: bytes) -> None:
         """Take the value, as a blob."""
+
+    def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
+        """Return the value."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class Lowering:
 
     space: RunSpace
     graph: RunGraph
+    finish: Finish
     places: Mapping[int, int]
     """Number of DistRDF's node -> place among the graph's results."""
     bookings: Bookings
@@ -206,21 +214,81 @@ class Bookings:
         GraphError
             The client is asynchronous.
         """
+        compute = self._visualize if self.drawn(asked) else self._run
+        for _ in range(_TRIES - 1):
+            # What is gone from the store is computed again, and nothing else.
+            with suppress(MissingBlobError):
+                return compute(asked)
+        return compute(asked)
+
+    def follow(self, asked: Booked, wanted: Sequence[Booked]) -> Iterator[Update]:
+        """Compute a result, and those of the same pass; yield on the way what there is of some of them.
+
+        Parameters
+        ----------
+        asked
+            The result that is computed.
+        wanted
+            Those of its pass that are yielded.
+
+        Raises
+        ------
+        GraphError
+            The client is asynchronous.
+        """
+        get, lowering = self._get(), self.lower(asked)
+        step = Preview(lowering.space, tuple(lowering.places[each.node.node_id] for each in wanted))
         try:
-            get = get_scheduler(scheduler=self.client) or threaded_get
+            blobs = yield from following.follow(get, lowering.graph, step, lowering.finish)
+        except BaseException as error:
+            lowering.failed(error)
+            raise
+        if not asked.computed:
+            lowering.arrived(blobs)
+
+    def drawn(self, asked: Booked) -> list[Booked]:
+        """Return the results that are drawn while one is computed: `LiveVisualize` was called with them."""
+        drawables = self.head.drawables_dict or {}
+        pending = {result.node.node_id: result for result in self._pending()}
+        if not pending.keys() & drawables.keys():
+            return []
+        places = self.lower(asked).places
+        return [pending[number] for number in drawables if number in pending and number in places]
+
+    def _visualize(self, asked: Booked) -> None:
+        drawn = self.drawn(asked)
+        drawables = self.head.drawables_dict
+        visualization = Visualization([drawables[result.node.node_id] for result in drawn])
+        try:
+            for update in self.follow(asked, drawn):
+                if update.values is None:
+                    visualization.open()
+                else:
+                    with values.making:
+                        shown = [values.value(each, varied=False) for each in update.values]
+                    visualization.show(shown, update.share)
+            visualization.show([result.GetValue() for result in drawn], 1.0)
+        finally:
+            visualization.close()
+
+    def _get(self) -> Callable[..., Any]:
+        """Return what computes a graph.
+
+        Raises
+        ------
+        GraphError
+            The client is asynchronous.
+        """
+        try:
+            return get_scheduler(scheduler=self.client) or threaded_get
         except RuntimeError as error:
             raise GraphError(
                 "a client that is asynchronous computes a result when it is asked to: "
                 "`await client.compute(result)`; Snapshot and AsNumpy are results where they are lazy"
             ) from error
-        for _ in range(_TRIES - 1):
-            # What is gone from the store is computed again, and nothing else.
-            with suppress(MissingBlobError):
-                return self._run(asked, get)
-        return self._run(asked, get)
 
-    def _run(self, asked: Booked, get: Callable[..., Any]) -> None:
-        lowering = self.lower(asked)
+    def _run(self, asked: Booked) -> None:
+        get, lowering = self._get(), self.lower(asked)
         try:
             (blobs,) = get(lowering.graph.graph, [lowering.graph.finished])
         except BaseException as error:
@@ -235,13 +303,11 @@ class Bookings:
         return [result for result in results if not result.computed]
 
     def _lower(self, results: Sequence[Booked]) -> Lowering:
-        if self.head.drawables_dict is not None:
-            raise GraphError("LiveVisualize is not possible on Lambda: remove the call")
         actions = [result.node for result in results]
         # Of annotations that differ the last one holds.
         annotations = {name: value for result in results for name, value in self._results[result].items()}
         lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs, annotations)
         places = {node.node_id: place for place, node in enumerate(lowered.actions)}
-        lowering = Lowering(lowered.space, lowered.graph, places, self)
+        lowering = Lowering(lowered.space, lowered.graph, lowered.finish, places, self)
         arrivals.listen(lowered.space.run, lowering)
         return lowering

@@ -14,6 +14,7 @@ from distributed import Client
 from dask_root_lambda import destination
 from dask_root_lambda.rdf.distrdf import Backend
 from dask_root_lambda.rdf.frame import RDataFrame, Result
+from dask_root_lambda.rdf.visualize import live_visualize
 
 
 class ClientBackend(Backend):
@@ -53,6 +54,7 @@ def install() -> None:
         namespace.RunGraphs = _ours_first(run_graphs, namespace.RunGraphs)
     for namespace in (ROOT.RDF.Experimental, ROOT.RDF.Distributed):
         namespace.VariationsFor = _ours_first(Result.create_variations, namespace.VariationsFor)
+    ROOT.RDF.Distributed.LiveVisualize = _ours_drawn(ROOT.RDF.Distributed.LiveVisualize)
 
 
 def run_graphs(results: Iterable[Result]) -> int:
@@ -78,6 +80,16 @@ def run_graphs(results: Iterable[Result]) -> int:
     for done in running:
         done.result()
     return len(running)
+
+
+def _ours_drawn(roots: Callable[..., Any]) -> Callable[..., Any]:
+    """Make ROOT's LiveVisualize, which takes results, or results and what to call for each."""
+
+    def call(drawables: Any, *args: Any, **kwargs: Any) -> None:
+        ours = any(isinstance(each, Result) for each in drawables)
+        (live_visualize if ours else roots)(drawables, *args, **kwargs)
+
+    return call
 
 
 def _ours_first(ours: Callable[[Any], Any], roots: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.rdf import distrdf, snapshots, unsupported
+from dask_root_lambda.rdf import distrdf, snapshots, unsupported, values
 from dask_root_lambda.rdf.bookings import Bookings, Lowering
-from dask_root_lambda.rdf.variations import Unvaried, Variations
 from lambda_runtime.snapshots import Written
 
 
@@ -315,6 +313,11 @@ class Result(_Collection):
 
     def __dask_graph__(self) -> Any:
         self._given = None
+        if not self.computed and self.bookings.drawn(self):
+            raise GraphError(
+                "LiveVisualize shows results that are touched, such as by GetValue() or Draw(): Dask tells "
+                "nothing on the way"
+            )
         if self._blob is not None:
             key, _ = self._where()
             return {key: DataNode(key, (self._blob,))}
@@ -365,11 +368,6 @@ class PersistedResult(_Collection):
         return self._value.varied
 
 
-_making = threading.Lock()
-"""Held to make values. ROOT makes a Python class of a C++ class when that is first used. Two threads that use
-it first at once get two classes, and objects of one of them are no instances of ``ROOT.TH1D``."""
-
-
 @dataclass(frozen=True)
 class Value(Step):
     """Make the value of a result out of the results of its run."""
@@ -386,13 +384,10 @@ class Value(Step):
 
 
 def _made(blob: bytes, client: Client | None, *, varied: bool) -> Any:
-    with _making:
+    with values.making:
         mergeable = wire.loads(blob)
-        if varied:
-            is_map = isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase)
-            return Variations(mergeable if is_map else Unvaried(mergeable.GetValue()))
         if not isinstance(mergeable, Written):
-            return mergeable.GetValue()
+            return values.value(mergeable, varied=varied)
     arguments = mergeable.tree, snapshots.files(mergeable)
     return RDataFrame(*arguments) if client is None else RDataFrame.on(client, arguments, None)
 

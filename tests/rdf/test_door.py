@@ -81,14 +81,6 @@ class TestTheHook:
         with pytest.raises(Exception, match="of the user"):
             total.GetValue()
 
-    def test_live_visualisation_is_refused(self, client, events_file):
-        """What cannot be done says so."""
-        df = ROOT.RDataFrame("Events", events_file, executor=client)
-        histogram = df.Histo1D(("h", "", 10, 0, 1000), "x")
-        ROOT.RDF.Distributed.LiveVisualize([histogram])
-        with pytest.raises(GraphError, match="LiveVisualize is not possible"):
-            histogram.GetValue()
-
     def test_other_clients_keep_roots_own_backend(self, events_file):
         """The hook does not touch clients of other clusters, also when it is installed twice."""
         from ROOT._distrdf.Backends.Dask.Backend import DaskBackend
