@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dask_root_lambda.fargate import FargateLambdaCluster
     from dask_root_lambda.gateway import LambdaPlugin
     from dask_root_lambda.rdf.frame import RDataFrame
+    from dask_root_lambda.rdf.live import partial_results
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ __all__ = [
     "LambdaPlugin",
     "RDataFrame",
     "__version__",
+    "partial_results",
 ]
 
 _HOMES = {
@@ -33,6 +35,7 @@ _HOMES = {
     "LambdaExecutor": "dask_root_lambda.execution.executor",
     "LambdaPlugin": "dask_root_lambda.gateway",
     "RDataFrame": "dask_root_lambda.rdf.frame",
+    "partial_results": "dask_root_lambda.rdf.live",
 }
 
 _DOORS = ("FargateLambdaCluster", "LambdaPlugin")

@@ -246,14 +246,17 @@ class Bookings:
         if not asked.computed:
             lowering.arrived(blobs)
 
+    def together(self, asked: Booked, results: Iterable[Booked]) -> list[Any]:
+        """Return those of some results that are computed in one pass with the one that is asked for."""
+        places = self.lower(asked).places
+        return [result for result in results if result.node.node_id in places]
+
     def drawn(self, asked: Booked) -> list[Booked]:
         """Return the results that are drawn while one is computed: `LiveVisualize` was called with them."""
         drawables = self.head.drawables_dict or {}
         pending = {result.node.node_id: result for result in self._pending()}
-        if not pending.keys() & drawables.keys():
-            return []
-        places = self.lower(asked).places
-        return [pending[number] for number in drawables if number in pending and number in places]
+        marked = [pending[number] for number in drawables if number in pending]
+        return self.together(asked, marked) if marked else []
 
     def _visualize(self, asked: Booked) -> None:
         drawn = self.drawn(asked)

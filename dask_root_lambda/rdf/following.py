@@ -210,7 +210,7 @@ class _InThread:
 
     def _compute(self, get: Callable[..., Any], graph: RunGraph) -> None:
         try:
-            (blobs,) = get(graph.graph, [graph.finished], callbacks=(None, None, None, self._done, None))
+            (blobs,) = get(graph.graph, [graph.finished], callbacks=[(None, None, None, self._done, None)])
             self._blobs = tuple(blobs)
         except BaseException as error:
             self._error = error

@@ -167,10 +167,10 @@ class _Collection(DaskMethodsMixin):
 
     def _step(self) -> Value:
         """Return the step that makes the value of what is under the key."""
-        return Value(self._where()[1], self._varied)
+        return Value(self._where()[1], self.varied)
 
     @property
-    def _varied(self) -> bool:
+    def varied(self) -> bool:
         """Whether the value is a map of variations."""
         return False
 
@@ -267,7 +267,8 @@ class Result(_Collection):
             self.bookings.release(self.node)
 
     @property
-    def _varied(self) -> bool:
+    def varied(self) -> bool:
+        """Whether the value is a map of variations."""
         return bool(self.node.operation.name == "VariationsFor")
 
     @property
@@ -286,12 +287,16 @@ class Result(_Collection):
 
     def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
         """Return the value, computing it, and whatever else is booked on the frame, if it has not been."""
+        if self._value is None:
+            self._value = self.anew()
+        return self._value
+
+    def anew(self) -> Any:
+        """Return the value, made anew: whatever is done to it, this result keeps its own."""
         if self._blob is None:
             self.bookings.run(self)
         assert self._blob is not None
-        if self._value is None:
-            self._value = _made(self._blob, self.bookings.client, varied=self._varied)
-        return self._value
+        return _made(self._blob, self.bookings.client, varied=self.varied)
 
     def create_variations(self) -> Result:
         """Book the systematic variations of this result.
@@ -364,7 +369,8 @@ class PersistedResult(_Collection):
         return self._key, self._value.place
 
     @property
-    def _varied(self) -> bool:
+    def varied(self) -> bool:
+        """Whether the value is a map of variations."""
         return self._value.varied
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 
+import dask
 import pytest
 import ROOT
 
-from dask_root_lambda import RDataFrame
+from dask_root_lambda import RDataFrame, partial_results
+from dask_root_lambda.protocol.errors import GraphError, UserCodeError
+from dask_root_lambda.rdf.pictures import picture
 
 from ..conftest import EVENTS
 
 RANGES = 10
+_THROWS = 'throw std::runtime_error("of the user"); return 1.;'
 MODEL = ("h", "", 10, 0.0, float(EVENTS))
 
 
@@ -87,3 +91,143 @@ class TestLiveVisualize:
             assert contents(histogram.GetValue()) == contents(oracle(events_file))
         turns.check(histogram.GetValue())
         assert common == turns.seen
+
+    def test_a_failing_callback_ends_the_run(self, local, events_file):
+        """What a callback raises reaches the script, and the results can be computed afterwards."""
+        histogram = RDataFrame("Events", events_file, npartitions=2).Histo1D(MODEL, "x")
+
+        def fail(_):
+            raise ValueError("of the callback")
+
+        ROOT.RDF.Distributed.LiveVisualize([histogram], fail)
+        with pytest.raises(ValueError, match="of the callback"):
+            histogram.GetValue()
+        ROOT.RDF.Distributed.LiveVisualize([histogram])
+        assert contents(histogram.GetValue()) == contents(oracle(events_file))
+
+    def test_what_roots_function_refuses(self, local, events_file):
+        """Results of several frames and numbers are refused, callbacks that change data are left out."""
+        first, second = (RDataFrame("Events", events_file, npartitions=2) for _ in range(2))
+        one, other = (df.Histo1D(MODEL, "x") for df in (first, second))
+        live_visualize = ROOT.RDF.Distributed.LiveVisualize
+        with pytest.raises(ValueError, match="one frame"):
+            live_visualize([one, other])
+        with pytest.raises(ValueError, match="Allowed operations"):
+            live_visualize([first.Count()])
+        with pytest.warns(UserWarning, match="Scale would change"):
+            live_visualize({one: lambda histogram: histogram.Scale(2)})
+        with pytest.warns(UserWarning, match="one argument"):
+            live_visualize([one], lambda: None)
+        assert contents(one.GetValue()) == contents(oracle(events_file))
+        with pytest.warns(UserWarning, match="computed already"):
+            live_visualize([one])
+
+    def test_dask_says_what_to_do(self, local, events_file):
+        """Dask's own functions tell nothing on the way: they say how the picture is to be had."""
+        histogram = RDataFrame("Events", events_file, npartitions=2).Histo1D(MODEL, "x")
+        ROOT.RDF.Distributed.LiveVisualize([histogram])
+        with pytest.raises(GraphError, match="GetValue"):
+            dask.compute(histogram)
+
+
+class TestPartialResults:
+    """The iterator over what there is."""
+
+    @pytest.mark.parametrize("scheduler", ["cluster", "threads", "synchronous"])
+    def test_values_grow(self, scheduler, events_file, turns, request):
+        """On a cluster and under Dask's own schedulers; the values are nobody else's."""
+        if scheduler == "cluster":
+            request.getfixturevalue("local")
+        config = {} if scheduler == "cluster" else {"scheduler": scheduler, "num_workers": 2}
+        with dask.config.set(config):
+            df = turns.gated(RDataFrame("Events", events_file, npartitions=RANGES))
+            histogram, count, beside = df.Histo1D(MODEL, "z"), df.Count(), df.Sum("z")
+            for part in partial_results(histogram, count):
+                assert contents(part.values[0]) != contents(oracle(events_file)) or part.share == 1.0
+                assert part.values[1] == part.share * EVENTS == sum(contents(part.values[0]))
+                turns.take(part.values[0])
+                part.values[0].Reset()
+            assert (part.complete, beside.computed) == (True, True)
+            turns.check(histogram.GetValue())
+            assert beside.GetValue() == sum(range(EVENTS))
+
+    def test_who_stops_iterating_stops_the_run(self, local, events_file, turns):
+        """Ranges that nobody waits for are not begun, and the results can be computed afterwards."""
+        histogram = turns.gated(RDataFrame("Events", events_file, npartitions=RANGES)).Histo1D(MODEL, "z")
+        for part in partial_results(histogram):
+            turns.take(part.values[0])
+            break
+        local.report()
+        assert not histogram.computed
+        for number in range(2 * RANGES):
+            (turns.folder / str(number)).touch()
+        assert contents(histogram.GetValue()) == contents(oracle(events_file))
+
+    def test_of_results_that_are_computed(self, local, events_file):
+        """They come once, complete."""
+        count = RDataFrame("Events", events_file, npartitions=2).Count()
+        count.GetValue()
+        assert [(part.values, part.share) for part in partial_results(count)] == [((EVENTS,), 1.0)]
+
+    def test_every_kind_of_result(self, local, events_file):
+        """Numbers, arrays, reports, profiles, graphs and variations: the last values are the results."""
+        df = RDataFrame("Events", events_file, npartitions=4).Filter("x % 2 == 0", "even")
+        graph, profile = df.Graph("x", "pt"), df.Profile1D(("p", "", 10, 0, 1000), "x", "pt")
+        varied = df.Vary("x", "ROOT::RVecI{x - 1, x + 1}", ["down", "up"]).Sum("x")
+        variations = ROOT.RDF.Experimental.VariationsFor(varied)
+        *_, last = partial_results(
+            graph, profile, variations, df.Report(), df.AsNumpy(["x"], lazy=True), df.Mean("x")
+        )
+        points, profile_values, sums, report, arrays, mean = last.values
+        assert (points.GetN(), profile_values.GetEntries()) == (EVENTS // 2, EVENTS // 2)
+        assert {name: sums[name] for name in sums} == {"nominal": 249500, "x:down": 249000, "x:up": 250000}
+        assert report["even"].GetPass() == EVENTS // 2
+        assert arrays["x"].tolist() == list(range(0, EVENTS, 2))
+        assert mean == 499.0
+
+    def test_a_failing_range(self, local, events_file):
+        """The error is the one that touching a result raises."""
+        total = RDataFrame("Events", events_file, npartitions=4).Define("y", _THROWS).Sum("y")
+        with pytest.raises(UserCodeError, match="of the user"):
+            list(partial_results(total))
+
+    def test_mistakes(self, local, events_file, tmp_path):
+        """Nothing, several frames and Snapshots are refused, where the function is called."""
+        first, second = (RDataFrame("Events", events_file) for _ in range(2))
+        with pytest.raises(GraphError, match="partial_results takes results"):
+            partial_results()
+        with pytest.raises(GraphError, match="one frame"):
+            partial_results(first.Count(), second.Count())
+        options = ROOT.RDF.RSnapshotOptions()
+        options.fLazy = True
+        snapshot = first.Snapshot("Events", str(tmp_path / "out.root"), ["x"], options)
+        with pytest.raises(GraphError, match="Snapshot"):
+            partial_results(snapshot)
+
+
+class TestPicture:
+    """Pictures of what there is."""
+
+    @pytest.mark.parametrize("kind", ["svg", "png"])
+    def test_a_picture_says_how_much_is_in_it(self, kind, events_file):
+        """The share of entries is written beside; the user's canvas stays the current one."""
+        canvas = ROOT.TCanvas("mine", "")
+        histogram = oracle(events_file)
+        whole, part = picture(histogram, kind=kind), picture(histogram, share=0.377, kind=kind)
+        assert whole.startswith({"svg": b"<?xml", "png": b"\x89PNG"}[kind])
+        assert whole != part
+        if kind == "svg":
+            assert b"37 % of the entries" in part
+        assert ROOT.gPad.GetName() == canvas.GetName()
+
+    def test_dimensions(self):
+        """Histograms of one and two dimensions, profiles and graphs."""
+        for value in (
+            ROOT.TH1D("a", "", 3, 0, 3),
+            ROOT.TH2D("b", "", 3, 0, 3, 3, 0, 3),
+            ROOT.TH3D("e", "", 3, 0, 3, 3, 0, 3, 3, 0, 3),
+            ROOT.TProfile("c", "", 3, 0, 3),
+            ROOT.TProfile2D("d", "", 3, 0, 3, 3, 0, 3),
+            ROOT.TGraph(3),
+        ):
+            assert picture(value, share=0.5)
