@@ -287,14 +287,15 @@ class Result(_Collection):
 
     def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
         """Return the value, computing it, and whatever else is booked on the frame, if it has not been."""
+        if self._blob is None:
+            # Who draws it meanwhile has the value, too.
+            self.bookings.run(self)
         if self._value is None:
             self._value = self.anew()
         return self._value
 
     def anew(self) -> Any:
-        """Return the value, made anew: whatever is done to it, this result keeps its own."""
-        if self._blob is None:
-            self.bookings.run(self)
+        """Return the value of what is computed, made anew: this result keeps its own."""
         assert self._blob is not None
         return _made(self._blob, self.bookings.client, varied=self.varied)
 

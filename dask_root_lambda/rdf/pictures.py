@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -66,12 +66,26 @@ class Canvas:
             self._canvas.Divide(columns, rows)
         self._drawn: list[Any] = []
 
-    def draw(self, values: Sequence[Any], share: float | None) -> None:
-        """Draw the values in place of those before."""
+    def draw(
+        self, values: Sequence[Any], share: float | None, prepare: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Draw the values in place of those before.
+
+        Parameters
+        ----------
+        values
+            As many as there are pads.
+        share
+            Of the entries in them; None for nothing.
+        prepare
+            Called with the place of each value before it is drawn, when its pad is the current one.
+        """
         kept: list[Any] = []
         for place, value in enumerate(values):
             pad = self._canvas.cd(place + 1) if self._divided else self._canvas.cd()
             pad.Clear()
+            prepare(place)
+            pad.cd()
             value.Draw(_option(value))
             kept.append(value)
             if share is not None:
@@ -114,10 +128,10 @@ class Screen:
             blank.SetDirectory(ROOT.nullptr)
             self._canvas.draw([blank], None)
 
-    def draw(self, values: Sequence[Any], share: float) -> None:
-        """Draw the values in place of those before, with the share of entries in them."""
+    def draw(self, values: Sequence[Any], share: float, prepare: Callable[[int], None]) -> None:
+        """Draw the values in place of those before, with the share of entries in them; see `Canvas.draw`."""
         with _drawing, _current_pad(), _in_batch(self._in_notebook):
-            self._canvas.draw(values, share)
+            self._canvas.draw(values, share, prepare)
             if self._in_notebook:
                 flat = any(isinstance(value, ROOT.TH1) and value.GetDimension() > 1 for value in values)
                 self._display(self._canvas.saved("png" if flat else "svg"), "png" if flat else "svg")

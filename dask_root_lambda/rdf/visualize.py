@@ -128,13 +128,14 @@ class Visualization:
             Of the entries in them, from 0 to 1.
         """
         drawn = list(values)
-        for value, callbacks in zip(drawn, self._callbacks, strict=True):
-            for callback in callbacks:
-                if callback is not None:
-                    callback(value)
         self.open()
         assert self._screen is not None
-        self._screen.draw(drawn, share)
+        self._screen.draw(drawn, share, lambda place: self._call(place, drawn[place]))
+
+    def _call(self, place: int, value: Any) -> None:
+        for callback in self._callbacks[place]:
+            if callback is not None:
+                callback(value)
 
     def close(self) -> None:
         """Close the canvas; the last picture stays in a notebook."""

@@ -105,6 +105,21 @@ class TestLiveVisualize:
         ROOT.RDF.Distributed.LiveVisualize([histogram])
         assert contents(histogram.GetValue()) == contents(oracle(events_file))
 
+    def test_callbacks_draw_where_the_result_is_drawn(self, local, events_file):
+        """A fit, which draws, leaves the user's pad alone, and belongs to the result afterwards."""
+        mine = ROOT.TCanvas("mine", "")
+        histogram = RDataFrame("Events", events_file, npartitions=2).Histo1D(MODEL, "x")
+        pads = set()
+
+        def fit(histogram):
+            pads.add(ROOT.gPad.GetName())
+            histogram.Fit("pol0", "Q")
+
+        ROOT.RDF.Distributed.LiveVisualize({histogram: fit})
+        assert histogram.GetFunction("pol0").GetParameter(0) == pytest.approx(100)
+        assert (len(pads), ROOT.gPad.GetName()) == (1, "mine")
+        assert not list(mine.GetListOfPrimitives())
+
     def test_what_roots_function_refuses(self, local, events_file):
         """Results of several frames and numbers are refused, callbacks that change data are left out."""
         first, second = (RDataFrame("Events", events_file, npartitions=2) for _ in range(2))
