@@ -57,7 +57,7 @@ class Settings:
     fan_in: int = _count("fan-in", 2, 1000)
     """Partial results merged by one task."""
     progress: bool | None = _option("progress")
-    """Show a bar; None decides by the terminal."""
+    """Show how far runs are; False shows nothing."""
     region: str | None = _option("aws.region")
     profile: str | None = _option("aws.profile")
     endpoint_url: str | None = _option("aws.endpoint-url")

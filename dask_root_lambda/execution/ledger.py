@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,10 @@ class Account:
     """By the names that they have in the report, which is made only where somebody asks for it."""
     _peak_memory_mb: float = 0.0
     _executions: tuple[str, ...] = ()
+    begun_s: list[float] = field(default_factory=list)
+    """When its ranges began, in order."""
+    ended_s: list[float] = field(default_factory=list)
+    """When ranges of it were done, in order."""
 
     @property
     def ranges(self) -> int:
@@ -120,6 +124,14 @@ class Progress:
     ranges_done: int
     in_flight: int
     """Tasks of the run that are being run now."""
+    begun_s: Sequence[float] = ()
+    """When its ranges began, in order, by the ledger's clock; it grows as the run goes on."""
+    ended_s: Sequence[float] = ()
+    """When ranges were done, in order."""
+    environments: int = 0
+    """Environments that have told that they were new, in all runs."""
+    start_s: float = 0.0
+    """How long these took to start, in the mean; 0 where that is not known."""
 
 
 class Ledger:
@@ -141,6 +153,10 @@ class Ledger:
         self._notes: list[str] = []
         self._watchers: list[Callable[[Progress], None]] = []
 
+    def now_s(self) -> float:
+        """Return the time by the ledger's clock."""
+        return self._clock()
+
     def watch(self, watcher: Callable[[Progress], None]) -> None:
         """Call ``watcher`` whenever a run gets on; it must be quick and thread-safe."""
         self._watchers.append(watcher)
@@ -160,6 +176,8 @@ class Ledger:
         now_s = self._clock()
         with self._lock:
             account = self._account(run, n_ranges)
+            if n_ranges:
+                account.begun_s.append(now_s)
             for each in (account, self._total):
                 each.begin(now_s, invoker)
             if invoker.prices not in self._prices:
@@ -207,6 +225,8 @@ class Ledger:
         now_s = self._clock()
         with self._lock:
             account.failed |= failed
+            if is_range and not failed:
+                account.ended_s.append(now_s)
             for each in (account, self._total):
                 each.ranges_done += is_range and not failed
                 each.count(done=int(not failed), failures=int(failed), empty=int(empty))
@@ -246,6 +266,16 @@ class Ledger:
         if not self._watchers:
             return
         with self._lock:
-            progress = Progress(account.snapshot(self._clock()), account.ranges_done, account.in_flight)
+            now_s = self._clock()
+            total = self._total.snapshot(now_s)
+            progress = Progress(
+                account.snapshot(now_s),
+                account.ranges_done,
+                account.in_flight,
+                account.begun_s,
+                account.ended_s,
+                total.cold_starts,
+                total.init_s / max(1, total.cold_starts),
+            )
         for watcher in self._watchers:
             watcher(progress)

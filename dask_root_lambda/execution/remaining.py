@@ -20,7 +20,10 @@ _SPREAD_WEIGHT = 0.15
 """How much that counts: as much as durations whose standard scores have squares with this sum."""
 _LEAST_SPREAD, _MOST_SPREAD = 0.01, 1.0
 _ENOUGH_LATER = 2
-"""Durations of ranges that did not start first, by which those that are left are judged."""
+"""Durations of ranges that did not start first, by which those that are left are judged: what environments do
+at first besides their start, such as to compile, is not known, and in none of these."""
+_SOON = 0.1
+"""Part of the ranges within which there are so many; where more run at once, the first ones have to do."""
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _SHORTEST_S = 1e-3
 
@@ -34,7 +37,7 @@ def left_s(
     slots: int,
     start_s: float = 0.0,
 ) -> float | None:
-    """Estimate the seconds until the ranges of a run are done; None before the first is.
+    """Estimate the seconds until the ranges of a run are done; None as long as too little is known.
 
     Ranges are taken to end in the order in which they began. It makes little difference: where many run at
     once they began together, or are one like the other.
@@ -59,15 +62,17 @@ def left_s(
     done = [end - begin for begin, end in zip(begun_s, ended_s, strict=False)]
     running = [now_s - begin for begin in begun_s[len(done) :]]
     n_first = sum(begin < ended_s[0] for begin in begun_s)
+    waiting = max(0, n_ranges - len(begun_s))
+    few = len(done) - n_first < _ENOUGH_LATER
+    if few and waiting and slots <= n_ranges * _SOON:
+        return None
     first, others = running[: max(0, n_first - len(done))], running[max(0, n_first - len(done)) :]
-    if len(done) - n_first >= _ENOUGH_LATER:
-        # What an environment does at first besides its start, such as to compile, is in none of these.
-        longer = shorter = _fitted(done[n_first:], others)
-    else:
+    if few:
         longer = _fitted(done[:n_first], first)
         shorter = _shorter(longer, start_s)
+    else:
+        longer = shorter = _fitted(done[n_first:], others)
     rests = [*_rests(longer, first), *_rests(shorter, others)]
-    waiting = max(0, n_ranges - len(begun_s))
     return _makespan(rests, _dealt(shorter, waiting), max(1, slots))
 
 

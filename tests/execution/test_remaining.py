@@ -7,7 +7,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_root_lambda.execution.remaining import left_s
@@ -37,6 +37,7 @@ def estimated(begun, ended, n_done, slots, start_s):
     return estimate / (ended[-1] - now)
 
 
+@settings(deadline=None)
 @given(
     n_ranges=st.integers(64, 2000),
     at_once=st.floats(0.001, 0.2),
@@ -48,7 +49,11 @@ def test_within_a_factor_of_two_after_a_tenth(n_ranges, at_once, spread, start_s
     """Where ranges run one after the other in each slot, whatever their number and their spread."""
     slots = max(1, round(n_ranges * at_once))
     begun, ended = simulated(n_ranges, slots, spread, start_s, seed)
-    assert 0.5 <= estimated(begun, ended, math.ceil(n_ranges / 10), slots, start_s) <= 2
+    n_done = math.ceil(n_ranges / 10)
+    if slots <= n_ranges / 10:
+        # It may be the one or other range later: what began first may have compiled only.
+        n_done = max(n_done, slots + 2)
+    assert 0.5 <= estimated(begun, ended, n_done, slots, start_s) <= 2
 
 
 @pytest.mark.parametrize("spread", [0.1, 0.2, 0.3])
@@ -64,6 +69,7 @@ def test_where_all_ranges_run_at_once(spread):
 def test_the_ends_of_a_run():
     """Nothing is known before the first range is done, and nothing is left after the last."""
     assert left_s([0.0, 0.0], [], 1.0, n_ranges=9, slots=2) is None
+    assert left_s([0.0, 0.0, 1.0], [1.0], 1.0, n_ranges=99, slots=2) is None, "it may have compiled only"
     assert left_s([0.0, 0.0], [1.0, 1.1], 1.1, n_ranges=2, slots=2) == 0.0
 
 
