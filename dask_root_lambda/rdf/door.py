@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +14,7 @@ from distributed import Client
 
 from dask_root_lambda import destination
 from dask_root_lambda.rdf.distrdf import Backend
-from dask_root_lambda.rdf.frame import RDataFrame, Result
+from dask_root_lambda.rdf.frame import Node, RDataFrame, Result
 from dask_root_lambda.rdf.visualize import live_visualize
 
 
@@ -54,6 +55,8 @@ def install() -> None:
         namespace.RunGraphs = _ours_first(run_graphs, namespace.RunGraphs)
     for namespace in (ROOT.RDF.Experimental, ROOT.RDF.Distributed):
         namespace.VariationsFor = _ours_first(Result.create_variations, namespace.VariationsFor)
+    experimental = ROOT.RDF.Experimental
+    experimental.AddProgressBar = _ours_first(add_progress_bar, experimental.AddProgressBar, Node)
     ROOT.RDF.Distributed.LiveVisualize = _ours_drawn(ROOT.RDF.Distributed.LiveVisualize)
 
 
@@ -92,12 +95,31 @@ def _ours_drawn(roots: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _ours_first(ours: Callable[[Any], Any], roots: Callable[..., Any]) -> Callable[..., Any]:
+def add_progress_bar(node: Node) -> None:
+    """Show how far runs are, as ``ROOT.RDF.Experimental.AddProgressBar`` does: all runs of the cluster.
+
+    A `LambdaCluster` does so by itself, unless it was told not to.
+    """
+    client = node.client or destination.current_client()
+    show = getattr(client and client.cluster, "show_progress", None)
+    if show is not None:
+        show()
+    elif client is not None:
+        warnings.warn(
+            f"AddProgressBar shows nothing for this cluster: see {client.dashboard_link}", stacklevel=3
+        )
+    else:
+        warnings.warn("AddProgressBar shows nothing without a LambdaCluster: make one first", stacklevel=3)
+
+
+def _ours_first(
+    ours: Callable[[Any], Any], roots: Callable[..., Any], kind: type[Any] = Result
+) -> Callable[..., Any]:
     """Make a function that does what ours does with our results, and else what ROOT's does."""
 
     def call(argument: Any, *args: Any, **kwargs: Any) -> Any:
         first = argument[0] if isinstance(argument, list | tuple) and argument else argument
-        return ours(argument) if isinstance(first, Result) else roots(argument, *args, **kwargs)
+        return ours(argument) if isinstance(first, kind) else roots(argument, *args, **kwargs)
 
     return call
 

@@ -50,6 +50,11 @@ class Node:
             return getattr(self._node.rdf_node, name)
         raise AttributeError(unsupported.explain(name, distrdf.OPERATIONS))
 
+    @property
+    def client(self) -> Client | None:
+        """The client whose cluster computes results that are touched; None is Dask's current one."""
+        return self._bookings.client
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *distrdf.OPERATIONS, *distrdf.LOOK_UPS})
 
