@@ -91,9 +91,8 @@ def test_results_are_drawn_in_a_notebook(events_file):
     *_, shown, calls, canvases = displayed(
         [LIVE.format(file=events_file), DRAWN, "calls", "ROOT.gROOT.GetListOfCanvases().GetSize()"]
     )
-    (picture,) = (
-        output["data"]["image/svg+xml"] for output in shown if "image/svg+xml" in output.get("data", {})
-    )
+    data = [output.get("data", {}) for output in shown]
+    (picture,) = (each["image/svg+xml"] for each in data if "image/svg+xml" in each)
     assert "100 % of the entries" in picture
-    assert _plain(calls[0]).startswith("[") and _plain(calls[0]).endswith("1000.0]")
+    assert _plain(calls[0]).endswith(", 1000.0]")
     assert _plain(canvases[0]) == "0"
