@@ -271,6 +271,11 @@ class Bookings:
                         shown = [values.value(each, varied=False) for each in update.values]
                     visualization.show(shown, update.share)
             visualization.show([result.GetValue() for result in drawn], 1.0)
+            self.head.drawables_dict = {
+                number: callbacks
+                for number, callbacks in drawables.items()
+                if number not in {result.node.node_id for result in drawn}
+            }
         finally:
             visualization.close()
 

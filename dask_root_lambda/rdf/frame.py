@@ -212,7 +212,10 @@ class _Collection(DaskMethodsMixin):
 
     def OnPartialResult(self, *_: Any) -> None:  # noqa: N802  (ROOT's name)
         """Refuse: results of ranges are merged when they are done."""
-        raise GraphError("OnPartialResult is not possible on Lambda: ranges have no results before they end")
+        raise GraphError(
+            "OnPartialResult is not possible on Lambda: ranges have no results before they end. Iterate over "
+            "dask_root_lambda.partial_results(result), or use ROOT.RDF.Distributed.LiveVisualize"
+        )
 
     OnPartialResultSlot = OnPartialResult
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import dask
 import pytest
 import ROOT
+from distributed import Client, LocalCluster
 
-from dask_root_lambda import RDataFrame, partial_results
+from dask_root_lambda import LambdaPlugin, RDataFrame, partial_results
 from dask_root_lambda.protocol.errors import GraphError, UserCodeError
 from dask_root_lambda.rdf.pictures import picture
 
@@ -137,6 +139,17 @@ class TestLiveVisualize:
         with pytest.warns(UserWarning, match="computed already"):
             live_visualize([one])
 
+    def test_run_graphs(self, local, events_file):
+        """Graphs of several frames run, and those that are drawn are drawn by the thread that asks."""
+        frames = [RDataFrame("Events", events_file, npartitions=2) for _ in range(3)]
+        histograms = [frame.Histo1D(MODEL, "x") for frame in frames]
+        threads = set()
+        for histogram in histograms[:2]:
+            ROOT.RDF.Distributed.LiveVisualize([histogram], lambda _: threads.add(threading.get_ident()))
+        assert ROOT.RDF.RunGraphs(histograms) == 3
+        assert all(contents(histogram) == contents(oracle(events_file)) for histogram in histograms)
+        assert threads == {threading.get_ident()}
+
     def test_dask_says_what_to_do(self, local, events_file):
         """Dask's own functions tell nothing on the way: they say how the picture is to be had."""
         histogram = RDataFrame("Events", events_file, npartitions=2).Histo1D(MODEL, "x")
@@ -165,6 +178,29 @@ class TestPartialResults:
             assert (part.complete, beside.computed) == (True, True)
             turns.check(histogram.GetValue())
             assert beside.GetValue() == sum(range(EVENTS))
+
+    @pytest.mark.parametrize("merge_on", ["cluster", "lambda"])
+    def test_wherever_merges_run(self, merge_on, emulated, events_file, turns):
+        """Also where a merge takes two, and functions merge."""
+        with (
+            emulated.get_client(),
+            dask.config.set({"dask-root-lambda.fan-in": 2, "dask-root-lambda.merge-on": merge_on}),
+        ):
+            histogram = turns.gated(RDataFrame("Events", events_file, npartitions=RANGES)).Histo1D(MODEL, "z")
+            for part in partial_results(histogram):
+                turns.take(part.values[0])
+            turns.check(histogram.GetValue())
+
+    def test_other_processes(self, events_file, turns):
+        """Of a cluster elsewhere, whose workers have the executor, only what is seen comes here."""
+        options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+        with LocalCluster(**options) as cluster, Client(cluster) as client:
+            client.register_plugin(LambdaPlugin(execution="local", concurrency=1))
+            histogram = turns.gated(RDataFrame("Events", events_file, npartitions=RANGES)).Histo1D(MODEL, "z")
+            for part in partial_results(histogram):
+                turns.take(part.values[0])
+            turns.check(histogram.GetValue())
+            assert not client.futures
 
     def test_who_stops_iterating_stops_the_run(self, local, events_file, turns):
         """Ranges that nobody waits for are not begun, and the results can be computed afterwards."""
