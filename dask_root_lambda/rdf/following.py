@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
@@ -110,7 +111,8 @@ def follow(
 def _updates(computation: Computation, pace: Pace, finish: Finish) -> Generator[Update, None, None]:
     waiting: list[Any] = []
     merged: list[bytes] = []
-    n_done, most = 0, 1
+    # How large partial results are is not known before the first update, which comes with the first of them.
+    n_done, most = 0, sys.maxsize
     while True:
         with suppress(Empty):
             part = computation.arrived.get(timeout=pace.wait_s(_now_s(), n_done) if waiting else None)
