@@ -13,7 +13,21 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, read, run
 
-NAMES = ("payload", "booking", "rate", "fleet", "merge", "cold", "snapstart", "dimuon", "chaos")
+NAMES = (
+    "payload",
+    "booking",
+    "rate",
+    "fleet",
+    "page",
+    "merge",
+    "cold",
+    "snapstart",
+    "dimuon",
+    "chaos",
+    "scaling",
+    "soak",
+    "reading",
+)
 _TIMEOUT_S = 1200.0
 
 

@@ -17,10 +17,15 @@ def peak_mb() -> float:
     return _mb("VmHWM:")
 
 
+def now_mb() -> float:
+    """Return the resident set, MB of 10^6 bytes."""
+    return _mb("VmRSS:")
+
+
 def forget_peak() -> float:
     """Let the peak begin at the resident set of now, and return that, MB of 10^6 bytes."""
     Path("/proc/self/clear_refs").write_text(_FORGET_PEAK)
-    return _mb("VmRSS:")
+    return now_mb()
 
 
 def _mb(name: str) -> float:

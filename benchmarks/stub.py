@@ -1,7 +1,8 @@
 """A stand-in for Lambda: answers over TLS, at once or after a while, from a process of its own.
 
 It speaks just enough of Lambda's API for one client: GetFunctionConfiguration, and Invoke with a valid reply
-of our protocol. `serving` starts it; ``python -m benchmarks.stub`` is the process.
+of our protocol. How long that takes, and what is refused, `benchmarks.environments` says where asked.
+`serving` starts it; ``python -m benchmarks.stub`` is the process.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import datetime
 import ipaddress
 import json
 import os
+import pickle
 import resource
 import ssl
 import subprocess
@@ -24,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import botocore.httpsession
@@ -31,8 +34,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from benchmarks.environments import Environments, Place, Timing
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.task import Body, Reply, Usage
+from dask_root_lambda.protocol.intervals import Interval
+from dask_root_lambda.protocol.task import Body, PartialResult, Reply, Usage
 
 _LOG = """START RequestId: 00000000-0000-0000-0000-000000000000 Version: $LATEST
 END RequestId: 00000000-0000-0000-0000-000000000000
@@ -63,6 +68,9 @@ class Statistics:
     """Length of the longest payload."""
     largest_later_bytes: int = 0
     """The same, without the first invocation."""
+    refused: int = 0
+    """Invocations that were refused."""
+    new_environments: int = 0
 
 
 class StubServer:
@@ -94,7 +102,13 @@ class StubServer:
 
 
 @contextlib.contextmanager
-def serving(*, delay_s: float = 0.0, partials: Path | None = None) -> Iterator[StubServer]:
+def serving(
+    *,
+    delay_s: float = 0.0,
+    partials: Path | None = None,
+    timing: Timing | None = None,
+    values: Path | None = None,
+) -> Iterator[StubServer]:
     """Run a stub server, with this process's environment set up to be its client.
 
     Parameters
@@ -104,12 +118,18 @@ def serving(*, delay_s: float = 0.0, partials: Path | None = None) -> Iterator[S
     partials
         Directory with the blob of each range's partial result, by number; without it, what is answered to
         a range is not a partial result.
+    timing
+        Of environments that take and refuse invocations as AWS's do; without it, all are taken.
+    values
+        File with the values of every range's partial result, pickled; instead of ``partials``.
     """
     _raise_file_limit()
     with tempfile.TemporaryDirectory() as directory:
         certificate, key = _write_certificate(Path(directory))
         command = [sys.executable, "-m", "benchmarks.stub", str(certificate), str(key), f"{directory}/store"]
         command += ["--delay", str(delay_s), *(["--partials", str(partials)] if partials else [])]
+        command += [*(["--values", str(values)] if values else [])]
+        command += [*(["--timing", timing.to_json()] if timing else [])]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         bundle = Path(directory) / "bundle.pem"
         # As long as the bundle that verifies AWS: to load it is part of what a connection may cost.
@@ -170,15 +190,36 @@ class _Behaviour:
 
     delay_s: float
     partials: Path | None
+    values: Any
+    """Of every partial result, if given."""
+    environments: Environments | None
     configuration: bytes
     statistics: Statistics
 
-    def answer(self, payload: bytes) -> bytes:
+    def place(self) -> Place | None:
+        """Return how long an invocation takes; None where it is refused."""
+        if self.environments is None:
+            return Place(self.delay_s, self.delay_s, None)
+        place = self.environments.take(time.monotonic())
+        self.statistics.refused += place is None
+        self.statistics.new_environments += place is not None and place.init_s is not None
+        return place
+
+    def answer(self, payload: bytes, place: Place) -> bytes:
         """Return the HTTP response to an invocation."""
+        if self.environments is not None:
+            self.environments.give_back()
+        if self.values is not None:
+            return _invoked(self._partial(json.loads(payload)), _log(place))
         if self.partials is None:
             return _response_to_a_call()
         index = json.loads(payload)["range"]
         return _invoked((self.partials / str(index)).read_bytes())
+
+    def _partial(self, event: dict[str, Any]) -> bytes:
+        interval = Interval.parse(event["interval"])
+        entries = int(interval.stop - interval.start)
+        return wire.dumps(PartialResult(self.values, (interval,), entries, {}))
 
 
 class _Connection(asyncio.Protocol):
@@ -202,12 +243,15 @@ class _Connection(asyncio.Protocol):
         if head.startswith(b"GET"):
             self._transport.write(self._behaviour.configuration)
             return
+        place = self._behaviour.place()
+        if place is None:
+            self._transport.write(_refusal())
+            return
         self._count(len(body))
-        delay_s = self._behaviour.delay_s
-        if delay_s:
-            asyncio.get_running_loop().call_later(delay_s, self._answer, body)
+        if place.seconds:
+            asyncio.get_running_loop().call_later(place.seconds, self._answer, body, place)
         else:
-            self._answer(body)
+            self._answer(body, place)
 
     def _count(self, size: int) -> None:
         seen = self._behaviour.statistics
@@ -223,9 +267,12 @@ class _Connection(asyncio.Protocol):
         else:
             seen.largest_later_bytes = max(seen.largest_later_bytes, size)
 
-    def _answer(self, body: bytes) -> None:
+    def _answer(self, body: bytes, place: Place) -> None:
         self._behaviour.statistics.in_flight -= 1
-        self._transport.write(self._behaviour.answer(body))
+        answer = self._behaviour.answer(body, place)
+        # A client that wants it no more has gone; the function has run to its end all the same.
+        if not self._transport.is_closing():
+            self._transport.write(answer)
 
 
 def _content_length(head: bytes) -> int:
@@ -241,16 +288,41 @@ def _response_to_a_call() -> bytes:
     return _invoked(wire.dumps(None))
 
 
-def _invoked(blob: bytes) -> bytes:
+def _log(place: Place) -> str:
+    init = f"Init Duration: {1e3 * place.init_s:.2f} ms\t" if place.init_s is not None else ""
+    billed_ms = 1e3 * (place.duration_s + (place.init_s or 0.0))
+    took = f"Duration: {1e3 * place.duration_s:.2f} ms\tBilled Duration: {billed_ms:.0f} ms"
+    return _LOG.replace("Duration: 1.00 ms\tBilled Duration: 2 ms", took).replace(
+        "500 MB\t", f"500 MB\t{init}"
+    )
+
+
+@cache
+def _refusal() -> bytes:
+    document = {"Reason": "ConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."}
+    return _response(document, "x-amzn-ErrorType: TooManyRequestsException\r\n", "429 Too Many Requests")
+
+
+def _invoked(blob: bytes, log: str = _LOG) -> bytes:
     reply = Reply(Body.of(blob), usage=Usage(environment="stub", duration_s=0.001))
-    tail = base64.b64encode(_LOG.encode()).decode()
+    tail = base64.b64encode(log.encode()).decode()
     return _response(reply.to_json(), f"X-Amz-Log-Result: {tail}\r\nX-Amz-Executed-Version: $LATEST\r\n")
 
 
-def _response(document: object, headers: str = "") -> bytes:
+class _Pickled:
+    """Stands for a value that is pickled already: the stub has no ROOT."""
+
+    def __init__(self, pickled: bytes) -> None:
+        self._pickled = pickled
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self._pickled,)
+
+
+def _response(document: object, headers: str = "", status: str = "200 OK") -> bytes:
     body = json.dumps(document).encode()
     head = (
-        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         f"x-amzn-RequestId: 00000000-0000-0000-0000-000000000000\r\n{headers}\r\n"
     )
     return head.encode() + body
@@ -274,7 +346,14 @@ async def _serve(arguments: argparse.Namespace) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(arguments.certificate, arguments.key)
     seen = Statistics()
-    behaviour = _Behaviour(arguments.delay, arguments.partials, _configuration(arguments.store), seen)
+    behaviour = _Behaviour(
+        delay_s=arguments.delay,
+        partials=arguments.partials,
+        values=_Pickled(arguments.values.read_bytes()) if arguments.values else None,
+        environments=Environments(Timing.from_json(arguments.timing)) if arguments.timing else None,
+        configuration=_configuration(arguments.store),
+        statistics=seen,
+    )
     server = await asyncio.get_running_loop().create_server(
         lambda: _Connection(behaviour), "127.0.0.1", 0, ssl=context, backlog=4096
     )
@@ -292,6 +371,8 @@ def _main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--partials", type=Path)
+    parser.add_argument("--values", type=Path)
+    parser.add_argument("--timing")
     _raise_file_limit()
     asyncio.run(_serve(parser.parse_args()))
 

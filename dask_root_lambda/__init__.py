@@ -7,13 +7,16 @@ imports ``dask_root_lambda.protocol``, and must not pay for Dask, distributed or
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dask_root_lambda.cluster import LambdaCluster
+    from dask_root_lambda.dashboard.link import steering_link
     from dask_root_lambda.execution.executor import LambdaExecutor
     from dask_root_lambda.fargate import FargateLambdaCluster
     from dask_root_lambda.gateway import LambdaPlugin
+    from dask_root_lambda.rdf.estimating import estimate
     from dask_root_lambda.rdf.frame import RDataFrame
     from dask_root_lambda.rdf.live import partial_results
 
@@ -26,7 +29,9 @@ __all__ = [
     "LambdaPlugin",
     "RDataFrame",
     "__version__",
+    "estimate",
     "partial_results",
+    "steering_link",
 ]
 
 _HOMES = {
@@ -35,16 +40,22 @@ _HOMES = {
     "LambdaExecutor": "dask_root_lambda.execution.executor",
     "LambdaPlugin": "dask_root_lambda.gateway",
     "RDataFrame": "dask_root_lambda.rdf.frame",
+    "estimate": "dask_root_lambda.rdf.estimating",
     "partial_results": "dask_root_lambda.rdf.live",
+    "steering_link": "dask_root_lambda.dashboard.link",
 }
 
 _DOORS = ("FargateLambdaCluster", "LambdaPlugin")
 """Clients of what these make are for ROOT's own door, too; a `LambdaCluster` sees to it itself."""
 
+_WITHOUT_ROOT = ("LambdaExecutor", "steering_link")
+
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _WITHOUT_ROOT and "ROOT" not in sys.modules:
+        importlib.import_module("dask_root_lambda.ground").check()
     if name in _DOORS:
         importlib.import_module("dask_root_lambda.rdf.door").install()
     return getattr(importlib.import_module(_HOMES[name]), name)

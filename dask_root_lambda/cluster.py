@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import dask
+from dask.utils import parse_timedelta
 from distributed import Client, Scheduler, Worker
 from distributed.core import Status
 from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
+from tornado.ioloop import PeriodicCallback
 
+import dask_root_lambda.silence  # noqa: F401
+from dask_root_lambda import widget
 from dask_root_lambda.config import EXECUTIONS, Execution, Settings
-from dask_root_lambda.cost.report import Report
+from dask_root_lambda.cost.report import Report, RunReport
+from dask_root_lambda.dashboard.link import link
+from dask_root_lambda.dashboard.scheduler import PagePlugin, join_dashboard
 from dask_root_lambda.execution import progress as bars
 from dask_root_lambda.execution.executor import LambdaExecutor
-from dask_root_lambda.gateway import LambdaPlugin, merge_pool
-from dask_root_lambda.plan.graph import PREFIX
+from dask_root_lambda.gateway import LambdaPlugin, merge_pool, slots
 from dask_root_lambda.protocol.errors import ConfigurationError
 from dask_root_lambda.rdf import door
 from lambda_runtime import ending
@@ -31,21 +39,10 @@ _NOT_SCALED = (
     "LambdaCluster(concurrency=...) at once"
 )
 
+_MESSAGES_KEPT = 50
+
 _CLOSE_TIMEOUT_S = 10.0
 """How long the end of the process waits for a cluster that was left open."""
-
-
-class _ToldOnce(logging.Filter):
-    """Drops distributed's log of a failed task of ours: the user gets the same error raised."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if not str(record.msg).startswith("Compute Failed") or not isinstance(record.args, tuple):
-            return True
-        key = record.args[0]
-        return not str(key[0] if isinstance(key, tuple) else key).startswith(PREFIX)
-
-
-logging.getLogger("distributed.worker").addFilter(_ToldOnce())
 
 
 class LambdaCluster(SpecCluster):
@@ -98,6 +95,9 @@ class LambdaCluster(SpecCluster):
     ...     print(cluster.report())
     """
 
+    _made: Any = None
+    """The widget, once it is made."""
+
     def __init__(
         self,
         execution: str | None = None,
@@ -129,14 +129,16 @@ class LambdaCluster(SpecCluster):
         # ROOT's hook, and its thread safety before there are threads.
         door.install()
         self._dashboard_host = (dashboard_address or _LOOPBACK).rpartition(":")[0] or "127.0.0.1"
+        self._closing: asyncio.Future[None] | None = None
         self._executor = LambdaExecutor(settings=settings)
         try:
-            super().__init__(
-                scheduler=_scheduler(dashboard_address),
-                workers={0: _gateway(settings, self._executor)},
-                silence_logs=logging.WARNING,
-                **kwargs,
-            )
+            with _short_logs():
+                super().__init__(
+                    scheduler=_scheduler(dashboard_address),
+                    workers={0: _gateway(settings, self._executor)},
+                    silence_logs=logging.WARNING,
+                    **kwargs,
+                )
         except BaseException:
             self._executor.shutdown(wait=False)
             raise
@@ -153,7 +155,71 @@ class LambdaCluster(SpecCluster):
     @execution.setter
     def execution(self, name: str) -> None:
         self._executor.execution = name
-        # The next graph is divided by how many ranges run at once now.
+        self._tell_concurrency()
+
+    @property
+    def concurrency(self) -> int:
+        """Invocations in flight at most, under the present execution; it can be changed in mid-run.
+
+        What the cluster was made with cannot be passed.
+        """
+        return self._executor.concurrency
+
+    @concurrency.setter
+    def concurrency(self, limit: int) -> None:
+        self._executor.concurrency = limit
+        self._tell_concurrency()
+
+    @property
+    def max_cost_usd(self) -> float | None:
+        """What all runs may cost together, USD; None for no limit. It can be changed in mid-run."""
+        return self._executor.max_cost_usd
+
+    @max_cost_usd.setter
+    def max_cost_usd(self, limit_usd: float | None) -> None:
+        self._executor.max_cost_usd = limit_usd
+
+    def stop(self, run: str) -> None:
+        """End a run, by its identity in the report: who computes it gets a `RunCancelledError`."""
+        self._executor.stop(run)
+
+    @property
+    def memory_mb(self) -> int | None:
+        """Memory of an environment under the present execution, MB of 2^20 bytes; None in this process."""
+        return self._executor.memory_mb
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks that are being run now."""
+        return self._executor.ledger.in_flight
+
+    @property
+    def total(self) -> RunReport:
+        """What all runs together did and cost so far."""
+        return self._executor.ledger.total()
+
+    def __repr__(self) -> str:
+        return widget.line(self)
+
+    def _repr_html_(self, _: Any = None) -> str:
+        return widget.page(self)
+
+    def _widget(self) -> Any:
+        """Make the widget that a notebook shows, once; distributed calls this."""
+        if self._made is None and (made := widget.make(self)) is not None and self.loop is not None:
+            self._made, update = made
+            self.loop.add_callback(self._keep_shown, update)
+        return self._made
+
+    def _keep_shown(self, update: Callable[[], None]) -> None:
+        interval_s = parse_timedelta(dask.config.get("distributed.deploy.cluster-repr-interval", "500ms"))
+        callback = PeriodicCallback(update, interval_s * 1000)
+        # distributed stops it with the cluster.
+        self.periodic_callbacks["cluster-repr"] = callback
+        callback.start()
+
+    def _tell_concurrency(self) -> None:
+        """Let the next graph be divided by how many ranges run at once now."""
         for worker in self.workers.values():
             if self.asynchronous:
                 worker.loop.add_callback(worker.heartbeat)
@@ -166,7 +232,18 @@ class LambdaCluster(SpecCluster):
         port = self.scheduler_info.get("services", {}).get("dashboard")
         return format_dashboard_link(self._dashboard_host, port) if port else ""
 
+    def steering_link(self) -> str:
+        """Return the URL of the dashboard's page "Lambda" with the right to steer: keep it to yourself."""
+        plugin = self.scheduler.plugins.get(PagePlugin.name) if self.scheduler is not None else None
+        return link(self.dashboard_link, plugin.secret if plugin is not None else None)
+
     async def _close(self) -> None:
+        # Ctrl-C ends the wait for it, and does not leave it half done.
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close_down())
+        await asyncio.shield(self._closing)
+
+    async def _close_down(self) -> None:
         # What runs still is not wanted any more: the worker would wait for it, and complain.
         self._executor.cancel_all()
         for worker in self.workers.values():
@@ -186,7 +263,8 @@ class LambdaCluster(SpecCluster):
 
     def get_client(self) -> Client:
         """Return a new client, which becomes Dask's current one; asynchronous where the cluster is."""
-        return Client(self, asynchronous=self.asynchronous)
+        with _short_logs():
+            return Client(self, asynchronous=self.asynchronous)
 
     def scale(self, n: int = 0, memory: Any = None, cores: Any = None) -> Any:
         """Refuse: AWS Lambda scales by itself."""
@@ -205,11 +283,21 @@ _open: weakref.WeakSet[LambdaCluster] = weakref.WeakSet()
 def _close_all() -> None:
     """Close what a script has left open, while Dask's threads can still be used."""
     for cluster in list(_open):
-        if cluster.status == Status.running and not cluster.asynchronous:
+        if cluster.status != Status.closed and not cluster.asynchronous:
             cluster.close(timeout=_CLOSE_TIMEOUT_S)
 
 
 ending.on_end(_close_all)
+
+
+def _short_logs() -> AbstractContextManager[object]:
+    """Let what is connected now keep few of its last messages, for distributed's developers.
+
+    Within a process messages have no length, and it keeps a thousand of them whole, graphs and all: 5 KB for
+    each range that was computed, and the mappers.
+    """
+    name = "distributed.admin.low-level-log-length"
+    return dask.config.set({name: min(_MESSAGES_KEPT, dask.config.get(name) or _MESSAGES_KEPT)})
 
 
 def _scheduler(dashboard_address: str | None) -> dict[str, Any]:
@@ -228,6 +316,8 @@ def _generous_scheduler(**options: Any) -> Scheduler:
     would wait for a round trip, and 14% of the invocations per second were lost. What runs first is a matter
     of priorities in either case: https://distributed.dask.org/en/stable/scheduling-policies.html#queuing
     """
+    if options["dashboard"]:
+        join_dashboard()
     with dask.config.set({"distributed.scheduler.worker-saturation": "inf"}):
         scheduler = Scheduler(**options)
     if not options["dashboard"]:
@@ -240,13 +330,18 @@ def _generous_scheduler(**options: Any) -> Scheduler:
 def _gateway(settings: Settings, executor: LambdaExecutor) -> dict[str, Any]:
     options = {
         "protocol": "inproc://",
-        # As many as any execution takes at once: it can be changed, the number of slots cannot.
-        "nthreads": max(map(settings.limit, EXECUTIONS)),
+        # For as many as any execution takes at once: it can be changed, the number of slots cannot.
+        "nthreads": slots(max(map(settings.limit, EXECUTIONS))),
         "executor": {"default": merge_pool(settings)},
         "plugins": (LambdaPlugin(settings=settings, executor=executor),),
-        # The memory is the user's process's; pausing the gateway would only stop the merges.
-        "memory_limit": 0,
         "dashboard": False,
         "dashboard_address": _LOOPBACK,
     }
-    return {"cls": Worker, "options": options}
+    return {"cls": _lasting_worker, "options": options}
+
+
+def _lasting_worker(*args: Any, **options: Any) -> Worker:
+    """Make a worker that does not mind the memory of the process: pausing would only stop merges."""
+    names = ("target", "spill", "pause", "terminate")
+    with dask.config.set({f"distributed.worker.memory.{name}": False for name in names}):
+        return Worker(*args, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import Any, Literal, get_args
@@ -25,6 +25,10 @@ _LAMBDA_CONCURRENCY = 1000
 https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 
+MOST_USD = 1e6
+"""Largest limit of what runs may cost."""
+
+
 def _defaults() -> dict[str, Any]:
     text = resources.files("dask_root_lambda").joinpath("dask-root-lambda.yaml").read_text()
     loaded: dict[str, Any] = yaml.safe_load(text)
@@ -42,6 +46,10 @@ def _count(key: str, low: int, high: int) -> Any:
     return field(metadata={"key": key, "low": low, "high": high, "whole": True})
 
 
+def _counts(key: str, low: int, high: int) -> Any:
+    return field(metadata={"key": key, "low": low, "high": high, "whole": True, "many": True})
+
+
 @dataclass(frozen=True)
 class Settings:
     """What an executor and its invokers need to know; see `Settings.resolve`."""
@@ -56,6 +64,8 @@ class Settings:
     merge_on: Literal["cluster", "lambda"] = _option("merge-on")
     fan_in: int = _count("fan-in", 2, 1000)
     """Partial results merged by one task."""
+    skip_unreadable: bool = _option("files.skip-unreadable")
+    """Leave out files that cannot be read, and say so."""
     progress: bool | None = _option("progress")
     """Show how far runs are; False shows nothing."""
     region: str | None = _option("aws.region")
@@ -69,9 +79,15 @@ class Settings:
     """Version or alias."""
     store: str | None = _option("aws.store")
     """URL of the store for large bodies; None asks the deployment, or the function."""
+    s3_endpoint_url: str | None = _option("s3.endpoint-url")
+    """Another S3 than the SDK's configuration names, to read data from."""
+    s3_requester_pays: Sequence[str] = _option("s3.requester-pays")
+    """Buckets for whose data the user agrees to pay."""
     connect_timeout_s: float = _option("aws.connect-timeout-s", 0.001, 60)
     memory_mb: int = _count("emulated.memory-mb", 128, 10_240)
     """The emulated function's memory."""
+    memory_tiers_mb: Sequence[int] = _counts("emulated.memory-tiers-mb", 128, 10_240)
+    """Memory of further emulated functions, for tasks that run out of it."""
     timeout_s: int = _count("emulated.timeout-s", 1, 900)
     """The emulated function's time limit."""
     start_timeout_s: float = _option("emulated.start-timeout-s", 0.001, 600)
@@ -84,12 +100,24 @@ class Settings:
     """Seed of what is left to chance there; None draws another one each time."""
     max_attempts: int = _count("retry.max-attempts", 1, 100)
     max_crashes: int = _count("retry.max-crashes", 1, 100)
-    max_cost_usd: float | None = _option("cost.max-usd", 0, 1e6)
+    max_cost_usd: float | None = _option("cost.max-usd", 0, MOST_USD)
     """What all runs of an executor may cost together, USD; None for no limit."""
-    max_run_cost_usd: float | None = _option("cost.max-usd-per-run", 0, 1e6)
+    max_run_cost_usd: float | None = _option("cost.max-usd-per-run", 0, MOST_USD)
     """What each run may cost, USD; None for no limit."""
     max_retry_share: float = _option("retry.max-share", 0, 100)
     """Tries after the first of all ranges of a run, as a part of their number."""
+    answer_factor: float = _option("deadline.answer-factor", 1, 1000)
+    """An answer is taken for lost after so many times the 95th percentile of its run's ranges."""
+    answer_min_s: float = _option("deadline.answer-min-s", 0.1, 900)
+    """No answer is taken for lost before."""
+    invocation_deadline_s: float | None = _option("deadline.invocation-s", 0.1, 1000)
+    """How long an answer is waited for; None for the function's time limit and a margin."""
+    range_deadline_s: float | None = _option("deadline.range-s", 0.1, 1e6)
+    """What all tries of a range may take together; None for no limit."""
+    run_deadline_s: float | None = _option("deadline.run-s", 0.1, 1e6)
+    """What a run may take; None for no limit."""
+    allowed_origins: Sequence[str] = _option("dashboard.allowed-origins")
+    """From which pages may steer, besides the dashboard's own."""
     prices: Mapping[str, Any] = _option("prices")
     """More regions for the price table."""
 
@@ -156,7 +184,11 @@ def _checked(name: str, metadata: Mapping[str, Any], argument: Any) -> Any:
     value = argument if argument is not None else dask.config.get(f"dask-root-lambda.{metadata['key']}")
     if value is None or metadata["low"] is None:
         return value
-    return _number(name, metadata, value)
+    if not metadata.get("many"):
+        return _number(name, metadata, value)
+    if not isinstance(value, list | tuple):
+        raise ConfigurationError(f"{name} is {value!r}: it has to be a list")
+    return tuple(_number(name, metadata, each) for each in value)
 
 
 def _number(name: str, metadata: Mapping[str, Any], value: Any) -> int | float:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from distributed import Client, Scheduler
+from distributed import Client, Scheduler, Worker
 
 from dask_root_lambda.gateway import EXECUTOR
 from dask_root_lambda.protocol.errors import ConfigurationError
@@ -37,7 +37,15 @@ def slots(client: Client | None) -> int:
 
 
 def _reports(client: Client) -> list[Mapping[str, Any]]:
-    """Return what the workers of a cluster said last of their executors; see `LambdaPlugin`."""
+    """Return what the workers of a cluster say of their executors; see `LambdaPlugin`.
+
+    Workers of this process are asked. What others said last came with a heartbeat; of a worker that has just
+    begun there may be none, as compiling holds up the event loop.
+    """
+    ours = getattr(client.cluster, "workers", None)
+    here = [worker for worker in dict(ours or {}).values() if isinstance(worker, Worker)]
+    if here:
+        return [worker.metrics[EXECUTOR](worker) for worker in here if EXECUTOR in worker.metrics]
     reports = ((worker.get("metrics") or {}).get(EXECUTOR) for worker in _workers(client))
     return [each for each in reports if each]
 

@@ -9,7 +9,9 @@ from typing import Any
 from distributed import Client
 
 from dask_root_lambda.config import Settings
-from dask_root_lambda.gateway import LambdaPlugin
+from dask_root_lambda.dashboard.link import link
+from dask_root_lambda.dashboard.scheduler import SECRET_OPERATION
+from dask_root_lambda.gateway import LambdaPlugin, slots
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 try:
@@ -19,6 +21,10 @@ except ImportError:  # the package can be looked at without it, as help() and im
 
 _PRELOAD = ("--preload", "lambda_runtime.runner")
 """Workers import ROOT first of all, which has to know of threads before there are any."""
+
+
+_PRELOAD_PAGE = ("--preload", "dask_root_lambda.dashboard.preload")
+"""The scheduler lists the page "Lambda" among Dask's own."""
 
 
 class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudprovider has no types
@@ -110,7 +116,7 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
         self._made: set[str] = set()
         options = {
             "n_workers": 1,
-            "worker_nthreads": settings.limit("lambda"),
+            "worker_nthreads": slots(settings.limit("lambda")),
             "worker_cpu": 4096,
             "worker_mem": 16384,
             "task_role_policies": list(policies),
@@ -118,6 +124,8 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
             # It would look through the whole account, and remove what others have left.
             "skip_cleanup": True,
             **kwargs,
+            # Behind the user's: dask-cloudprovider takes the second of all for the value of a --port.
+            "scheduler_extra_args": [*kwargs.get("scheduler_extra_args", ()), *_PRELOAD_PAGE],
             "worker_extra_args": [*_PRELOAD, *kwargs.get("worker_extra_args", ())],
         }
         super().__init__(
@@ -127,6 +135,13 @@ class FargateLambdaCluster(FargateCluster):  # type: ignore[misc]  # dask-cloudp
             fargate_use_private_ip=not public,
             **options,
         )
+
+    def steering_link(self) -> Any:
+        """Return the URL of the dashboard's page "Lambda" with the right to steer: keep it to yourself."""
+        return self.sync(self._steering_link)
+
+    async def _steering_link(self) -> str:
+        return link(self.dashboard_link, await getattr(self.scheduler_comm, SECRET_OPERATION)())
 
     async def _start(self) -> None:
         if self._profile is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,22 +24,33 @@ from dask.typing import Key
 from distributed import Reschedule, WorkerPlugin
 from distributed.core import Status
 from distributed.metrics import context_meter
+from distributed.protocol.pickle import dumps
 from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.worker import Worker, _run_task_simple
 from distributed.worker_state_machine import TaskState
 
 from dask_root_lambda.annotated import keep_annotations
 from dask_root_lambda.config import Settings
+from dask_root_lambda.dashboard import state, steering
+from dask_root_lambda.dashboard.feed import METRIC, STATE_OPERATION
+from dask_root_lambda.dashboard.scheduler import PagePlugin
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.invocation.invokers import Invocation
-from dask_root_lambda.plan import arrivals
+from dask_root_lambda.outcomes import Outcomes
+from dask_root_lambda.plan import arrivals, history
 from dask_root_lambda.plan.graph import range_key
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, MapRange, Merge, Step
+from dask_root_lambda.protocol.errors import DaskRootLambdaError
+
+logger = logging.getLogger(__name__)
 
 EXECUTOR = "lambda"
-"""Name of the executor on the workers, and of what they report about it."""
+"""Name of the executor on the workers."""
+
+_TASKS_PER_SLOT = 10
+"""Tasks that a gateway is given for each that may be in flight; see `slots`. Merges never wait for ranges."""
 
 _DEFAULT = "default"
 """distributed's name of the executor of tasks without an annotation."""
@@ -49,6 +61,9 @@ _LONGEST_ERROR = 4_000_000
 
 _LAST_DELETIONS_S = 10.0
 """How long a worker that closes waits until the partial results of runs that succeeded are deleted."""
+
+_LAST_MERGES_S = 1.0
+"""How long a worker that closes waits for merges, whose results nobody wants."""
 
 
 @dataclass
@@ -67,14 +82,23 @@ class GatewayExecutor(Executor):
     ----------
     executor
         Runs the tasks; shut down with this one.
+    priority
+        Returns the priority of a task by its key.
     """
 
-    def __init__(self, executor: LambdaExecutor) -> None:
+    def __init__(self, executor: LambdaExecutor, priority: Callable[[Key], float] = lambda _: 0) -> None:
         self.executor = executor
+        self._priority = priority
+        self._outcomes = Outcomes()
         self._in_flight: dict[Key, _InFlight] = {}
+        self._dropped: list[Future[Any]] = []
+        """Of tasks that are going to be ended."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run one task of the worker. Called on its event loop: never blocks."""
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run one task of the worker. Called on its event loop: never blocks.
+
+        What asyncio's ``run_in_executor`` is given may be a future of the loop itself: it is passed on.
+        """
         if fn is not _run_task_simple:
             return self.executor.submit(fn, *args, **kwargs)
         task, data, delay_s = args
@@ -83,26 +107,36 @@ class GatewayExecutor(Executor):
         return self._submit_task(task, data, delay_s)
 
     def drop(self, key: Key) -> None:
-        """End a task that nobody wants any more."""
+        """End a task that nobody wants any more; called on the event loop.
+
+        Those that are dropped one after the other are ended together: the place of one that is in flight
+        would be taken by one that waits, which is to be dropped next.
+        """
         task = self._in_flight.get(key)
-        if task is not None:
-            task.dropped = True
-            self.executor.cancel(task.future)
+        if task is None:
+            return
+        task.dropped = True
+        if not self._dropped:
+            asyncio.get_running_loop().call_soon(self._end_dropped)
+        self._dropped.append(task.future)
+
+    def _end_dropped(self) -> None:
+        futures, self._dropped = self._dropped, []
+        self.executor.cancel(*futures)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
         """End all tasks and shut down. Does not wait for answers: a closing worker would wait with it."""
         self.executor.shutdown(wait=False, cancel_futures=True)
 
-    def _submit_task(self, task: Task, data: Mapping[Key, Any], delay_s: float) -> Future[Any]:
+    def _submit_task(self, task: Task, data: Mapping[Key, Any], delay_s: float) -> asyncio.Future[Any]:
         args, kwargs = Task(task.key, _arguments, *task.args, **task.kwargs)(data)
         context = contextvars.copy_context()
         observe = functools.partial(_observe, context)
         # A range is called by its run, also where that is tried again under other keys.
         key = range_key(args[0].run, task.func.index) if isinstance(task.func, MapRange) else task.key
-        call = Call(_name(key), task.func, args, kwargs)
+        call = Call(_name(key), task.func, args, kwargs, self._priority(task.key))
         in_flight = _InFlight(self.executor.submit_call(call, observe))
-        outcome: Future[Any] = Future()
-        outcome.set_running_or_notify_cancel()
+        outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._in_flight[task.key] = in_flight
         began_s = time.time()
 
@@ -116,10 +150,16 @@ class GatewayExecutor(Executor):
             func = _reschedule if dropped else done.result
             message = _run_task_simple(Task(task.key, func), {}, delay_s)
             message["start"] = began_s + delay_s
-            outcome.set_result(message)
+            self._outcomes.put(outcome, message)
 
         in_flight.future.add_done_callback(settle)
         return outcome
+
+
+def _priority(worker: Worker, key: Key) -> float:
+    """Return the priority that the user gave to a task; Dask runs those of the lowest number first."""
+    state = worker.state.tasks.get(key)
+    return -float(state.priority[0]) if state is not None and state.priority else 0
 
 
 def _arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -203,14 +243,18 @@ class LambdaPlugin(WorkerPlugin):
             self._executor = await asyncio.to_thread(LambdaExecutor, settings=self._settings)
         _pass_on_long_errors()
         self._worker = worker
-        self._gateway = GatewayExecutor(self._executor)
+        self._gateway = GatewayExecutor(self._executor, functools.partial(_priority, worker))
         self._finished: dict[Key, RunSpace] = {}
         self._forgetting: list[threading.Thread] = []
         worker.executors[EXECUTOR] = self._gateway
         if self._limit_merges:
             self._default = worker.executors[_DEFAULT]
             worker.executors[_DEFAULT] = merge_pool(self._settings)
-        worker.metrics[EXECUTOR] = self._metrics
+        worker.metrics[METRIC] = self._metrics
+        # They stay when the executor goes: the scheduler may be about to ask.
+        worker.handlers[STATE_OPERATION] = self._state
+        worker.handlers[steering.STEER_OPERATION] = self._steer
+        await _show_page(worker, PagePlugin(self._settings.allowed_origins))
         if worker.status == Status.running:
             await worker.heartbeat()
 
@@ -218,7 +262,7 @@ class LambdaPlugin(WorkerPlugin):
         """Take the executor away again; distributed calls this when the worker closes."""
         if self._gateway is None:
             return
-        worker.metrics.pop(EXECUTOR, None)
+        worker.metrics.pop(METRIC, None)
         worker.executors.pop(EXECUTOR, None)
         if self._limit_merges:
             worker.executors[_DEFAULT].shutdown(wait=False)
@@ -241,8 +285,19 @@ class LambdaPlugin(WorkerPlugin):
             function = getattr(self._worker.state.tasks[key].run_spec, "func", None)
             if isinstance(function, Finish):
                 self._finished[key] = function.space
+                blobs: Any = self._worker.data[key]
+                for each in function.left_out(blobs):
+                    self._gateway.executor.ledger.note(str(each))
+                self._remember(function)
         elif start == "memory" and key in self._finished:
             self._forget(self._finished.pop(key))
+
+    def _remember(self, finish: Finish) -> None:
+        """Keep what a run took that is done: by it, the next run of the same graph is divided."""
+        assert self._gateway is not None
+        work_s = self._gateway.executor.ledger.work_s(finish.space.run)
+        if work_s is not None:
+            history.remember(finish.graph, history.Record(work_s, finish.size))
 
     def _forget(self, space: RunSpace) -> None:
         assert self._gateway is not None
@@ -270,9 +325,34 @@ class LambdaPlugin(WorkerPlugin):
             "usd": total.usd,
         }
 
+    def _state(self) -> str:
+        """Tell what the page shows; the scheduler asks while somebody looks."""
+        assert self._gateway is not None
+        return state.of(self._gateway.executor).to_json()
+
+    async def _steer(self, action: str) -> str:
+        """Do what somebody wants who looks at the page; return what went wrong, if anything did."""
+        assert self._gateway is not None
+        try:
+            await asyncio.to_thread(steering.do, self._gateway.executor, steering.Action.from_json(action))
+        except DaskRootLambdaError as error:
+            return str(error)
+        # The next graph is divided by how many ranges run at once now.
+        await self._worker.heartbeat()
+        return ""
+
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the executor: each worker opens its own."""
         return {"_settings": self._settings, "_executor": None, "_limit_merges": self._limit_merges}
+
+
+async def _show_page(worker: Worker, plugin: PagePlugin) -> None:
+    """Have the scheduler show the page "Lambda": it needs this package for it."""
+    register = worker.scheduler.register_scheduler_plugin
+    try:
+        await register(plugin=dumps(plugin), name=plugin.name, idempotent=True)
+    except Exception as error:  # whatever a scheduler raises that has not what the page needs, or forbids it
+        logger.warning("Dask's dashboard has no page of Lambda: %r", error)
 
 
 def _pass_on_long_errors() -> None:
@@ -305,6 +385,23 @@ def _place(state: TaskState) -> None:
         state.annotations = {**(state.annotations or {}), "executor": _DEFAULT}
 
 
+class _MergePool(ThreadPoolExecutor):
+    """Threads that merge, which a worker that closes does not wait for half a minute."""
+
+    def shutdown(self, wait: bool = True, timeout: float | None = None, **options: Any) -> None:
+        timeout = _LAST_MERGES_S if timeout is None else min(timeout, _LAST_MERGES_S)
+        super().shutdown(wait, timeout=timeout, **options)
+
+
 def merge_pool(settings: Settings) -> ThreadPoolExecutor:
     """Make the pool in which a gateway merges: by default, distributed's has a thread for every slot."""
-    return ThreadPoolExecutor(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
+    return _MergePool(settings.merge_threads, thread_name_prefix="dask-root-lambda-merge")
+
+
+def slots(concurrency: int) -> int:
+    """Return the threads that a gateway's worker is to have for so many invocations in flight.
+
+    More than those. Dask gives tasks frame after frame, and those of several frames that wait in the executor
+    take turns; whichever invocation is answered, the next is sent without a way round by the event loop.
+    """
+    return concurrency * _TASKS_PER_SLOT

@@ -99,6 +99,17 @@ def arrays(place: Place) -> Drawn:
     return "AsNumpy", f"{place.columns()!r}{place.one_of(['', ', lazy=True'])}", 0.0
 
 
+def display(place: Place) -> Drawn:
+    """Draw a table of the first entries, of none too."""
+    return "Display", f"{place.columns()!r}, {place.one_of([3, 1, 0, 20])}", 0.0
+
+
+def values_of_one(place: Place) -> Drawn:
+    """Draw the values of a column as a C++ collection."""
+    collection = place.one_of(["", ", 'ROOT::RVec<int>'"])
+    return f"Take['int'{collection}]", '"k"', 0.0
+
+
 def snapshot(place: Place) -> Drawn:
     """Draw files to be written, of some columns, or those that match."""
     # Of friends in several files, local ROOT's Snapshot writes what lies in memory that is free again.
@@ -118,8 +129,8 @@ def automatic_axis(place: Place) -> Drawn:
 
 
 def not_distributed(_: Place) -> Drawn:
-    """Take the values: ROOT does not distribute it, and it is refused."""
-    return "Take['double']", '"x"', 0.0
+    """Ask for the number of slots: ROOT does not distribute it, and it is refused."""
+    return "GetNSlots", "", 0.0
 
 
 def default_column(place: Place) -> Drawn:
@@ -162,6 +173,8 @@ ACTIONS: tuple[Draws, ...] = (
     histogram_of_many,
     points,
     arrays,
+    display,
+    values_of_one,
     snapshot,
     look_up,
 )

@@ -50,7 +50,7 @@ def _graphs(draw: Draw) -> Graph:
         steps.append(Step(parent, operation, arguments))
         nodes.append(node)
     actions = [_action(draw, nodes, number, source) for number in range(draw(st.integers(1, _MAX_ACTIONS)))]
-    return Graph(source, tuple(steps), tuple(actions))
+    return Graph(source, tuple(steps), tuple(actions), held=start.one_of([False, True]))
 
 
 def _action(draw: Draw, nodes: list[Node], number: int, source: str) -> Action:

@@ -40,6 +40,8 @@ class Graph:
     """Name of one of `fuzz.sources.SOURCES`."""
     steps: tuple[Step, ...]
     actions: tuple[Action, ...]
+    held: bool = False
+    """Whether all nodes are held until the results are there, also those that lead to none."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def booking(graph: Graph, name: str = "book") -> str:
     lines = [f"def {name}(df0):"]
     for number, step in enumerate(graph.steps, 1):
         lines.append(f"    df{number} = df{step.parent}.{step.operation}({step.arguments})")
+    if graph.held:
+        lines.append(f"    keep({', '.join(f'df{number}' for number in range(len(graph.steps) + 1))})")
     lines.append("    return [")
     for action in graph.actions:
         booked = f"df{action.node}.{action.operation}({action.arguments})"

@@ -37,6 +37,10 @@ class Outcome:
         return self.status in ("differs", "fails", "crashes", "hangs")
 
 
+class InterruptedLoopError(Exception):
+    """Local ROOT gave values of an event loop that it had not finished."""
+
+
 class Runner:
     """A cluster of this process, whose execution is switched, and a folder for what programs write.
 
@@ -87,10 +91,15 @@ class Runner:
     def _locally(self, graph: Graph) -> Iterator[Any]:
         kept: list[Any] = []
         frame = ROOT.RDataFrame(*sources.arguments(graph.source, self._data, kept))
-        results, folder = self._booked(graph, frame, ROOT.RDF.Experimental.VariationsFor)
+        seen = frame.Count()
+        results, folder = self._booked(graph, frame, ROOT.RDF.Experimental.VariationsFor, kept)
         for action, result in zip(graph.actions, results, strict=True):
             value = result.GetValue() if hasattr(result, "GetValue") else result
             yield _plain(action, value, folder)
+        # A Snapshot that runs at once drops the error of an event loop, and leaves the others half filled.
+        entries = ROOT.RDataFrame(*sources.arguments(graph.source, self._data, kept)).Count()
+        if seen.GetValue() != entries.GetValue():
+            raise InterruptedLoopError(f"local ROOT has stopped after {seen.GetValue()} entries")
 
     def _here(self, program: Program) -> list[Any]:
         self._cluster.execution = program.execution
@@ -98,7 +107,9 @@ class Runner:
         with dask.config.set({f"dask-root-lambda.{name}": value for name, value in settings.items()}):
             kept: list[Any] = []
             booked = [
-                self._booked(graph, self._frame(program, graph, kept), ROOT.RDF.Distributed.VariationsFor)
+                self._booked(
+                    graph, self._frame(program, graph, kept), ROOT.RDF.Distributed.VariationsFor, kept
+                )
                 for graph in program.graphs
             ]
             computed = _computed(program.compute, [result for results, _ in booked for result in results])
@@ -114,13 +125,14 @@ class Runner:
         options = {} if program.npartitions is None else {"npartitions": program.npartitions}
         return ROOT.RDataFrame(*given, executor=self._client, **options)
 
-    def _booked(self, graph: Graph, frame: Any, variations: Any) -> tuple[list[Any], Path]:
-        """Book a graph's actions; return them, and the folder that they write to."""
+    def _booked(self, graph: Graph, frame: Any, variations: Any, kept: list[Any]) -> tuple[list[Any], Path]:
+        """Book the actions of a graph, and keep its nodes if asked; return the results and their folder."""
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         space = {
             "ROOT": ROOT,
             "np": np,
             "VariationsFor": variations,
+            "keep": lambda *nodes: kept.extend(nodes),
             "target": functools.partial(_target, folder),
         }
         exec(booking(graph), space)

@@ -105,6 +105,11 @@ def missing_values(place: Place) -> Drawn:
     return operation, operations[operation], place.node
 
 
+def first_entries(place: Place) -> Drawn:
+    """Draw entries by their numbers."""
+    return "Range", place.one_of(["10", "3, 150", "290, 0", "5, 400, 7", "0, 0, 3"]), place.node
+
+
 TRANSFORMATIONS = (
     cut,
     cut,
@@ -116,4 +121,5 @@ TRANSFORMATIONS = (
     redefinition,
     cut_by_size,
     missing_values,
+    first_entries,
 )

@@ -95,6 +95,10 @@ def _cuts(report: Any) -> Any:
     return [[str(cut.GetName()), int(cut.GetPass()), int(cut.GetAll())] for cut in report]
 
 
+def _table(display: Any) -> Any:
+    return str(display.AsString()).splitlines()
+
+
 def _array(array: Any) -> Any:
     return {"dtype": str(array.dtype), "values": [plain(each) for each in array]}
 
@@ -105,6 +109,7 @@ _CONVERSIONS: dict[Any, Any] = {
     ROOT.TGraph: _graph,
     ROOT.TStatistic: _statistic,
     ROOT.RDF.RCutFlowReport: _cuts,
+    ROOT.RDF.RDisplay: _table,
     np.ndarray: _array,
 }
 

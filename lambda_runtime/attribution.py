@@ -11,8 +11,8 @@ import dataclasses
 import functools
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Protocol
 
 import ROOT
@@ -28,6 +28,8 @@ _LONGEST_LOOP_S = 30.0
 """No operation is looked for where the event loop took longer: the function's own time is limited."""
 _LONGEST_SEARCH_S = 10.0
 """No further operation is tried after this time."""
+_LONGEST_TURN_S = 1.0
+"""How long other ranges in the process are waited for."""
 _LONGEST_ARGUMENT = 500
 """Characters of an argument that are shown at most."""
 _DEFINING = ("DefaultValueFor", "Define", "DefinePerSample", "Redefine", "Vary")
@@ -37,10 +39,10 @@ _DEFINING = ("DefaultValueFor", "Define", "DefinePerSample", "Redefine", "Vary")
 class Turns(Protocol):
     """See `lambda_runtime.locking.SharedLock`."""
 
-    def alone(self) -> AbstractContextManager[None]:
+    def alone(self, timeout_s: float | None = None) -> AbstractContextManager[None]:
         """Hold the lock with nobody else."""
 
-    def shared(self) -> AbstractContextManager[None]:
+    def shared(self, timeout_s: float | None = None) -> AbstractContextManager[None]:
         """Hold the lock together with others."""
 
 
@@ -69,6 +71,8 @@ def find(graph: CompiledGraph, data_range: Any, error: Exception, took_s: float,
         return None
     try:
         return _found(graph, data_range, error, turns)
+    except TurnError:
+        return None
     except Exception:  # whatever goes wrong here is not to hide what went wrong before
         logger.warning("cannot tell which operation raised", exc_info=True)
         return None
@@ -140,7 +144,7 @@ def _first_sample_to_raise(
     ROOT goes on to call one that raised, though it is booked no more: they are tried on another frame.
     """
     with another(graph) as identifier:
-        with turns.alone():
+        with _in_time(turns.alone):
             own = dataclasses.replace(data_range, exec_id=identifier)
             head = graph.program.build(own).rdf
         entry, _ = _only_entry(head, own, position)
@@ -172,15 +176,31 @@ def _try(operation: Any, parent: Any, frames: list[Any]) -> Any:
 def _raised(head: Any, book: Callable[[], Any], turns: Turns) -> Exception | None:
     """Run the event loop of what is booked; return what it raises."""
     try:
-        with turns.alone():
+        with _in_time(turns.alone):
             booked = book()
             sharing.compile_graph(head)
-        with turns.shared():
+        with _in_time(turns.shared):
             ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(head))
         del booked  # it had to live until now
+    except TurnError:
+        raise
     except Exception as error:
         return error
     return None
+
+
+class TurnError(Exception):
+    """Other ranges run for so long that nothing can be tried once more: the run's error must not wait."""
+
+
+@contextmanager
+def _in_time(take: Callable[[float], AbstractContextManager[None]]) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            held.enter_context(take(_LONGEST_TURN_S))
+        except TimeoutError:
+            raise TurnError from None
+        yield
 
 
 def _alike(error: Exception, other: Exception) -> bool:

@@ -37,6 +37,8 @@ class CompiledGraph:
     """The results booked on it, of its last range; None until it is compiled."""
     program: Any = None
     """What it was compiled of, with the nodes it was booked on."""
+    head: Any = None
+    """The frame that its event loop belongs to, as ROOT made it."""
     unvaried: dict[int, int] = field(default_factory=dict)
     """Places of variations that are none, among the actions -> place of the nominal result."""
     counter: Any = None

@@ -86,6 +86,50 @@ def _over(
     return TaskObjects(frame, Ranges.TaskTreeEntries(stop - start, by_tree))
 
 
+def entries_of(data_range: Any) -> Iterator[tuple[str, str, int, int]]:
+    """Yield the files that a range reads, and which entries of each: URL, tree, and half-open bounds.
+
+    Parameters
+    ----------
+    data_range
+        DistRDF's range; one of entries without files has no URL.
+    """
+    if isinstance(data_range, Ranges.EmptySourceRange):
+        yield "", "", data_range.start, data_range.end
+        return
+    first, behind = data_range.first_file_idx, data_range.last_file_idx
+    for place in range(first, behind):
+        url, tree = data_range.filenames[place], data_range.treenames[place]
+        boundaries = _boundaries_of(tree, url)
+        start = data_range.first_tree_start_perc if place == first else Fraction(0)
+        stop = data_range.last_tree_end_perc if place == behind - 1 else Fraction(1)
+        yield url, tree, _boundary(boundaries, start), _boundary(boundaries, stop)
+
+
+def _boundaries_of(tree: str, url: str) -> list[int]:
+    with ROOT.TFile.Open(url) as file:
+        is_tree = isinstance(file.Get(tree), ROOT.TTree)
+    return tree_boundaries(tree, url) if is_tree else rntuple_boundaries(tree, url)
+
+
+def boundaries(source: str, tree: str, url: str) -> list[int]:
+    """Return where the clusters of a file of a data set begin, and the end of the last.
+
+    Parameters
+    ----------
+    source
+        See `dask_root_lambda.protocol.task.Mapper`.
+    tree, url
+        Name of the tree or RNTuple, and the file.
+    """
+    return rntuple_boundaries(tree, url) if source == "rntuple" else tree_boundaries(tree, url)
+
+
+def entries(boundaries: Sequence[int], start: Fraction, stop: Fraction) -> int:
+    """Return how many entries a part of a file has, given by the shares where it starts and stops."""
+    return _boundary(boundaries, stop) - _boundary(boundaries, start)
+
+
 def _boundary(boundaries: Sequence[int], part: Fraction) -> int:
     """Return where the first cluster behind a part of a file begins: ranges read whole clusters."""
     return boundaries[bisect_left(boundaries, int(part * boundaries[-1]))]

@@ -11,6 +11,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import ROOT
@@ -32,6 +33,7 @@ _RECORDER = r"""
 #include <TError.h>
 #include <TInterpreter.h>
 #include <TString.h>
+#include <cstring>
 #include <mutex>
 #include <pthread.h>
 
@@ -57,8 +59,20 @@ Recording **Find()
    return link;
 }
 
+// ROOT ends the event loop of a Display when it has its rows, and warns that there are more entries.
+bool IsOfDisplay(int level, const char *location, const char *message)
+{
+   return level == kWarning && location && !strcmp(location, "RDataFrame::Run") &&
+          !strncmp(message, "RDataFrame stopped processing", 29);
+}
+
 void Record(int level, Bool_t abort, const char *location, const char *message)
 {
+   if (IsOfDisplay(level, location, message)) {
+      std::lock_guard<std::mutex> lock(gMutex);
+      if (*Find())
+         return;
+   }
    if (level >= kError) {
       std::lock_guard<std::mutex> lock(gMutex);
       if (auto recording = *Find()) {
@@ -123,7 +137,8 @@ _TRAVELS = (
 class Record:
     """The errors that ROOT and Cling reported, once the block that `record` opened has ended."""
 
-    text: str = ""
+    def __init__(self, text: str = "") -> None:
+        self.text = text
 
     @property
     def from_compiler(self) -> bool:
@@ -143,11 +158,14 @@ class LoopError(Exception):
     ----------
     find
         Finds the operation that raised. It runs code of the user's: called once what ROOT reported is taken.
+    began
+        Whether the graph had been compiled, and the event loop could begin.
     """
 
-    def __init__(self, find: Callable[[], str | None]) -> None:
+    def __init__(self, find: Callable[[], str | None], *, began: bool) -> None:
         super().__init__()
         self.find = find
+        self.began = began
 
 
 @contextmanager
@@ -169,9 +187,30 @@ def record(*, quiet: bool = False) -> Iterator[Record]:
         logger.warning("ROOT reported:\n%s", kept.text)
 
 
+_as_raised: ContextVar[bool] = ContextVar("as_raised", default=False)
+
+
 @contextmanager
-def user_code(what: str) -> Iterator[None]:
-    """Translate what the user's code raises, with ROOT's and Cling's diagnostics beside it."""
+def python_as_raised() -> Iterator[None]:
+    """Let what Python code of the user's raises pass as it is: for a debugger, which needs its frames."""
+    token = _as_raised.set(True)
+    try:
+        yield
+    finally:
+        _as_raised.reset(token)
+
+
+@contextmanager
+def user_code(what: str, *, python: bool = False) -> Iterator[None]:
+    """Translate what the user's code raises, with ROOT's and Cling's diagnostics beside it.
+
+    Parameters
+    ----------
+    what
+        Names it in the error.
+    python
+        Whether it is a Python function.
+    """
     reported = Record()
     try:
         with record() as reported:
@@ -179,6 +218,8 @@ def user_code(what: str) -> Iterator[None]:
     except DaskRootLambdaError:
         raise
     except Exception as failure:
+        if python and _as_raised.get():
+            raise
         error = failure
         if isinstance(failure, LoopError) and isinstance(failure.__cause__, Exception):
             # What was read wrong is no operation's fault, and may end the process when it is read again.

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dask_root_lambda.protocol.errors import RunCancelledError
+from lambda_runtime import departure
 
 logger = logging.getLogger(__name__)
 
-LIMIT_S = 10.0
-"""How long the end of the process waits for threads in ROOT: one compiles, which nothing can cut short."""
+LIMIT_S = 0.5
+"""How long the end of the process waits for threads in ROOT: one compiles, or opens a file, which nothing can
+cut short."""
 
 _changed = threading.Condition()
 _at_work: set[int] = set()
@@ -60,12 +62,22 @@ def on_end(stop: Callable[[], None]) -> None:
 
 
 def note_status(status: int) -> None:
-    """Note the exit status, for the case that the process has to end by itself; else it is guessed."""
+    """Note the exit status, for the case that the process has to end by itself; else it is found out."""
     global _status
     _status = status
 
 
 def _end() -> None:
+    try:
+        idle, interrupted = _stop_all(), False
+    except KeyboardInterrupt:  # a further Ctrl-C: nobody wants to wait
+        idle, interrupted = False, True
+    if not idle:
+        _leave(interrupted=interrupted)
+
+
+def _stop_all() -> bool:
+    """Stop what is registered, and wait for threads in ROOT; tell whether none is left."""
     global _is_over
     deadline_s = time.monotonic() + LIMIT_S
     for stop in reversed(_stops):
@@ -76,21 +88,20 @@ def _end() -> None:
     with _changed:
         _is_over = True
         _at_work.discard(threading.get_ident())
-        idle = _changed.wait_for(lambda: not _at_work, max(0.0, deadline_s - time.monotonic()))
-    if not idle:
-        _leave()
+        return _changed.wait_for(lambda: not _at_work, max(0.0, deadline_s - time.monotonic()))
 
 
-def _leave() -> None:
-    logger.warning("the process ends while %d ranges run in it, which do not stop", len(_at_work))
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # whoever read it has gone
-            continue
-    error = getattr(sys, "last_type", None)
-    guessed = 0 if error is None else 130 if issubclass(error, KeyboardInterrupt) else 1
-    os._exit(guessed if _status is None else _status)
+def _leave(*, interrupted: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logger.info(
+        "the process ends while ROOT is at work in %d of its threads, which do not stop", len(_at_work)
+    )
+    departure.flush()
+    status = _status
+    if status is None:
+        status = -signal.SIGINT if interrupted else departure.status_of_a_copy()
+    if status is not None:  # else this is the copy
+        departure.leave(status)
 
 
 # Before threads of pools are joined, and long before what atexit knows, of which ROOT's end is a part. The

@@ -19,10 +19,11 @@ from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, Mapper, PartialResult, Program, session
-from lambda_runtime import attribution, counting, rntuples, sharing, snapshots, variables, whole
+from lambda_runtime import attribution, counting, reports, rntuples, sharing, snapshots, variables, whole
 from lambda_runtime.arrays import read_out
 from lambda_runtime.compiled import CompiledGraph, CompiledGraphs
 from lambda_runtime.diagnostics import LoopError
+from lambda_runtime.displays import Table
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
 from lambda_runtime.snapshots import RangeSnapshot
@@ -30,16 +31,22 @@ from lambda_runtime.snapshots import RangeSnapshot
 OnStop = Callable[[Callable[[], None] | None], None]
 """Takes what ends an event loop, to be called from any thread; then None, when it is over."""
 
-_COMPILED_ANEW = ("HistoND", "HistoNSparseD", "Report")
+_COMPILED_ANEW = ("Display", "HistoND", "HistoNSparseD", "Report")
 """Actions whose clones are wrong in ROOT 6.40, those of their variations, too: of a THnD keeps the entries of
 the one before, of a weighted THnSparse sums no squares of weights, of a cut-flow report crashes (also in
-ROOT's own Dask backend)."""
+ROOT's own Dask backend), of a Display there is none."""
 _BOOKED_ANEW = (*_COMPILED_ANEW, "AsNumpy")
 """AsNumpy of vectors cannot be cloned; booked again, it needs no compiler, and less time than for a clone."""
 
 _turns = SharedLock()
 """Held alone to compile, together to run: ROOT keeps the code that waits to be compiled per process."""
 _one_at_a_time = threading.Lock()
+
+
+def compiling() -> AbstractContextManager[None]:
+    """Hold back ranges of this process while something else than a range is compiled."""
+    return _turns.alone()
+
 
 # The event loop runs without the GIL.
 ROOT.Internal.RDF.TriggerRun.__release_gil__ = True
@@ -75,6 +82,18 @@ class EventLoop:
         on_stop
             See `lambda_runtime.runner.Runner.map`.
         """
+        try:
+            return self._run_alone(loaded, data_range, interval, on_stop)
+        except LoopError as error:
+            if error.began or not getattr(data_range, "from_first", None):
+                raise
+        # Its files may lack a column that the graph names, though it reads none of their entries: local ROOT
+        # knows the column by the first file.
+        return self._run_alone(loaded, data_range.from_first(), interval, on_stop)
+
+    def _run_alone(
+        self, loaded: LoadedMapper, data_range: Any, interval: Interval, on_stop: OnStop | None
+    ) -> PartialResult:
         mapper = loaded.mapper
         key = f"{mapper.compiled_key}{'-stoppable' if on_stop else ''}"
         held = variables.held(mapper.variables, own=mapper.session == session())
@@ -126,7 +145,8 @@ class EventLoop:
             if stoppable:
                 graph.switch = sharing.new_switch()
                 frame = sharing.behind(graph.switch, frame)
-            actions = _book(program, frame, data_range.id)
+            graph.head = objects.rdf
+            actions = _book(program, objects.rdf, frame, data_range.id)
             graph.counter = counting.new_counter()
             graph.unvaried = _unvaried(program, actions)
             graph.actions = _with_nominals(actions, graph.unvaried)
@@ -167,7 +187,7 @@ def _attributable(mapper: Mapper, graph: CompiledGraph, data_range: Any) -> Iter
             with _alone(mapper):
                 return attribution.find(graph, own, raised, took_s, _turns)
 
-        raise LoopError(find) from error
+        raise LoopError(find, began=graph.actions is not None) from error
 
 
 @contextmanager
@@ -218,11 +238,11 @@ def _with_nominals(actions: list[Any], unvaried: dict[int, int]) -> list[Any]:
     return [actions[unvaried.get(place, place)] for place in range(len(actions))]
 
 
-def _book(program: Program, frame: Any, range_id: int) -> list[Any]:
-    """Book the operations of a graph on a range's frame; return the results of its actions."""
+def _book(program: Program, head: Any, frame: Any, range_id: int) -> list[Any]:
+    """Book the operations of a graph on a node of a range's frame; return the results of its actions."""
     snapshots.prepare(program.nodes, range_id)
-    booked: list[Any] = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, range_id)
-    return booked
+    booked = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, range_id)
+    return reports.booked_on(head, _actions(program), booked)
 
 
 def _compiles_anew(graph: CompiledGraph) -> bool:
@@ -245,13 +265,17 @@ def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
         if place in graph.unvaried:
             again = booked[node.parent_id]
         else:
-            again = _booked_again(graph.program, node, action, booked, range_id)
+            again = _booked_again(graph, node, action, booked, range_id)
         booked[numbers[id(node)]] = again
     return list(booked.values())
 
 
-def _booked_again(program: Program, node: Any, action: Any, booked: Mapping[int, Any], range_id: int) -> Any:
-    operation, parent = node.operation, program.nodes[node.parent_id]
+def _booked_again(
+    graph: CompiledGraph, node: Any, action: Any, booked: Mapping[int, Any], range_id: int
+) -> Any:
+    operation, parent = node.operation, graph.program.nodes[node.parent_id]
+    if reports.is_of_frame(node):
+        return graph.head.Report()
     if isinstance(operation, VariationsFor) and parent.operation.name in _BOOKED_ANEW:
         return ROOT.RDF.Experimental.VariationsFor(booked[node.parent_id])
     if operation.name in _BOOKED_ANEW or _writes_anew(operation):
@@ -270,6 +294,9 @@ def _mergeables(program: Program, actions: list[Any]) -> list[Any]:
 def _mergeable(operation: Any, action: Any) -> Any:
     if isinstance(operation, RangeSnapshot):
         return operation.result
+    if operation.name == "Display":
+        _, *limits = operation.args
+        return Table(action.GetValue(), *limits)
     return read_out(action) if isinstance(action, AsNumpyResult) else Utils.get_mergeablevalue(action)
 
 
@@ -281,7 +308,7 @@ def _run_without_entries(mapper: Mapper, empty: PartialResult) -> PartialResult:
         if mapper.names:
             whole.declare()
         frame = _frame_without_entries(mapper, files)
-        actions = _book(program, frame, 0)
+        actions = _book(program, frame, frame, 0)
         ROOT.Internal.RDF.TriggerRun(ROOT.RDF.AsRNode(frame))
         actions = _with_nominals(actions, _unvaried(program, actions))
         return dataclasses.replace(empty, values=_mergeables(program, actions))

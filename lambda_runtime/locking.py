@@ -20,10 +20,17 @@ class SharedLock:
         self._alone = False
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Hold the lock together with others."""
+    def shared(self, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold the lock together with others.
+
+        Raises
+        ------
+        TimeoutError
+            It was not free in time.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: not (self._alone or self._wanting))
+            if not self._changed.wait_for(lambda: not (self._alone or self._wanting), timeout_s):
+                raise TimeoutError("others compile")
             self._sharing += 1
         try:
             yield
@@ -33,12 +40,21 @@ class SharedLock:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the lock with nobody else."""
+    def alone(self, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold the lock with nobody else.
+
+        Raises
+        ------
+        TimeoutError
+            It was not free in time.
+        """
         with self._changed:
             self._wanting += 1
-            self._changed.wait_for(lambda: not (self._alone or self._sharing))
+            free = self._changed.wait_for(lambda: not (self._alone or self._sharing), timeout_s)
             self._wanting -= 1
+            if not free:
+                self._changed.notify_all()
+                raise TimeoutError("others run")
             self._alone = True
         try:
             yield

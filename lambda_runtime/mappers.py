@@ -12,9 +12,11 @@ import ROOT
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program, session
 from lambda_runtime import IN_FUNCTION, attachments, storage
 from lambda_runtime.diagnostics import user_code
+from lambda_runtime.remote.names import shown
 from lambda_runtime.surroundings import surroundings
 
 _KEPT = 8
@@ -48,11 +50,17 @@ class LoadedMapper:
         with user_code("the C++ code given to DistributeCppCode"):
             if mapper.code and not ROOT.gInterpreter.Declare(mapper.code):
                 raise RuntimeError("declaration failed")
-        with user_code("the function given to initialize"):
-            program: Program = wire.loads(mapper.program)
-            program.initialize()
+        with user_code("the function given to initialize", python=True):
+            loaded = cls.read(mapper)
+            loaded.program.initialize()
         if IN_FUNCTION:
             surroundings.keep()
+        return loaded
+
+    @classmethod
+    def read(cls, mapper: Mapper) -> LoadedMapper:
+        """Unpickle a mapper's program, without bringing anything of the user's into the process."""
+        program: Program = wire.loads(mapper.program)
         indices: dict[str, list[int]] = {}
         for index, file in enumerate(mapper.files):
             indices.setdefault(f"{file.url}/{file.tree}", []).append(index)
@@ -75,25 +83,33 @@ class LoadedMapper:
         InputError
             A file is missing, or not the one that the client saw.
         """
-        if not self.mapper.files:
-            return
-        own = slice(data_range.first_file_idx, data_range.last_file_idx)
-        names = zip(data_range.filenames[own], data_range.treenames[own], strict=True)
-        read = [self.mapper.files[self.indices[f"{url}/{tree}"][0]] for url, tree in names]
-        for file in (*read, *self.mapper.friends):
+        for file in self.files_of(data_range):
             if file.url not in self.checked:
                 _check_file(file)
                 self.checked.add(file.url)
 
+    def files_of(self, data_range: Any) -> list[DataFile]:
+        """Return the files of a range, and friends."""
+        if not self.mapper.files:
+            return []
+        own = slice(data_range.first_file_idx, data_range.last_file_idx)
+        names = zip(data_range.filenames[own], data_range.treenames[own], strict=True)
+        read = [self.mapper.files[self.indices[f"{url}/{tree}"][0]] for url, tree in names]
+        return [*read, *self.mapper.friends]
+
 
 def _check_file(file: DataFile) -> None:
-    url, expected = file.url, file.identity
-    found = storage.compare(url, expected)
+    found = storage.compare(file.url, file.identity)
     if found is not None:
-        raise InputError(
-            f"{url} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
-            f"{expected.size:,}): make the RDataFrame again"
-        )
+        raise replaced(file, found)
+
+
+def replaced(file: DataFile, found: FileIdentity) -> InputError:
+    """Make the error of a file that is not the one that the client saw."""
+    return InputError(
+        f"{shown(file.url)} is not the file it was when the RDataFrame was made ({found.size:,} bytes, then "
+        f"{file.identity.size:,}): make the RDataFrame again"
+    )
 
 
 class Mappers:

@@ -15,9 +15,12 @@ from typing import Any
 import ROOT
 from ROOT._distrdf.Backends import Utils
 
+from dask_root_lambda.protocol.intervals import union
+from dask_root_lambda.protocol.task import PartialResult
 from lambda_runtime import profiles
 from lambda_runtime.arrays import Arrays
 from lambda_runtime.declaring import declared
+from lambda_runtime.displays import Table
 from lambda_runtime.snapshots import Written
 
 _CODE = r"""
@@ -86,7 +89,7 @@ def merged(value: Any, increment: Any) -> Any:
     value, increment
         Both were unpickled for this: the result is one of them, changed, or a new object.
     """
-    if isinstance(value, Arrays | Written):
+    if isinstance(value, Arrays | Table | Written):
         value.Merge(increment)
         return value
     if isinstance(value, _type("RMergeableVariations<double>")):
@@ -102,6 +105,27 @@ def merged(value: Any, increment: Any) -> Any:
     if isinstance(value, _type("RMergeableValue<ROOT::RDF::RCutFlowReport>")):
         return _declared().Renewed(value)
     return value
+
+
+def united(result: PartialResult, other: PartialResult) -> PartialResult:
+    """Merge a partial result into another one, whose values change: both were unpickled for this.
+
+    Raises
+    ------
+    IncompleteResultError
+        Something would count twice.
+    """
+    if result.values is None or other.values is None:
+        values = other.values if result.values is None else result.values
+    else:
+        values = [merged(*pair) for pair in zip(result.values, other.values, strict=True)]
+    return PartialResult(
+        values=values,
+        intervals=union((*result.intervals, *other.intervals)),
+        processed=result.processed + other.processed,
+        entries_by_file=result.entries_by_file | other.entries_by_file,
+        skipped=(*result.skipped, *other.skipped),
+    )
 
 
 @functools.cache

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ROOT._distrdf import Ranges
@@ -25,6 +26,8 @@ class FileRange(Ranges.TreeRangePerc):  # type: ignore[misc]  # ROOT has no type
 
     first_file: int
     """Place of the first of its files in the file table."""
+    from_first: Callable[[], FileRange] | None
+    """Makes the same range with the files before its own as well; None where it has all that it needs."""
 
 
 def file_range(
@@ -50,6 +53,7 @@ def file_range(
     given = slice(0 if from_first else first, behind)
     if friends is not None:
         given = slice(0, len(files))
+    wider = partial(file_range, trees, files, friends, True, index, interval) if given.start > 0 else None
     return FileRange(
         exec_id=None,
         id=index,
@@ -62,6 +66,7 @@ def file_range(
         friendinfo=friends,
         samples=None,
         first_file=given.start,
+        from_first=wider,
     )
 
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import ROOT
 
 from dask_root_lambda.protocol import wire
-from dask_root_lambda.protocol.errors import IncompleteResultError, ProtocolError
-from dask_root_lambda.protocol.intervals import Interval, union
-from dask_root_lambda.protocol.task import PartialResult
-from lambda_runtime import ending, merging
+from dask_root_lambda.protocol.errors import IncompleteResultError, InputError, ProtocolError
+from dask_root_lambda.protocol.intervals import Interval
+from dask_root_lambda.protocol.task import PartialResult, Skipped
+from lambda_runtime import ending, merging, skipping
 from lambda_runtime.diagnostics import user_code
 from lambda_runtime.event_loop import EventLoop, OnStop
-from lambda_runtime.mappers import Mappers
+from lambda_runtime.mappers import LoadedMapper, Mappers
+from lambda_runtime.remote import objects
 from lambda_runtime.snapshots import Written
 
 ROOT_VERSION = ".".join(str(ROOT.__version__).split(".")[:2])
@@ -88,11 +90,19 @@ class Runner:
             The dataset has no such range.
         """
         loaded = self._mappers.get(digest, fetch)
+        whole = partial(self._run, loaded, index, on_stop)
+        result = skipping.run(loaded.mapper, interval, whole) if loaded.mapper.skips else whole(interval)
+        with user_code("the graph"):
+            return wire.dumps(result), result.processed
+
+    def _run(
+        self, loaded: LoadedMapper, index: int, on_stop: OnStop | None, interval: Interval
+    ) -> PartialResult:
         data_range = loaded.program.range(index, interval)
         loaded.check_files(data_range)
-        with user_code("the graph"):
-            result = self._event_loop.run(loaded, data_range, interval, on_stop)
-            return wire.dumps(result), result.processed
+        read = [(file.url, file.identity) for file in loaded.files_of(data_range)]
+        with objects.reading(read), user_code("the graph"):
+            return self._event_loop.run(loaded, data_range, interval, on_stop)
 
     @ending.at_work()
     def merge(self, blobs: Iterable[bytes]) -> bytes:
@@ -121,10 +131,18 @@ class Runner:
         IncompleteResultError
             Something would count twice.
         """
-        return self._merged(blobs, lambda part: _chosen(part, places))
+        return self._merged(blobs, partial(_chosen, places=places))
 
     @ending.at_work()
-    def finish(self, blob: bytes, *, n_files: int, entries: int | None) -> tuple[bytes, ...]:
+    def finish(
+        self,
+        blob: bytes,
+        *,
+        n_files: int,
+        entries: int | None,
+        stop: Fraction | None = None,
+        at_least: int | None = None,
+    ) -> tuple[tuple[bytes, ...], tuple[Skipped, ...]]:
         """Check a merged result against its dataset and split it into one blob per action.
 
         Parameters
@@ -135,29 +153,44 @@ class Runner:
             Length of the dataset's file table.
         entries
             Entries of a dataset without files.
+        stop
+            Where the part ends that was asked for, which begins with the dataset; None for all of it.
+        at_least
+            Entries that event loops have to see, where they need not see all that are in the files.
+
+        Returns
+        -------
+        blobs, skipped
+            The results, and what is missing in them on request.
 
         Raises
         ------
         IncompleteResultError
             A part of the dataset is missing, a file was not opened, or event loops saw more or fewer entries
             than there are.
+        InputError
+            Nothing of the dataset can be read.
         """
         result: PartialResult = wire.loads(blob)
-        whole = Interval(Fraction(0), Fraction(n_files if entries is None else entries))
+        whole = Interval(Fraction(0), stop or Fraction(n_files if entries is None else entries))
         if result.intervals != (whole,):
             seen = ", ".join(map(str, result.intervals))
             raise IncompleteResultError(
                 f"of the dataset, {whole}, only {seen} was merged. The result cannot be trusted: please "
                 "report this, with the analysis"
             )
-        missing = n_files - len(result.entries_by_file)
-        expected = sum(result.entries_by_file.values()) if entries is None else entries
-        if missing or result.processed != expected or result.values is None:
+        if result.values is None and result.skipped:
+            raise InputError(f"nothing can be read: {result.skipped[0]}")
+        if entries is None:
+            complete, told = skipping.complete(result, n_files, at_least)
+        else:
+            complete = result.processed == entries if at_least is None else result.processed >= at_least
+            told = f"event loops saw {result.processed:,} entries of {entries:,}"
+        if not complete or result.values is None:
             raise IncompleteResultError(
-                f"event loops saw {result.processed:,} entries of {expected:,}, and {missing} of {n_files} "
-                "files were not opened. The result cannot be trusted: please report this, with the analysis"
+                f"{told}. The result cannot be trusted: please report this, with the analysis"
             )
-        return tuple(wire.dumps(_finished(value)) for value in result.values)
+        return tuple(wire.dumps(_finished(value)) for value in result.values), result.skipped
 
     def _merged(self, blobs: Iterable[bytes], of: Callable[[PartialResult], PartialResult]) -> bytes:
         merged: PartialResult | None = None
@@ -165,7 +198,7 @@ class Runner:
         for blob in blobs:
             with user_code("the merge"):
                 part = of(wire.loads_as(PartialResult, blob))
-                merged = part if merged is None else _merge_into(merged, part)
+                merged = part if merged is None else merging.united(merged, part)
         with user_code("the merge"):
             return wire.dumps(merged)
 
@@ -190,17 +223,3 @@ def _finished(value: Any) -> Any:
 def _chosen(result: PartialResult, places: Sequence[int]) -> PartialResult:
     values = result.values
     return replace(result, values=None if values is None else [values[place] for place in places])
-
-
-def _merge_into(merged: PartialResult, other: PartialResult) -> PartialResult:
-    """Merge ``other`` into ``merged``, whose values change: both were unpickled for this."""
-    if merged.values is None or other.values is None:
-        values = other.values if merged.values is None else merged.values
-    else:
-        values = [merging.merged(*pair) for pair in zip(merged.values, other.values, strict=True)]
-    return PartialResult(
-        values=values,
-        intervals=union((*merged.intervals, *other.intervals)),
-        processed=merged.processed + other.processed,
-        entries_by_file=merged.entries_by_file | other.entries_by_file,
-    )

@@ -88,4 +88,7 @@ def compile_graph(frame: Any) -> None:
     all of it: two threads that start new graphs at once find their code taken, not yet compiled, and fail
     with ``unordered_map::at``. (``RunGraphs`` compiles all graphs before it starts threads, too.)
     """
-    declared(_CODE).Compiler(ROOT.RDF.AsRNode(frame)).Compile()
+    compiler = declared(_CODE).Compiler
+    # Compiling takes seconds, in which the user's thread goes on, and hears of Ctrl-C.
+    compiler.Compile.__release_gil__ = True
+    compiler(ROOT.RDF.AsRNode(frame)).Compile()

@@ -12,7 +12,11 @@ from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics
+from lambda_runtime.remote import names, objects
 from lambda_runtime.storage_token import token
+
+# A server may be slow to answer: other threads, and Ctrl-C, go on meanwhile.
+ROOT.TFile._OriginalOpen.__release_gil__ = True
 
 _XROOTD_LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout": 300}
 """Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
@@ -34,6 +38,8 @@ def identify(url: str) -> FileIdentity:
     path = rootfile.local_path(url)
     if path is not None:
         return rootfile.identify_local(path)
+    if names.is_remote(url):
+        return objects.identify(url)
     return replace(_identify_remote(url), mtime_ns=_mtime_ns(url))
 
 
@@ -47,6 +53,8 @@ def compare(url: str, expected: FileIdentity) -> FileIdentity | None:
     InputError
         Missing, unreachable, truncated, or not a ROOT file.
     """
+    if names.is_remote(url):
+        return objects.compare(url, expected)
     path = rootfile.local_path(url)
     if path is None:
         found, expected = _identify_remote(url), replace(expected, mtime_ns=0)

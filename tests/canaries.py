@@ -31,9 +31,9 @@ def record_payloads(output: Path) -> None:
     directory = output / "payloads"
     directory.mkdir()
 
-    def recorded(self: Any, payload: bytes, cancellation: Any) -> Any:
+    def recorded(self: Any, info: Any, payload: bytes, cancellation: Any) -> Any:
         (directory / f"{len(list(directory.iterdir()))}-{id(payload)}.json").write_bytes(payload)
-        return send(self, payload, cancellation)
+        return send(self, info, payload, cancellation)
 
     AwsInvoker._send = recorded  # type: ignore[method-assign]
 

@@ -48,6 +48,8 @@ _LONG = (
     "cli/test_command.py",
     "runtime/test_children.py",
     "test_kernels.py",
+    "test_stopping.py",
+    "test_limits.py",
     "test_cluster.py",
     "test_demo.py",
     "test_fuzz.py",

@@ -45,6 +45,8 @@ class ScriptedInvoker:
     bill = Billing(duration_s=1.0, billed_s=1.0, memory_mb=1024)
     standing_usd_per_s = 0.0
     quota = None
+    tiers = (1024,)
+    timeout_s = None
 
     def __init__(self, execution="lambda", script=None, store=None):
         self.execution = execution

@@ -11,7 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import booking, chaos, cold, datasets, dimuon, fleet, merge, payload, rate, snapstart
+from benchmarks import (
+    booking,
+    chaos,
+    cold,
+    datasets,
+    dimuon,
+    fleet,
+    merge,
+    page,
+    payload,
+    rate,
+    scaling,
+    snapstart,
+    soak,
+)
+from benchmarks.environments import Environments
 from benchmarks.figures import Figure, read, run, table, write
 
 PROJECT = Path(__file__).parents[1]
@@ -74,6 +89,15 @@ def test_merge_compares_with_root() -> None:
     assert growth.value == pytest.approx(many.value / few.value)
 
 
+def test_page_compares_with_a_run_that_nobody_watches() -> None:
+    """Something opens the page, and is sent states; the targets are those of the issue."""
+    ratio, again, _, sent, cpu = page.measure(
+        n_ranges=8, seconds=0.1, concurrency=4, turns=1, looked_at_s=1.0
+    )
+    assert (ratio.at_most, again.at_most, cpu.at_most) == (1.02, None, 2.0)
+    assert sent.value > 0
+
+
 def test_fleet_counts_what_is_in_flight_at_once() -> None:
     """The peak is the server's count, and its target all that were submitted.
 
@@ -89,7 +113,42 @@ def test_rate_counts_invocations() -> None:
     """Executor and Dask have the rates that the issue asks for as targets."""
     figures = rate.measure(invocations=20, concurrency=2, repetitions=1)
     targets = {figure.what: figure.at_least for figure in figures if figure.at_least}
-    assert targets == {"invocations per second, executor": 500, "invocations per second, Dask": 350}
+    assert targets == {
+        "invocations per second, executor": 500,
+        "rate, executor / bare boto3": 0.95,
+        "invocations per second, Dask": 350,
+        "rate, Dask / bare boto3": 0.60,
+    }
+
+
+def test_scaling_computes_a_frame_on_stubs() -> None:
+    """Efficiency and tail have the targets of the issue; a cold start and twelve ranges are its wall time."""
+    timing = replace(scaling.AWS, speed=20, slow=())
+    figures = scaling.measure(functions=(2,), timing=timing, tail=3)
+    _, efficiency, wall, invocations, *_, tail, _ = figures
+    assert (efficiency.at_least, tail.at_most) == (0.90, 1.15)
+    assert wall.value > (12 * timing.seconds + timing.cold_s) / timing.speed * 0.8
+    assert efficiency.value == pytest.approx(12 * timing.seconds / timing.speed / wall.value)
+    assert invocations.value == 1
+
+
+def test_soak_compares_the_first_runs_with_the_last() -> None:
+    """Memory, descriptors and threads have limits."""
+    growth, _, descriptors, _, threads, _ = soak.measure(runs=3, n_ranges=20, functions=4, seconds=0.01)
+    assert (growth.at_most, descriptors.at_most, threads.at_most) == (1.05, 0, 0)
+
+
+def test_environments_are_refused_beyond_limit_and_ramp() -> None:
+    """An account has so many at once, and new ones come at the rate of the ramp; old ones are warm."""
+    fleet = Environments(replace(scaling.AWS, limit=30, ramp=20, ramp_s=10.0))
+    first = [fleet.take(0.0) for _ in range(21)]
+    assert [place is None for place in first] == [False] * 20 + [True]
+    assert all(place.init_s for place in first if place)
+    fleet.give_back()
+    warm = fleet.take(0.0)
+    assert warm is not None
+    assert warm.init_s is None
+    assert [fleet.take(9.0) is None for _ in range(11)] == [False] * 10 + [True]
 
 
 def test_payload_is_indices() -> None:

@@ -386,3 +386,25 @@ def test_a_place_that_cannot_be_written_to_is_an_error_before_anything_runs(fiel
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="file"):
         run.run(Request(["/no/such.root"], **{field: tmp_path / "file" / "below"}), lambda _: None)
+
+
+def test_the_demo_reads_from_an_emulated_s3(tmp_path, monkeypatch):
+    """``--via s3`` gives the figures of the file on the disk; environments read as the user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    told = []
+    requests = [
+        Request(events=10_000, execution="local", npartitions=2, output=tmp_path),
+        Request(events=10_000, execution="emulated", npartitions=2, output=tmp_path, via="s3"),
+    ]
+    near, far = (run.run(request, told.append) for request in requests)
+    assert far.cut_flow == near.cut_flow
+    assert far.mean_mass_gev == pytest.approx(near.mean_mass_gev, rel=1e-12)
+    assert any("s3://demo/" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    "request_", [Request(via="s3", execution="lambda"), Request(via="s3", files=["a.root"])]
+)
+def test_an_emulated_s3_is_for_generated_events(request_):
+    with pytest.raises(ConfigurationError, match="--via s3 is for generated events"):
+        run.run(request_, lambda text: None)

@@ -22,7 +22,7 @@ from distributed.core import Status
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.emulator import Emulator
-from dask_root_lambda.gateway import EXECUTOR
+from dask_root_lambda.gateway import EXECUTOR, slots
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 pytest.importorskip("dask_cloudprovider", reason="needs the extra fargate")
@@ -164,6 +164,7 @@ def test_the_cluster_is_asked_for_and_runs_on_lambda(cluster, aws, events_file):
         histogram, total = frame.Histo1D(("x", "", 10, 0.0, 1000.0), "x"), frame.Sum("x")
         assert total.GetValue() == sum(range(1000))
         assert histogram.GetEntries() == 1000
+        check_page(client, cluster)
         reports = [worker["metrics"][EXECUTOR] for worker in client.scheduler_info()["workers"].values()]
     assert [report["execution"] for report in reports] == ["lambda"]
     cluster.close()
@@ -178,8 +179,18 @@ def check_definitions(aws, cluster):
         [container] = definition["containerDefinitions"]
         assert container["image"] == IMAGE
     command = container["command"]
-    assert command[:3] == ["dask-worker", "--nthreads", "7"]
+    assert command[:3] == ["dask-worker", "--nthreads", str(slots(7))]
     assert command[command.index("--preload") + 1] == "lambda_runtime.runner"
+
+
+def check_page(client, cluster):
+    """The scheduler has the page among its own, for dask-labextension, and tells the link to steer."""
+    assert cluster.steering_link().partition("#")[0].endswith("/lambda")
+
+    def plots(dask_scheduler):
+        return sorted(dask_scheduler.http_application.applications[0].app_paths)
+
+    assert {"/lambda", "/individual-lambda-runs"} <= set(client.run_on_scheduler(plots))
 
 
 def check_roles(aws, cluster):
@@ -201,14 +212,14 @@ def check_network(aws, cluster):
 
 
 def check_worker(client):
-    """One gateway: seven slots, of which the account lets two be used, and three threads for merges."""
+    """One gateway: tasks for seven slots, of which the account lets two be used; three threads for merges."""
 
     def pools(dask_worker):  # here, because the worker has no module of tests to look it up in
-        slots, executors = dask_worker.state.nthreads, dask_worker.executors
-        return slots, executors["lambda"].executor.concurrency, executors["default"]._max_workers
+        threads, executors = dask_worker.state.nthreads, dask_worker.executors
+        return threads, executors["lambda"].executor.concurrency, executors["default"]._max_workers
 
     client.wait_for_workers(1, timeout=60)
-    assert list(client.run(pools).values()) == [(7, 2, 3)]
+    assert list(client.run(pools).values()) == [(slots(7), 2, 3)]
 
 
 def check_nothing_is_left(aws, cluster):

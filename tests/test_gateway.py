@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import pytest
@@ -18,6 +21,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.destination import has_executor
 from dask_root_lambda.execution.executor import OPENERS, LambdaExecutor
 from dask_root_lambda.gateway import GatewayExecutor
+from dask_root_lambda.outcomes import Outcomes
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol import wire
@@ -139,20 +143,37 @@ class TestCancellation:
         """Dask may give a task up in the moment in which it is done: nothing of it stays."""
         executor, invoker = make_executor()
         gateway = GatewayExecutor(executor)
-        cancel = executor.cancel
+        cancel, done, gate = executor.cancel, threading.Event(), Gate()
+        invoker._script["task"] = [gate]
 
         def late(future):
+            future.add_done_callback(lambda _: done.set())
             gate.open()
-            outcome.result(30)
+            assert done.wait(30)
             cancel(future)
 
+        async def drop():
+            outcome = gateway.submit(_run_task_simple, Task("task", abs, -1), {}, 0.0)
+            gateway.drop("task")
+            return await outcome
+
         executor.cancel = late
-        gate = Gate()
-        invoker._script["task"] = [gate]
-        outcome = gateway.submit(_run_task_simple, Task("task", abs, -1), {}, 0.0)
-        gateway.drop("task")
+        assert asyncio.run(drop())["status"] == "error"  # it is rescheduled
         del gateway.executor
-        assert not any(vars(gateway).values())
+        assert not gateway._in_flight
+
+    def test_what_many_threads_have_done_arrives(self):
+        """However the loop is woken, each future has its value in the end; one that was given up is left."""
+
+        async def arrive():
+            outcomes, loop = Outcomes(), asyncio.get_running_loop()
+            futures = [loop.create_future() for _ in range(2000)]
+            futures[7].cancel()
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(outcomes.put, futures, range(2000)))
+            return await asyncio.wait_for(asyncio.gather(*futures[:7], *futures[8:]), 30)
+
+        assert asyncio.run(arrive()) == [*range(7), *range(8, 2000)]
 
     def test_closing_does_not_wait_for_answers(self, plain):
         """A worker that closes ends what is in flight instead of waiting for it."""

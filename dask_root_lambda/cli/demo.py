@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     data = parser.add_mutually_exclusive_group()
-    data.add_argument("--files", nargs="+", metavar="F", help="ROOT files to read, root:// included")
+    data.add_argument(
+        "--files", nargs="+", metavar="F", help="ROOT files to read; s3://, https:// and root:// too"
+    )
     size = f"size of the generated dataset (default: {DEFAULT_EVENTS:,})"
     data.add_argument("--events", type=_positive, metavar="N", help=size)
     add("--tree", default="Events", metavar="NAME", help="tree or RNTuple in the files (%(default)s)")
@@ -31,7 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--npartitions", type=_positive, metavar="N", help=ranges)
     at_once = "ranges at once (default: 1000 on AWS, else the number of cores)"
     add("--concurrency", type=_positive, metavar="N", help=at_once)
+    via = "put the generated events into an emulated S3 first, and read them from there"
+    add("--via", choices=("s3",), help=via)
     add("--output", type=Path, default=Path(), metavar="DIR", help="where to put the plots (default: here)")
+    add(
+        "--estimate", action="store_true", help="run a few ranges, tell what all will take and cost, and stop"
+    )
     add("--json", type=Path, metavar="FILE", help="write cut flow, mean mass and report to this file")
 
 
@@ -41,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
     # What fails is raised; distributed would tell it as well, with tracebacks.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    demo.run(
+    act = demo.estimate if args.estimate else demo.run
+    act(
         demo.Request(
             files=args.files,
             tree=args.tree,
@@ -49,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
             execution=args.execution,
             npartitions=args.npartitions,
             concurrency=args.concurrency,
+            via=args.via,
             output=args.output,
             json=args.json,
         ),

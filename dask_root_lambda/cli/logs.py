@@ -17,7 +17,8 @@ _EXAMPLES = """\
 examples:
   dask-root-lambda logs --since 15m                 the last quarter of an hour
   dask-root-lambda logs --request 8f5b...           one invocation, as errors and the report name it
-  dask-root-lambda logs --run 3c0d... --range 17    one range of a run
+  dask-root-lambda logs --range 17                  range 17 of the run that has logged one last
+  dask-root-lambda logs --run 3c0d --range 17       that of a run, by the first digits of its name
 
 All lines of an invocation are shown, those too that its code printed. CloudWatch has what was logged after
 some seconds."""
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     add = parser.add_argument
     add("--run", metavar="RUN", help="identity of a run, as the report names it")
-    add("--range", type=int, metavar="N", help="one range of that run")
+    add("--range", type=int, metavar="N", help="one range, of that run or of the last one")
     add("--task", metavar="KEY", help="a task, as errors name it")
     add("--request", metavar="ID", help="an invocation, as errors name it")
     add("--since", default="1h", metavar="SPAN", help="how far back: 90s, 15m, 3h, 2d (%(default)s)")
@@ -38,14 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show; nothing found is no error."""
-    if args.range is not None and args.run is None:
-        raise ConfigurationError("--range needs --run")
     if args.limit < 1:
         raise ConfigurationError(f"--limit is {args.limit}: it has to be at least 1")
     start = datetime.now(timezone.utc) - timedelta(seconds=logs.seconds(args.since))
     settings, session = open_session(args)
     deployment = discovery.find(session, settings.deployment)
-    text = args.request or args.task or _of_run(args) or ""
+    if args.range is not None:
+        found_run = logs.run_of_range(session, deployment, args.range, args.run or "", start)
+        args.task = args.task or _range(found_run, args.range)
+    text = args.request or args.task or args.run or ""
     found = logs.find(session, deployment, text, start, args.limit, whole=bool(text))
     console, left_out = Console(args.json), _left_out(found, args.limit)
     document = {
@@ -71,10 +73,8 @@ def _left_out(found: Matches, limit: int) -> str:
     return "; ".join(parts)
 
 
-def _of_run(args: argparse.Namespace) -> str | None:
-    if args.run is None or args.range is None:
-        return str(args.run) if args.run else None
-    return f"{'-'.join(map(str, range_key(args.run, args.range)))},"
+def _range(run: str, index: int) -> str:
+    return f"{'-'.join(map(str, range_key(run, index)))},"
 
 
 def _text(line: Line) -> str:

@@ -28,10 +28,19 @@ class RunReport:
     """Invocations that had to wait for a new environment, started or restored."""
     retries: int = 0
     """Tries after the first, and divisions of ranges."""
+    moved_up: int = 0
+    """Tries that ran out of memory, after which the task was tried with more."""
+    split: int = 0
+    """Ranges that were divided before they were tried: they would have run out of time."""
     second_tries: int = 0
     """Tries of slow ranges beside the one that was going on; the first answer counts."""
+    mended: int = 0
+    """Partial results of earlier tries that were damaged, and are computed again."""
     refused: int = 0
     """Requests that AWS refused because too many were in flight (429): nothing ran, nothing is billed."""
+    dropped: int = 0
+    """Invocations in AWS whose answer nobody waited for, because the run was stopped or another try was
+    quicker: AWS runs them to their end and bills them, which is not in the cost."""
     failures: int = 0
     """Tasks given up."""
     init_s: float = 0.0
@@ -59,6 +68,8 @@ class RunReport:
     """Seconds during which something of it was in flight."""
     executions: tuple[str, ...] = ()
     """Where it ran."""
+    why: str = ""
+    """Why it has as many ranges as it has."""
 
     @property
     def entries_per_s(self) -> float:
@@ -70,7 +81,7 @@ class RunReport:
         return {**asdict(self), "executions": list(self.executions), "entries_per_s": self.entries_per_s}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What the runs of a cluster or an executor did and cost, per run and together."""
 
@@ -96,6 +107,9 @@ class Report:
         lines = [f"{name:<{_NAME_WIDTH}}{value}" for name, value in self._rows()]
         return "\n".join((*lines, *_aligned(list(self._runs())), *self._remarks()))
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
@@ -112,7 +126,11 @@ class Report:
         yield "executions", ", ".join(total.executions) or "nothing ran"
         yield "runs", f"{len(self.runs):,}"
         yield "ranges", f"{total.ranges:,}" + (f", {total.empty:,} of them empty" if total.empty else "")
-        yield "invocations", f"{total.invocations:,}, {total.retries:,} retries, {total.failures:,} failures"
+        dropped = f", {total.dropped:,} dropped" if total.dropped else ""
+        yield (
+            "invocations",
+            f"{total.invocations:,}, {total.retries:,} retries, {total.failures:,} failures{dropped}",
+        )
         yield "cold starts", f"{total.cold_starts:,}, INIT {total.init_s:,.1f} s"
         yield "billed", f"{total.billed_s:,.1f} s, {total.gb_seconds:,.1f} GB-s"
         yield "cost", f"{total.usd:,.6f} USD"
@@ -144,6 +162,8 @@ class Report:
 
     def _remarks(self) -> Iterable[str]:
         yield from self.notes
+        if self.runs and self.runs[-1].why:
+            yield f"The last run has {self.runs[-1].why}."
         if len(self.runs) > _RUNS_SHOWN:
             yield f"The last {_RUNS_SHOWN} of {len(self.runs):,} runs; all are in to_dict()."
         if self.total.empty:
@@ -151,6 +171,10 @@ class Report:
                 f"{self.total.empty:,} ranges had no entries: the files have fewer clusters than npartitions "
                 "asks for."
             )
+        if self.total.mended:
+            yield f"{self.total.mended:,} partial results of earlier tries were damaged, and computed again."
+        if self.total.moved_up:
+            yield f"{self.total.moved_up:,} tries ran out of memory; functions with more made them again."
         for table in self.prices:
             if table.date:
                 yield f"Cost at the list prices of {table.region} on {table.date}, without storage requests."

@@ -7,7 +7,8 @@ from typing import Any
 
 from dask.base import compute
 
-from dask_root_lambda import LambdaCluster, RDataFrame
+from dask_root_lambda import LambdaCluster, RDataFrame, estimate
+from dask_root_lambda.cost.estimate import Estimate
 from dask_root_lambda.cost.report import Report
 from dask_root_lambda.protocol.errors import InputError
 
@@ -62,9 +63,7 @@ def run(analysis: Analysis) -> Outcome:
     DaskRootLambdaError
         The files cannot be read, the execution cannot be used, or a range failed for good.
     """
-    # Before anything is started: a file that is not there is told at once.
-    frame = RDataFrame(analysis.tree, list(analysis.files), npartitions=analysis.npartitions)
-    _check_columns(frame, analysis)
+    frame = _frame(analysis)
     cluster = LambdaCluster(execution=analysis.execution, concurrency=analysis.concurrency)
     with cluster, cluster.get_client():
         # One pass over the data for all five.
@@ -72,6 +71,22 @@ def run(analysis: Analysis) -> Outcome:
         return Outcome(
             CutFlow(n_all, n_two, n_opposite), mean if n_opposite else None, spectrum, cluster.report()
         )
+
+
+def estimated(analysis: Analysis) -> Estimate:
+    """Estimate what the analysis takes and costs; raises as `run` does."""
+    frame = _frame(analysis)
+    cluster = LambdaCluster(execution=analysis.execution, concurrency=analysis.concurrency)
+    with cluster, cluster.get_client():
+        booked = _book(frame)
+        return estimate(booked[0])
+
+
+def _frame(analysis: Analysis) -> RDataFrame:
+    # Before anything is started: a file that is not there is told at once.
+    frame = RDataFrame(analysis.tree, list(analysis.files), npartitions=analysis.npartitions)
+    _check_columns(frame, analysis)
+    return frame
 
 
 def _check_columns(frame: RDataFrame, analysis: Analysis) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dask_root_lambda.demo import analysis, plot
+from dask_root_lambda.cost.estimate import Estimate
+from dask_root_lambda.demo import analysis, bucket, plot
 from dask_root_lambda.demo.analysis import Analysis, Outcome
 from dask_root_lambda.demo.dataset import Dataset, choose
 from dask_root_lambda.protocol.errors import ConfigurationError
@@ -35,6 +37,8 @@ class Request:
     """Ranges; None leaves it to the dataset."""
     concurrency: int | None = None
     """Ranges at once; None leaves it to the execution."""
+    via: str | None = None
+    """``s3`` reads what was generated from an emulated S3; None from the disk."""
     output: Path = Path()
     """Directory of the plots."""
     json: Path | None = None
@@ -50,17 +54,11 @@ def run(request: Request, say: Callable[[str], None]) -> Outcome:
         A file cannot be read or written, the execution cannot be used, or a range failed for good.
     """
     _check_writable(request)
+    _check_via(request)
     dataset = choose(request.files, request.events, request.execution)
-    say(f"{'dataset':<{_WIDTH}}{dataset.name}")
-    outcome = analysis.run(
-        Analysis(
-            dataset.files,
-            request.tree,
-            request.execution,
-            dataset.npartitions if request.npartitions is None else request.npartitions,
-            request.concurrency,
-        )
-    )
+    with _placed(dataset, request.via) as dataset:
+        say(f"{'dataset':<{_WIDTH}}{dataset.name}")
+        outcome = analysis.run(_analysis(request, dataset))
     say(f"\n{_table(outcome)}\n\n{outcome.report}\n")
     plots = [request.output / name for name in PLOTS]
     plot.save(outcome.spectrum, plots, title=dataset.title, note=dataset.note)
@@ -69,6 +67,47 @@ def run(request: Request, say: Callable[[str], None]) -> Outcome:
     written = [*plots, request.json] if request.json is not None else plots
     say(f"wrote {', '.join(map(str, written))}")
     return outcome
+
+
+def estimate(request: Request, say: Callable[[str], None]) -> Estimate:
+    """Estimate what the demo takes and costs, by running a few of its ranges; raises as `run` does."""
+    _check_via(request)
+    dataset = choose(request.files, request.events, request.execution)
+    with _placed(dataset, request.via) as dataset:
+        say(f"{'dataset':<{_WIDTH}}{dataset.name}")
+        found = analysis.estimated(_analysis(request, dataset))
+    say(f"\n{found}\n")
+    if request.json is not None:
+        request.json.write_text(json.dumps(found.to_dict(), indent=2) + "\n")
+    return found
+
+
+def _analysis(request: Request, dataset: Dataset) -> Analysis:
+    return Analysis(
+        dataset.files,
+        request.tree,
+        request.execution,
+        dataset.npartitions if request.npartitions is None else request.npartitions,
+        request.concurrency,
+    )
+
+
+def _check_via(request: Request) -> None:
+    if request.via is not None and (request.files or request.execution == "lambda"):
+        raise ConfigurationError(
+            f"--via {request.via} is for generated events, under --execution emulated or local. Files "
+            "in S3 are read with --files s3://BUCKET/KEY"
+        )
+
+
+@contextmanager
+def _placed(dataset: Dataset, via: str | None) -> Iterator[Dataset]:
+    """Put a dataset where it is to be read from, while in the block."""
+    if via is None:
+        yield dataset
+        return
+    with bucket.holding(Path(dataset.files[0])) as name:
+        yield replace(dataset, files=(name,), name=f"{dataset.name}, put to {name}")
 
 
 def _check_writable(request: Request) -> None:

@@ -11,10 +11,14 @@ from typing import Any
 
 from dask_root_lambda.invocation import aws
 from dask_root_lambda.invocation.discovery import Deployment
+from dask_root_lambda.plan.graph import range_key
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 _MAX_REQUESTS = 20
 """Requests of a run whose lines are fetched: each is a query."""
+
+_MAX_LINES = 10_000
+"""Lines among which a run is looked for."""
 
 _SPAN = re.compile(r"(\d+)([smhd])")
 _OF_REQUEST = re.compile(r"RequestId: ([0-9a-f-]{36})")
@@ -105,6 +109,31 @@ def find(
             break
     kept = _ordered(found or lines)
     return Matches(tuple(kept[:limit]), len(kept) > limit, max(0, len(requests) - _MAX_REQUESTS))
+
+
+def run_of_range(
+    session: aws.Session, deployment: Deployment, index: int, beginning: str, start: datetime
+) -> str:
+    """Return the run that has logged a range of this number last.
+
+    Parameters
+    ----------
+    session
+        AWS account and region.
+    deployment
+        Whose log.
+    index
+        Number of the range.
+    beginning
+        Of the run's name; returned, where none is found.
+    start
+        The first moment.
+    """
+    run, number = range_key(f"({re.escape(beginning)}[0-9a-f]*)", index)
+    pattern = re.compile(f"{run}-{number},")
+    found = _Log(session, deployment.log_group, start).read(f"-{index}, attempt", _MAX_LINES)
+    runs = [match[1] for line in found if (match := pattern.search(line.message))]
+    return runs[-1] if runs else beginning
 
 
 class _Log:

@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--idle-timeout", type=float, default=defaults.idle_timeout_s, metavar="S", dest="idle_timeout_s",
         help="end environments that had no work for so long (default: %(default)s)")  # fmt: skip
     add("--python-path", action="append", default=[], metavar="DIR", help="directory of handlers; repeatable")
+    add("--inherit", action="append", default=[], metavar="NAME",
+        help="variable of this process that environments have as well; repeatable")  # fmt: skip
     add("--images", type=Path, metavar="FILE", help="YAML or JSON: what image URIs stand for")
     add("--image-runner", choices=IMAGE_RUNNERS, default=defaults.image_runner,
         help="what runs other images: this interpreter, or podman's container (%(default)s)")  # fmt: skip
@@ -112,6 +114,7 @@ def _read_options(args: argparse.Namespace) -> Options:
         scaling_rate=args.scaling_rate,
         idle_timeout_s=args.idle_timeout_s,
         python_path=tuple(args.python_path),
+        inherited=tuple(args.inherit),
         iam=args.iam,
         faults=load_faults(args.faults) if args.faults else Faults(),
         seed=args.seed,

@@ -94,6 +94,8 @@ class Options:
     who presses Ctrl-C on this machine wants it stopped."""
     python_path: tuple[str, ...] = ()
     """Directories put in front of PYTHONPATH in every environment."""
+    inherited: tuple[str, ...] = ()
+    """Names of variables of this process that environments have as well, but for containers."""
     images: tuple[tuple[str, Image], ...] = ()
     """Patterns of image URIs (``fnmatch``) and what they stand for; the first match wins."""
     image_runner: str = "process"

@@ -55,7 +55,7 @@ def environment_variables(
     What the function sets wins over the image, and Lambda over both: the API refuses reserved names.
     """
     return {
-        **_inherited(),
+        **_inherited(options),
         "HOME": str(surroundings.tmp),
         "TMPDIR": str(surroundings.tmp),
         "LANG": "en_US.UTF-8",
@@ -97,8 +97,9 @@ def visible_directories(version: FunctionVersion, image: Image, options: Options
     return tuple(map(str, (*filter(None, paths), prefix, *trusted)))
 
 
-def _inherited() -> dict[str, str]:
-    return {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
+def _inherited(options: Options) -> dict[str, str]:
+    names = (*INHERITED_VARIABLES, *options.inherited)
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _python_path(version: FunctionVersion, image: Image, options: Options) -> str:

@@ -75,6 +75,12 @@ class Concurrency:
             return None
         return self.began_s + STEP_S * (self._steps(now_s) + 1)
 
+    def set_limit(self, limit: int) -> None:
+        """Ask for another limit; what AWS is known to give stays known."""
+        self.limit = limit
+        if self.learned is not None:
+            self.learned = min(self.learned, limit)
+
     def started(self, now_s: float) -> None:
         """Take note that an invocation is started."""
         if self.began_s is None:

@@ -24,6 +24,7 @@ from dask_root_lambda.plan.steps import MapRange, Merge, PackedMapper
 from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import (
     CorruptBlobError,
+    DamagedBlobError,
     DaskRootLambdaError,
     MissingBlobError,
     MissingMapperError,
@@ -50,6 +51,8 @@ class Call:
     function: Callable[..., Any]
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] | None = None
+    priority: float = 0
+    """Among calls that wait, those of a higher one are first."""
 
     @property
     def mapper(self) -> PackedMapper | None:
@@ -71,9 +74,16 @@ class Call:
 
 
 class Encoder:
-    """Makes requests of calls. What is too large goes into the store, and a mapper goes there once."""
+    """Makes requests of calls. What is too large goes into the store, and a mapper goes there once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    damaged
+        Called with a range of which an earlier try has left a partial result that is damaged.
+    """
+
+    def __init__(self, damaged: Callable[[Call], None] = lambda _: None) -> None:
+        self._damaged = damaged
         self._lock = threading.Lock()
         """Held to change what is remembered, never while a store is asked: that may take long."""
         self._asking: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
@@ -122,21 +132,36 @@ class Encoder:
         )
 
     def left_over(self, call: Call, invoker: Invoker) -> Body | None:
-        """Return the partial result of this range that an earlier try has left, which failed."""
+        """Return the partial result of this range that an earlier try has left, which failed.
+
+        One that is damaged is deleted: a function would not write over it.
+        """
         mapper = call.mapper
         if mapper is None or not isinstance(call.function, MapRange):
             return None
         self._wait_for_leaving(mapper.space)
-        kept = self._kept.find(mapper.space, call.function.interval)
+        kept = self._kept.find(mapper.space, call.function.interval, lambda: self._damaged(call))
         if kept is not None:
             return Body.of(kept)
         store = invoker.store
         listed = self._listed(mapper.space, store)
         for key in mapper.space.places(call.function.interval):
-            # Another worker of the cluster may have deleted it since it was listed.
-            if key in listed and key in store.keys(key):
+            if key in listed and self._is_whole(key, call, mapper.space, store):
                 return Body(key=key, store=store.url)
         return None
+
+    def _is_whole(self, key: str, call: Call, space: RunSpace, store: Store) -> bool:
+        try:
+            seal.opened(space.key, key, store.get(key))
+        except MissingBlobError:
+            # Another worker of the cluster may have deleted it since it was listed.
+            return False
+        except DamagedBlobError as error:
+            logger.warning("a partial result in the store is computed again: %s", error)
+            store.delete([key])
+            self._damaged(call)
+            return False
+        return True
 
     def keep(self, call: Call, result: Any) -> None:
         """Keep the partial result of a range, if it is not in the store, for the case that the run fails."""

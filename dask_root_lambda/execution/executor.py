@@ -10,30 +10,41 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
-from dask_root_lambda.config import Execution, Settings, check_execution
+from dask_root_lambda.config import EXECUTIONS, MOST_USD, Execution, Settings, check_execution
 from dask_root_lambda.cost.report import Report
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
+from dask_root_lambda.execution.deadlines import Deadlines
+from dask_root_lambda.execution.dropped import Dropped
 from dask_root_lambda.execution.encoding import Call, Encoder
+from dask_root_lambda.execution.failures import Failures
+from dask_root_lambda.execution.forecast import Forecast
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
-from dask_root_lambda.execution.policy import Again, Divide, RetryPolicy
+from dask_root_lambda.execution.memory import Learned
+from dask_root_lambda.execution.obstacles import obstacle
+from dask_root_lambda.execution.policy import Again, Divide, Grow, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
-from dask_root_lambda.execution.stragglers import Durations
+from dask_root_lambda.execution.tracks import Tracks
+from dask_root_lambda.execution.watch import Watch
 from dask_root_lambda.invocation.emulated import EmulatedInvoker
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation, Invoker, LocalInvoker
 from dask_root_lambda.plan.space import RunSpace
-from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
+    ConfigurationError,
     CostLimitError,
     CrashError,
     DaskRootLambdaError,
+    DeadlineError,
+    FunctionTimeoutError,
     MissingBlobError,
     NotReadyError,
+    OutOfMemoryError,
     RunCancelledError,
     ThrottledError,
 )
@@ -44,14 +55,11 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _TOTAL_LIMIT, _RUN_LIMIT = "dask-root-lambda.cost.max-usd", "dask-root-lambda.cost.max-usd-per-run"
-_LOOK_S = 0.25
-"""Seconds between two looks for slow ranges."""
-
 _PATIENCE_S = 900.0
 """How long a task that is refused waits while nothing at all is answered."""
 
-_END_TIMEOUT_S = 5.0
-"""How long a shutdown waits for tasks that it has ended."""
+_END_TIMEOUT_S = 0.5
+"""How long a shutdown waits for tasks that it has ended: most end at once."""
 
 _NOT_REUSED = "should a run fail, no later process can take what it computed: {}"
 
@@ -108,22 +116,25 @@ class LambdaExecutor(Executor):
             execution=execution, concurrency=concurrency, deployment=deployment
         )
         self.ledger = Ledger()
+        self.tracks = Tracks()
         self._openers = openers
-        self._encoder = Encoder()
+        self._encoder = Encoder(lambda call: self.ledger.mend(call.run or CALLS))
         self._policy = RetryPolicy(
             self.settings.max_attempts, self.settings.max_crashes, max_share=self.settings.max_retry_share
         )
         self._told_of_limit = False
-        self._durations: dict[RunSpace, Durations] = {}
-        """Of the runs that are going on."""
-        self._looking: threading.Timer | None = None
+        self._learned = Learned()
+        self._dropped = Dropped()
+        self._forecast = Forecast()
         self._name = uuid.uuid4().hex[:8]
         self._calls = itertools.count()
         self._opening = threading.Lock()
         self._invokers: dict[Execution, Invoker] = {}
         self._submitted: dict[Future[Any], Job] = {}
         """Jobs that are not done."""
-        self._pool = Pool(self._run, self._stop, self._concurrency, self.settings.execution)
+        self._failures = Failures(self._take_waiting, self._settle_failed)
+        self._pool = Pool(self._run_unless_failing, self._stop, self._concurrency, self.settings.execution)
+        self._watch = Watch(self._pool, Deadlines.of(self.settings), self._doubled, self._overdue)
         self._open(self.settings.execution)
 
     @property
@@ -134,14 +145,54 @@ class LambdaExecutor(Executor):
     @execution.setter
     def execution(self, name: str) -> None:
         execution = check_execution(name)
+        if reason := self.obstacles()[execution]:
+            raise ConfigurationError(f"ranges cannot run under {execution!r}: {reason}")
         self._open(execution)
         self._pool.switch(execution)
+
+    def obstacles(self) -> dict[Execution, str]:
+        """Say of each execution why it cannot be chosen now; empty where nothing is known against it."""
+        mappers = {id(job.call.mapper): job.call.mapper for job in self._pool.jobs() if job.call.mapper}
+        return {each: obstacle(each, self.settings, mappers.values()) for each in EXECUTIONS}
 
     @property
     def concurrency(self) -> int:
         """Tasks that run at once, at most, under the present execution; fewer where AWS gives fewer."""
         with self._pool.lock:
             return self._pool.limits(self._pool.execution).limit
+
+    @concurrency.setter
+    def concurrency(self, limit: int) -> None:
+        execution = self.execution
+        most = self._concurrency(execution).limit
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
+            raise ConfigurationError(
+                f"concurrency is {limit!r}: it has to be a whole number from 1 to {most:,}, with which "
+                f"{execution!r} was opened"
+            )
+        self._pool.limit(execution, limit)
+
+    @property
+    def memory_mb(self) -> int | None:
+        """Memory of an environment under the present execution, MB of 2^20 bytes; None in this process."""
+        invoker = self._invokers.get(self.execution)
+        return invoker.tiers[0] or None if invoker is not None else None
+
+    @property
+    def most_concurrency(self) -> int:
+        """What `concurrency` can be raised to under the present execution."""
+        return self._concurrency(self.execution).limit
+
+    @property
+    def max_cost_usd(self) -> float | None:
+        """What all runs may cost together, USD; None for no limit. It can be changed while tasks run."""
+        return self.settings.max_cost_usd
+
+    @max_cost_usd.setter
+    def max_cost_usd(self, limit_usd: float | None) -> None:
+        if limit_usd is not None and not 0 <= limit_usd <= MOST_USD:
+            raise ConfigurationError(f"max_cost_usd is {limit_usd!r}: it has to be from 0 to {MOST_USD:g}")
+        self.settings = replace(self.settings, max_cost_usd=limit_usd)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Schedule ``fn(*args, **kwargs)``; see `concurrent.futures.Executor.submit`. Never blocks."""
@@ -165,18 +216,22 @@ class LambdaExecutor(Executor):
         job.future.add_done_callback(self._submitted.pop)
         return job.future
 
-    def cancel(self, future: Future[Any]) -> None:
-        """End a task that is waiting or in flight; its future raises `RunCancelledError`.
+    def cancel(self, *futures: Future[Any]) -> None:
+        """End tasks that are waiting or in flight; their futures raise `RunCancelledError`.
 
         A function in AWS that has begun runs on there, to its end, and is billed; its answer is dropped.
         """
-        job = self._submitted.get(future)
-        if job is not None:
-            self._cancel(job.tries())
+        jobs = (self._submitted.get(future) for future in futures)
+        self._cancel(each for job in jobs if job is not None for each in job.all_tries())
 
     def cancel_all(self) -> None:
         """End all tasks; see `cancel`."""
         self._cancel(self._pool.jobs())
+        self._failures.finish_all()
+
+    def stop(self, run: str) -> None:
+        """End the tasks of a run; see `cancel`."""
+        self._cancel(job for job in self._pool.jobs() if job.call.run == run)
 
     def report(self) -> Report:
         """Return what was done so far, and what it cost."""
@@ -188,6 +243,8 @@ class LambdaExecutor(Executor):
         Ranges of the same run that are submitted from now on wait for it.
         """
         self._encoder.begin_forgetting(space)
+        self._learned.forget(space.run)
+        self._forecast.forget(space.run)
         stores = [invoker.store for invoker in list(self._invokers.values())]
         thread = threading.Thread(target=self._forget, args=(space, stores), daemon=True)
         thread.start()
@@ -204,8 +261,8 @@ class LambdaExecutor(Executor):
             self.cancel_all()
         elif cancel_futures:
             self._cancel(job for job in self._pool.jobs() if job not in self._pool.running)
-        # What was ended gets a moment: the process must not exit while ROOT is at work in a thread.
         self._pool.wait(None if wait else _END_TIMEOUT_S)
+        self._dropped.tell()
         with self._opening:
             invokers, self._invokers = list(self._invokers.values()), {}
         for invoker in invokers:
@@ -248,6 +305,15 @@ class LambdaExecutor(Executor):
             limit = max(1, min(limit, invoker.quota))
         return Concurrency(limit, ramps=execution != "local")
 
+    def _run_unless_failing(self, job: Job, execution: Execution) -> Follow:
+        """Try a job once, unless its run has failed; see `_run`."""
+        if self._failures.hold(job):
+            return []
+        try:
+            return self._run(job, execution)
+        finally:
+            self._failures.ended(job)
+
     def _run(self, job: Job, execution: Execution) -> Follow:
         """Try a job once; return what is to be run next because of it, and after how many seconds.
 
@@ -257,17 +323,24 @@ class LambdaExecutor(Executor):
         invoker = self._invokers[execution]
         if job.account is None:
             job.account = self._begin(job.call, invoker)
+            self._watch.begun(job)
+        self.tracks.start(job, execution)
         try:
             self._check_budget(job.account)
-            value, empty = self._attempt(job, job.account, invoker)
+            value, empty = self._encoder.left_over(job.call, invoker), False
+            if value is None:
+                if self._forecast.too_long(job, invoker.timeout_s):
+                    self.ledger.split(job.account)
+                    self.tracks.retry(job)
+                    return self._divided(job)
+                value, empty = self._attempt(job, job.account, invoker)
         except CostLimitError as error:
             self._fail(job, error)
-            self._fail_waiting(job.call.space, error)
         except ThrottledError as error:
             return self._refused(job, job.account, invoker, error)
         except DaskRootLambdaError as error:
             job.errors.append(error)
-            return self._after(job, job.account, error)
+            return self._after(job, job.account, invoker, error)
         except Exception as error:
             self._fail(job, error)
         except BaseException as error:
@@ -285,14 +358,16 @@ class LambdaExecutor(Executor):
             return
         self._end(job, failed=False, empty=empty)
         job.settle(value)
-        if job.twin is not None:
-            self._cancel(job.twin.with_parts())
+        self._learned.add(job, failed=False)
+        if job.has_twin:
+            self._cancel(job.others())
         if job.call.mapper is not None and job.whole is None:
-            self._watch(job.call.mapper, seconds)
+            self._watch.done(job.call.mapper, seconds)
 
     def _begin(self, call: Call, invoker: Invoker) -> Account:
-        run, n_ranges = call.run or CALLS, call.mapper.n_ranges if call.mapper is not None else 0
-        account = self.ledger.begin(run, n_ranges, invoker)
+        run, mapper = call.run or CALLS, call.mapper
+        n_ranges, why = (mapper.n_ranges, mapper.why) if mapper is not None else (0, "")
+        account = self.ledger.begin(run, n_ranges, invoker, why)
         if call.space is not None and call.space.not_reused:
             self.ledger.note(_NOT_REUSED.format(call.space.not_reused))
         return account
@@ -307,39 +382,50 @@ class LambdaExecutor(Executor):
         if reason is not None:
             raise CostLimitError(reason)
 
-    def _fail_waiting(self, space: RunSpace | None, error: DaskRootLambdaError) -> None:
-        """Let what waits of the same run fail as well."""
+    def _take_waiting(self, space: RunSpace) -> list[Job]:
         waiting, _ = self._pool.take_out(job for job in self._pool.jobs() if job.call.space == space)
-        for job in waiting:
-            self._fail(job, error)
+        return waiting
 
     def _end(self, job: Job, *, failed: bool, empty: bool = False) -> None:
         # A part of a range counts with the whole.
         if job.account is not None and job.whole is None:
             is_range = job.call.mapper is not None
             self.ledger.end(job.account, is_range=is_range, failed=failed, empty=empty)
+            self.tracks.end(job, failed=failed)
 
     def _attempt(self, job: Job, account: Account, invoker: Invoker) -> tuple[Any, bool]:
         """Invoke once; return the result, and whether it is of a range without entries."""
-        left_over = self._encoder.left_over(job.call, invoker)
-        if left_over is not None:
-            return left_over, False
         request = self._encoder.request(job.call, invoker, len(job.errors) + 1)
+        if len(invoker.tiers) > 1:
+            request = replace(request, tier=self._learned.tier(job, invoker.tiers))
         invocation: Invocation | None = None
         try:
             invocation = invoker.invoke(request, job.cancellation)
             with self._pool.lock:
                 self._pool.limits(invoker.execution).answered(time.monotonic())
             self.ledger.add(account, invocation)
+            self.tracks.answer(job, invocation, invoker.execution)
             job.observe(invocation)
             value = encoding.result(job.call, request, invocation)
             self._encoder.keep(job.call, value)
         except MissingBlobError as error:
             raise self._encoder.missing(request, invoker.store, error) from error.__cause__
+        except RunCancelledError:
+            self._drop(job, account, invoker)
+            raise
         finally:
             encoding.clean_up(request, invocation, invoker.store)
         entries = invocation.reply.usage.entries if invocation.reply is not None else 0
+        if invoker.timeout_s is not None and entries:
+            self._forecast.add(job, invocation.billing.duration_s)
         return value, job.call.mapper is not None and entries == 0
+
+    def _drop(self, job: Job, account: Account, invoker: Invoker) -> None:
+        """Take note of an answer that nobody waits for; what runs on this machine ends by itself."""
+        if invoker.execution == "lambda":
+            self.ledger.drop(account)
+            if not job.tries:
+                self._dropped.add()
 
     def _refused(self, job: Job, account: Account, invoker: Invoker, error: ThrottledError) -> Follow:
         """Let a job wait that the service refused: that is no failure, as long as anything gets on."""
@@ -354,6 +440,7 @@ class LambdaExecutor(Executor):
             job.refused_s = now_s if job.refused_s is None else job.refused_s
             waited_s = now_s - max(job.refused_s, limits.answered_s)
         self.ledger.refuse(account)
+        self.tracks.refuse(job)
         if not isinstance(error, NotReadyError) and not self._told_of_limit:
             self._told_of_limit = True
             logger.warning("%s; %d go on, the others wait", error.message, max(1, others))
@@ -362,59 +449,51 @@ class LambdaExecutor(Executor):
             return []
         return [(job, 0.0)]
 
-    def _after(self, job: Job, account: Account, error: DaskRootLambdaError) -> Follow:
+    def _after(self, job: Job, account: Account, invoker: Invoker, error: DaskRootLambdaError) -> Follow:
         """Decide what follows a failure."""
         jitter = random.random()  # noqa: S311  (spreads tries)
-        decision = self._policy.after(job.errors, jitter, divisible=job.divisible)
-        if job.has_twin and not isinstance(decision, Again):
+        larger = job.tier is not None and job.tier + 1 < len(invoker.tiers)
+        decision = self._policy.after(job.errors, jitter, divisible=job.divisible, larger=larger)
+        if isinstance(error, OutOfMemoryError):
+            self._learned.add(job, failed=True)
+        if isinstance(error, FunctionTimeoutError) and invoker.timeout_s is not None:
+            self._forecast.add(job, invoker.timeout_s)
+        if job.has_twin and not isinstance(decision, Again | Grow):
             job.gave_up = True
             return []
-        if decision is None or job.cancellation.cancelled:
+        if decision is None or job.cancellation.cancelled or self._failures.concern(job):
             self._fail(job, error)
             return []
+        if isinstance(decision, Grow):
+            assert job.tier is not None
+            job.tier += 1
+            self.ledger.grow(account)
+            self.tracks.retry(job)
+            logger.info("%s is tried with %d MB: %s", job.call.task, invoker.tiers[job.tier], error)
+            return [(job, 0.0)]
         if job.call.space is not None and not self._policy.allows(account.retries, account.ranges):
             self._fail(job, _too_many(error, account.retries))
             return []
         self.ledger.retry(account)
+        self.tracks.retry(job)
         if isinstance(decision, Divide):
             logger.info("%s is divided: %s", job.call.task, error)
-            return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
+            return self._divided(job)
         logger.info("%s is tried again in %.1f s: %s", job.call.task, decision.delay_s, error)
         return [(job, decision.delay_s)]
 
-    def _watch(self, mapper: PackedMapper, seconds: float) -> None:
-        """Take note that a range is done; when most are, look for slow ones from time to time."""
-        with self._pool.lock:
-            durations = self._durations.setdefault(mapper.space, Durations(mapper.n_ranges))
-            durations.add(seconds)
-            if durations.enough and self._looking is None:
-                self._looking = threading.Timer(_LOOK_S, self._look)
-                self._looking.daemon = True
-                self._looking.start()
+    def _divided(self, job: Job) -> Follow:
+        return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
 
-    def _look(self) -> None:
-        """Try ranges once more that are slow, beside the try that is going on."""
-        with self._pool.lock:
-            self._looking = None
-            slow = [job for job in self._pool.running if self._is_slow(job)]
-            for job in slow:
-                assert job.account is not None
-                logger.info("%s is slow: it is tried once more", job.call.task)
-                self.ledger.double(job.account)
-            self._pool.submit_first([job.second() for job in slow])
-            running = {job.call.space for job in self._pool.running}
-            self._durations = {space: each for space, each in self._durations.items() if space in running}
-            if self._durations:
-                self._looking = threading.Timer(_LOOK_S, self._look)
-                self._looking.daemon = True
-                self._looking.start()
+    def _doubled(self, job: Job) -> None:
+        assert job.account is not None
+        self.ledger.double(job.account)
+        self.tracks.double(job)
 
-    def _is_slow(self, job: Job) -> bool:
-        mapper, elapsed_s = job.call.mapper, time.monotonic() - job.started_s
-        if mapper is None or mapper.writes or job.twin is not None or job.whole is not None:
-            return False
-        durations = self._durations.get(mapper.space)
-        return durations is not None and durations.allows(elapsed_s)
+    def _overdue(self, job: Job, error: DeadlineError) -> None:
+        self._pool.take_out([job])
+        self._settle_failed(job, error)
+        job.cancellation.cancel()
 
     def _whole_done(self, whole: Job, *, failed: bool) -> None:
         """Count a range whose parts are done, and end what is left of them if one has failed."""
@@ -424,9 +503,19 @@ class LambdaExecutor(Executor):
             self._cancel(each for part in whole.parts for each in part.with_parts())
 
     def _stop(self, job: Job) -> None:
-        self._fail(job, _stopped(job))
+        self._settle_failed(job, _stopped(job))
 
     def _fail(self, job: Job, error: BaseException) -> None:
+        """Let a job fail, and if it is a range, its run; see `dask_root_lambda.execution.failures`."""
+        space = job.call.space
+        if job.call.mapper is None or space is None or job.ended:
+            self._settle_failed(job, error)
+            return
+        with self._pool.lock:
+            in_flight = [each for each in self._pool.running if each.call.space == space]
+            self._failures.add(space, job, error, in_flight)
+
+    def _settle_failed(self, job: Job, error: BaseException) -> None:
         if not job.claim():
             return
         self._end(job, failed=True)

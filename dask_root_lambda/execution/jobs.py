@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -47,16 +49,26 @@ class Job:
     """The job that it is a half of."""
     started_s: float = 0.0
     """When its try began, by the monotonic clock."""
-    twin: Job | None = None
-    """The other try of the same range that was made because one is slow; they share the future."""
+    begun_s: float = 0.0
+    """When its first try began."""
+    tries: list[Job] = field(default_factory=list)
+    """The tries of the same range, this one among them, if it is slow and there are several; they share the
+    list, and the future."""
     gave_up: bool = False
-    """Whether it has failed for good, and its twin goes on."""
+    """Whether it has failed for good, and another try goes on."""
     _claimed: threading.Lock = field(default_factory=threading.Lock)
-    """Taken by the first that decides the outcome, never released; twins share it."""
+    """Taken by the first that decides the outcome, never released; tries share it."""
     parts: Sequence[Job] = ()
     """Its halves, where it was divided."""
+    tier: int | None = None
+    """At which memory tier it is tried; None before it is."""
     depth: int = 0
     """How often the range that was submitted has been divided to get this one."""
+
+    @functools.cached_property
+    def group(self) -> tuple[float, str]:
+        """Its priority, and the run with which it takes its turn; empty for plain calls."""
+        return self.call.priority, self.call.run or ""
 
     @property
     def submitted(self) -> Job:
@@ -69,11 +81,16 @@ class Job:
         for part in self.parts:
             yield from part.with_parts()
 
-    def tries(self) -> Iterator[Job]:
-        """Go through all that works on the future: the job and its twin, with their parts."""
-        yield from self.with_parts()
-        if self.twin is not None:
-            yield from self.twin.with_parts()
+    def all_tries(self) -> Iterator[Job]:
+        """Go through all that works on the future: the tries, with their parts."""
+        for each in self.tries or [self]:
+            yield from each.with_parts()
+
+    def others(self) -> Iterator[Job]:
+        """Go through what works on the future besides this job and its parts."""
+        for each in self.tries:
+            if each is not self:
+                yield from each.with_parts()
 
     @property
     def ended(self) -> bool:
@@ -85,14 +102,22 @@ class Job:
         return self._claimed.acquire(blocking=False)
 
     @property
+    def alive(self) -> list[Job]:
+        """The tries that may give a result still, the oldest first."""
+        return [each for each in self.tries or [self] if not each.gave_up]
+
+    @property
     def has_twin(self) -> bool:
         """Whether another try of the same goes on."""
-        return self.twin is not None and not self.twin.gave_up
+        return any(each is not self for each in self.alive)
 
-    def second(self) -> Job:
-        """Make a second try of this job, because it is slow."""
-        self.twin = replace(self, cancellation=Cancellation(), errors=[], twin=self)
-        return self.twin
+    def again(self) -> Job:
+        """Make another try of this job, because it is slow."""
+        if not self.tries:
+            self.tries.append(self)
+        another = replace(self, cancellation=Cancellation(), errors=[], started_s=math.inf)
+        self.tries.append(another)
+        return another
 
     @property
     def divisible(self) -> bool:
@@ -128,7 +153,16 @@ def divided(whole: Job, done: Done) -> list[Job]:
         for number, half in enumerate(step.interval.halves)
     ]
     halves = [
-        Job(call, whole.observe, account=whole.account, whole=whole, depth=whole.depth + 1) for call in calls
+        Job(
+            call,
+            whole.observe,
+            account=whole.account,
+            begun_s=whole.begun_s,
+            whole=whole,
+            tier=whole.tier,
+            depth=whole.depth + 1,
+        )
+        for call in calls
     ]
     whole.parts = halves
     union = _Union(whole, halves, done)

@@ -12,12 +12,13 @@ import logging
 import os
 import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from dask_root_lambda.plan import unfinished
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import seal
-from dask_root_lambda.protocol.errors import CorruptBlobError
+from dask_root_lambda.protocol.errors import DamagedBlobError
 from dask_root_lambda.protocol.intervals import Interval
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,13 @@ class Kept:
         except OSError as error:
             logger.debug("a partial result is not kept: %s", error)
 
-    def find(self, space: RunSpace, interval: Interval) -> bytes | None:
-        """Return the partial result of an interval that an earlier try has left; None if there is none."""
+    def find(
+        self, space: RunSpace, interval: Interval, damaged: Callable[[], None] = lambda: None
+    ) -> bytes | None:
+        """Return the partial result of an interval that an earlier try has left; None if there is none.
+
+        ``damaged`` is called for one that is there, and is not what was kept.
+        """
         if space.not_reused:
             return None
         found = self._index(space)
@@ -62,8 +68,9 @@ class Kept:
             if name in found:
                 try:
                     return seal.opened(space.key, name, _read(*found[name]))
-                except (OSError, CorruptBlobError) as error:
+                except (OSError, DamagedBlobError) as error:
                     logger.warning("a partial result that was kept is computed again: %s", error)
+                    damaged()
         return None
 
     def look_again(self, space: RunSpace) -> None:

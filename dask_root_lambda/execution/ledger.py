@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dask_root_lambda.cost.estimate import Sample
 from dask_root_lambda.cost.prices import Prices
 from dask_root_lambda.cost.report import Report, RunReport
 from dask_root_lambda.execution.budget import Spending
@@ -17,15 +19,22 @@ from dask_root_lambda.invocation.invokers import Invocation, Invoker
 CALLS = "calls"
 """The run that plain function calls are counted under."""
 
+_SAMPLES = 64
+"""Invocations of a run that are remembered one by one."""
+
 
 @dataclass
 class Account:
     """A run's report so far. Not thread-safe: the ledger holds its lock."""
 
     run: str
+    why: str = ""
+    """Why it has as many ranges as it has."""
     ranges_done: int = 0
     in_flight: int = 0
     since_s: float = 0.0
+    began_s: float = math.inf
+    """When its first task began."""
     failed: bool = False
     _standing: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By execution, since something is in flight: what its function costs besides the invocations, USD per
@@ -33,6 +42,8 @@ class Account:
     _sums: dict[str, float] = field(default_factory=lambda: defaultdict(int))
     """By the names that they have in the report, which is made only where somebody asks for it."""
     _peak_memory_mb: float = 0.0
+    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    """What the last invocations that succeeded took; the size of a range is its entries."""
     _executions: tuple[str, ...] = ()
     begun_s: list[float] = field(default_factory=list)
     """When its ranges began, in order."""
@@ -56,6 +67,12 @@ class Account:
         return Spending(usd, invocations, self.in_flight, max(0, self.ranges - self.ranges_done))
 
     @property
+    def work_s(self) -> float | None:
+        """Seconds that its invocations took, if each of its ranges was invoked."""
+        every = self._sums["invocations"] - self.retries >= self.ranges > 0
+        return self._sums["duration_s"] if every else None
+
+    @property
     def over(self) -> bool:
         """Whether nothing more belongs to it: the same graph on the same data begins a new one."""
         complete = 0 < self.ranges <= self.ranges_done
@@ -65,6 +82,7 @@ class Account:
         """Count a task that starts."""
         if self.in_flight == 0:
             self.since_s = now_s
+            self.began_s = min(self.began_s, now_s)
         self.in_flight += 1
         self._standing.setdefault(invoker.execution, (invoker.standing_usd_per_s, now_s))
         if invoker.execution not in self._executions:
@@ -106,13 +124,21 @@ class Account:
             bytes_down=invocation.bytes_down,
         )
         self._peak_memory_mb = max(self._peak_memory_mb, bill.peak_memory_mb)
+        if usage is not None and invocation.error is None:
+            self.samples.append(Sample(usage.entries, bill.duration_s, bill, usage.environment))
 
     def snapshot(self, now_s: float) -> RunReport:
         """Return the report, with the time in flight, and what that costs, up to now."""
         sums: dict[str, Any] = dict(self._sums)
         sums["wall_s"] = sums.get("wall_s", 0.0) + (now_s - self.since_s if self.in_flight else 0.0)
         sums["usd"] = sums.get("usd", 0.0) + self._standing_usd(now_s)
-        return RunReport(self.run, executions=self._executions, peak_memory_mb=self._peak_memory_mb, **sums)
+        return RunReport(
+            self.run,
+            executions=self._executions,
+            why=self.why,
+            peak_memory_mb=self._peak_memory_mb,
+            **sums,
+        )
 
 
 @dataclass(frozen=True)
@@ -161,7 +187,7 @@ class Ledger:
         """Call ``watcher`` whenever a run gets on; it must be quick and thread-safe."""
         self._watchers.append(watcher)
 
-    def begin(self, run: str, n_ranges: int, invoker: Invoker) -> Account:
+    def begin(self, run: str, n_ranges: int, invoker: Invoker, why: str = "") -> Account:
         """Count a task that starts; the account is where the rest of it is counted.
 
         Parameters
@@ -172,10 +198,13 @@ class Ledger:
             Ranges of that run; 0 for what is no range.
         invoker
             Where it runs.
+        why
+            Why it has as many ranges.
         """
         now_s = self._clock()
         with self._lock:
             account = self._account(run, n_ranges)
+            account.why = account.why or why
             if n_ranges:
                 account.begun_s.append(now_s)
             for each in (account, self._total):
@@ -197,6 +226,18 @@ class Ledger:
             for each in (account, self._total):
                 each.count(retries=1)
 
+    def grow(self, account: Account) -> None:
+        """Count a task that ran out of memory, and is tried with more."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(moved_up=1)
+
+    def split(self, account: Account) -> None:
+        """Count a range that is divided before it is tried."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(split=1)
+
     def note(self, text: str) -> None:
         """Keep a sentence that the report is to say, once."""
         with self._lock:
@@ -209,10 +250,40 @@ class Ledger:
             for each in (account, self._total):
                 each.count(second_tries=1)
 
+    def mend(self, run: str) -> None:
+        """Count a partial result that was found damaged, and is computed again."""
+        with self._lock:
+            for each in (self._account(run, 0), self._total):
+                each.count(mended=1)
+
+    def drop(self, account: Account) -> None:
+        """Count an invocation whose answer nobody waits for."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(dropped=1)
+
     def spending(self, account: Account | None = None) -> Spending:
         """Return what was spent on a run; without one, on all together."""
         with self._lock:
             return (account or self._total).spending
+
+    def samples(self, run: str) -> tuple[Sample, ...]:
+        """Return what the last invocations of a run took."""
+        with self._lock:
+            account = self._current.get(run)
+            return tuple(account.samples) if account is not None else ()
+
+    def work_s(self, run: str) -> float | None:
+        """Return the seconds that all ranges of a run took together; None where some were not invoked."""
+        with self._lock:
+            account = self._current.get(run)
+            return account.work_s if account is not None else None
+
+    @property
+    def prices(self) -> tuple[Prices, ...]:
+        """The price lists that costs were reckoned with, in the order of their first use."""
+        with self._lock:
+            return tuple(self._prices)
 
     def refuse(self, account: Account) -> None:
         """Count a request that the service refused."""
@@ -250,6 +321,21 @@ class Ledger:
             runs = tuple(account.snapshot(now_s) for account in self._accounts)
             return Report(runs, self._total.snapshot(now_s), tuple(self._prices), tuple(self._notes))
 
+    def progress(self, account: Account) -> Progress:
+        """Return how far a run is."""
+        with self._lock:
+            now_s = self._clock()
+            total = self._total.snapshot(now_s)
+            return Progress(
+                account.snapshot(now_s),
+                account.ranges_done,
+                account.in_flight,
+                account.begun_s,
+                account.ended_s,
+                total.cold_starts,
+                total.init_s / max(1, total.cold_starts),
+            )
+
     def _account(self, run: str, n_ranges: int) -> Account:
         account = self._current.get(run)
         # Merges, and plain calls, come after the ranges that they belong to.
@@ -265,17 +351,6 @@ class Ledger:
     def _tell(self, account: Account) -> None:
         if not self._watchers:
             return
-        with self._lock:
-            now_s = self._clock()
-            total = self._total.snapshot(now_s)
-            progress = Progress(
-                account.snapshot(now_s),
-                account.ranges_done,
-                account.in_flight,
-                account.begun_s,
-                account.ended_s,
-                total.cold_starts,
-                total.init_s / max(1, total.cold_starts),
-            )
+        progress = self.progress(account)
         for watcher in self._watchers:
             watcher(progress)

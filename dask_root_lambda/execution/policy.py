@@ -1,4 +1,4 @@
-"""What follows a task's failure: another try, a division, or the end; decided by what happened so far."""
+"""What follows a failure: another try, more memory, a division, or the end; by what happened so far."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ class Divide:
     """Divide the range, and try its parts."""
 
 
-Decision = Again | Divide | None
+@dataclass(frozen=True)
+class Grow:
+    """Try the task at the next memory tier."""
+
+
+Decision = Again | Divide | Grow | None
 """What follows; None is the end."""
 
 _OVER_LIMITS = (FunctionTimeoutError, OutOfMemoryError)
@@ -58,7 +63,12 @@ class RetryPolicy:
     max_delay_s: float = 20.0
 
     def after(
-        self, errors: Sequence[DaskRootLambdaError], jitter: float, *, divisible: bool = False
+        self,
+        errors: Sequence[DaskRootLambdaError],
+        jitter: float,
+        *,
+        divisible: bool = False,
+        larger: bool = False,
     ) -> Decision:
         """Decide what follows the last of ``errors``, which are all errors of one task in order.
 
@@ -73,8 +83,12 @@ class RetryPolicy:
             failed together do not come back together ("full jitter").
         divisible
             Whether the task is a range that can be divided.
+        larger
+            Whether there is a function with more memory than the one that it was tried on.
         """
         last = errors[-1]
+        if isinstance(last, OutOfMemoryError) and larger:
+            return Grow()
         if isinstance(last, _OVER_LIMITS) and divisible:
             return Divide()
         count = Counter(map(_limited_as, errors))[_limited_as(last)]
@@ -98,5 +112,5 @@ class RetryPolicy:
 
 def _limited_as(error: DaskRootLambdaError) -> type[DaskRootLambdaError]:
     """Return the error class whose retry limit applies to an error."""
-    own = (CrashError, FunctionTimeoutError, MissingMapperError, NoAnswerError)
+    own = (CrashError, FunctionTimeoutError, MissingMapperError, NoAnswerError, OutOfMemoryError)
     return next((kind for kind in own if isinstance(error, kind)), DaskRootLambdaError)

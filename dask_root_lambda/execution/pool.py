@@ -6,12 +6,13 @@ import itertools
 import logging
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from dask_root_lambda.config import Execution
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.jobs import Job
+from dask_root_lambda.execution.queue import FairQueue
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,7 @@ class Pool:
         self._stopped = stopped
         self._concurrency = concurrency
         self._limits: dict[Execution, Concurrency] = {}
-        self._pending: OrderedDict[Job, None] = OrderedDict()
-        """Those that wait, in their order: each can be taken out without a look at the others."""
+        self._pending = FairQueue()
         self._delayed: dict[Job, float] = {}
         """Jobs that are tried again, and when."""
         self._alarm: threading.Timer | None = None
@@ -79,23 +79,29 @@ class Pool:
             self.execution = execution
             self._wake()
 
+    def limit(self, execution: Execution, limit: int) -> None:
+        """Let so many be in flight at most under an execution from now on."""
+        with self.lock:
+            self.limits(execution).set_limit(limit)
+            self._wake()
+
     def submit(self, job: Job) -> None:
         """Run a job when its turn comes. Never blocks."""
         with self.lock:
             if self.closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._pending[job] = None
+            self._pending.put(job)
             try:
                 self._wake()
             except RuntimeError:
-                del self._pending[job]
+                self._pending.discard(job)
                 raise
 
     def submit_first(self, jobs: list[Job]) -> None:
-        """Run jobs before those that wait."""
+        """Run jobs before those that wait of their runs."""
         with self.lock:
             for job in jobs:
-                self._put_first(job)
+                self._pending.put_first(job)
             self._wake()
 
     def jobs(self) -> list[Job]:
@@ -111,7 +117,7 @@ class Pool:
                 if job in self.running:
                     running.append(job)
                 elif self._waits(job):
-                    self._pending.pop(job, None)
+                    self._pending.discard(job)
                     self._delayed.pop(job, None)
                     waiting.append(job)
             self._tell_if_done()
@@ -129,6 +135,12 @@ class Pool:
             self._all_done.wait_for(lambda: not self._has_work, timeout_s)
             if self._alarm is not None:
                 self._alarm.cancel()
+
+    def has_spare(self, execution: Execution) -> bool:
+        """Tell whether nothing waits, and more might run under an execution; the lock is held."""
+        if self._pending or self._delayed or execution != self.execution:
+            return False
+        return self.in_flight[execution] < self.limits(execution).allowed(time.monotonic())
 
     def _waits(self, job: Job) -> bool:
         return job in self._pending or job in self._delayed
@@ -170,7 +182,7 @@ class Pool:
             due = [job for job, ready_s in self._delayed.items() if ready_s <= now_s]
             for job in reversed(due):
                 del self._delayed[job]
-                self._put_first(job)
+                self._pending.put_first(job)
             self._wake()
 
     def _start_threads(self) -> None:
@@ -213,11 +225,7 @@ class Pool:
         if delay_s > 0:
             self._delayed[job] = time.monotonic() + delay_s
         else:
-            self._put_first(job)
-
-    def _put_first(self, job: Job) -> None:
-        self._pending[job] = None
-        self._pending.move_to_end(job, last=False)
+            self._pending.put_first(job)
 
     def _take(self) -> tuple[Job, Execution] | None:
         """Wait for a job that may start; None if the thread is to end."""
@@ -225,7 +233,7 @@ class Pool:
             self._work_to_do.wait_for(lambda: self._free() > 0 or self.closing, _IDLE_THREAD_S)
             self._idle -= 1
             while self._free() > 0:
-                job, _ = self._pending.popitem(last=False)
+                job = self._pending.take()
                 if job.account is not None or job.future.set_running_or_notify_cancel():
                     self.running[job] = self.execution
                     self.in_flight[self.execution] += 1

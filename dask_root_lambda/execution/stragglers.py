@@ -2,7 +2,9 @@
 
 Most ranges of a run take about as long. When half of them are done, one that has taken three times as long as
 the median is tried once more beside; the first answer counts. (So does cubed's ``should_launch_backup``, and
-MapReduce did: Dean and Ghemawat, OSDI 2004, section 3.6.)
+MapReduce did: Dean and Ghemawat, OSDI 2004, section 3.6.) In the end of a run, when none waits any more and
+others might run, the run is as long as its slowest range, and a second try takes no place from another range:
+then less is slow.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ FACTOR = 3.0
 """So many times the median duration is slow."""
 SHORTEST_S = 2.0
 """Nothing is slow before."""
+END_FACTOR, END_SHARE = 1.15, 0.8
+"""In the end of a run: so many times as long as this part of the ranges have taken at most is slow."""
+END_SHORTEST_S = 5.0
+"""Nothing is slow before, then: a second try may have to wait for a new environment."""
 MOST_SHARE = 0.1
 """Second tries of a run, as a part of its ranges; two are allowed to any."""
 
 
-def slow_after_s(done_s: Sequence[float], n_ranges: int) -> float | None:
+def slow_after_s(done_s: Sequence[float], n_ranges: int, *, in_the_end: bool = False) -> float | None:
     """Return after how many seconds a range is slow; None as long as too few are done.
 
     Parameters
@@ -31,10 +37,16 @@ def slow_after_s(done_s: Sequence[float], n_ranges: int) -> float | None:
         Durations of the ranges that are done, in seconds, sorted.
     n_ranges
         Ranges of the run.
+    in_the_end
+        Whether none waits, and others might run.
     """
     if len(done_s) < max(FEWEST_DONE, SHARE_DONE * n_ranges):
         return None
-    return max(SHORTEST_S, FACTOR * done_s[len(done_s) // 2])
+    limit_s = max(SHORTEST_S, FACTOR * done_s[len(done_s) // 2])
+    if in_the_end:
+        most_s = done_s[int(END_SHARE * (len(done_s) - 1))]
+        limit_s = min(limit_s, max(END_SHORTEST_S, END_FACTOR * most_s))
+    return limit_s
 
 
 class Durations:
@@ -42,16 +54,17 @@ class Durations:
 
     def __init__(self, n_ranges: int) -> None:
         self._n_ranges = n_ranges
-        self._done_s: list[float] = []
+        self.done_s: list[float] = []
+        """Sorted."""
         self._second_tries = 0
 
     def add(self, seconds: float) -> None:
         """Take note that a range is done."""
-        insort(self._done_s, seconds)
+        insort(self.done_s, seconds)
 
-    def allows(self, elapsed_s: float) -> bool:
+    def allows(self, elapsed_s: float, *, in_the_end: bool = False) -> bool:
         """Tell whether a range that has taken so long may be tried once more, and count it if so."""
-        limit_s = slow_after_s(self._done_s, self._n_ranges)
+        limit_s = slow_after_s(self.done_s, self._n_ranges, in_the_end=in_the_end)
         few = self._second_tries < max(2, MOST_SHARE * self._n_ranges)
         if limit_s is None or elapsed_s < limit_s or not few:
             return False
@@ -61,4 +74,4 @@ class Durations:
     @property
     def enough(self) -> bool:
         """Whether so many are done that slow ones can be told."""
-        return slow_after_s(self._done_s, self._n_ranges) is not None
+        return slow_after_s(self.done_s, self._n_ranges) is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
+import botocore
 import botocore.session
 from botocore import exceptions as boto
 from botocore.config import Config
@@ -18,6 +19,7 @@ from botocore.utils import get_environ_proxies
 
 from dask_root_lambda.config import Settings
 from dask_root_lambda.invocation.connection import AbortableSession
+from dask_root_lambda.invocation.invoking import InvokingClient
 from dask_root_lambda.protocol.errors import (
     AccessError,
     ConfigurationError,
@@ -43,8 +45,8 @@ _CONTROL_CONNECTIONS = 32
 _OTHER_FILES = 512
 """Files that a process with Dask and ROOT in it has open, besides connections to functions."""
 
-_USER_AGENT = f"Boto3/{boto3.__version__} dask-root-lambda"
-"""What invocations are sent by, as AWS's logs tell; boto3 adds botocore's version."""
+_USER_AGENT = f"Boto3/{boto3.__version__} dask-root-lambda Botocore/{botocore.__version__}"
+"""What invocations are sent by, as AWS's logs tell."""
 
 
 @dataclass(frozen=True)
@@ -142,51 +144,14 @@ class Session:
         """
         _allow_connections(connections)
         timeout = (self._settings.connect_timeout_s, read_timeout_s)
-        config = Config(
-            connect_timeout=timeout[0],
-            read_timeout=timeout[1],
-            # The SDK must never send an invocation again by itself: the first may be running.
-            retries={"mode": "standard", "total_max_attempts": 1},
-            max_pool_connections=connections,
-            parameter_validation=False,
-            # The SDK would put its own together again for each request, twice.
-            user_agent=_USER_AGENT,
-        )
-        client = self._boto3.client("lambda", endpoint_url=self._settings.endpoint_url, config=config)
+        client = self._boto3.client("lambda", endpoint_url=self._settings.endpoint_url)
         http = AbortableSession(
             verify=self._core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE", True),
             proxies=get_environ_proxies(client.meta.endpoint_url),
             timeout=timeout,
             max_pool_connections=connections,
         )
-        return InvokingClient(client, http)
-
-
-class InvokingClient:
-    """A Lambda client whose invocations go through a session of their own.
-
-    Parameters
-    ----------
-    client
-        botocore's.
-    http
-        What its invocations are sent by.
-    """
-
-    def __init__(self, client: Any, http: AbortableSession) -> None:
-        self._client = client
-        self._http = http
-        client.meta.events.register("before-send.lambda.Invoke", lambda request, **_: http.send(request))
-
-    def invoke(self, **arguments: Any) -> dict[str, Any]:
-        """Invoke a function; see boto3."""
-        answer: dict[str, Any] = self._client.invoke(**arguments)
-        return answer
-
-    def close(self) -> None:
-        """Close idle connections; those in use close when their answer is there."""
-        self._client.close()
-        self._http.close()
+        return InvokingClient(client, self._boto3.get_credentials(), http, _USER_AGENT)
 
 
 def _allow_connections(connections: int) -> None:

@@ -10,19 +10,19 @@ class Cancellation:
     """A request to stop, which also ends the wait that is going on."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._cancelled = False
         self._lock = threading.Lock()
         self._end: Callable[[], None] | None = None
 
     @property
     def cancelled(self) -> bool:
         """Whether `cancel` was called."""
-        return self._event.is_set()
+        return self._cancelled
 
     def cancel(self) -> None:
         """End the wait that is registered, and any that will be."""
         with self._lock:
-            self._event.set()
+            self._cancelled = True
             if self._end is not None:
                 self._end()
 
@@ -30,9 +30,5 @@ class Cancellation:
         """Register how to end the wait that begins now; None when it is over."""
         with self._lock:
             self._end = end
-            if end is not None and self._event.is_set():
+            if end is not None and self._cancelled:
                 end()
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep, unless cancelled."""
-        self._event.wait(seconds)

@@ -124,9 +124,11 @@ def function_error(info: FunctionInfo, document: dict[str, Any], log: str) -> Da
     report = billing.parse_report(log)
     full = report is not None and report.peak_memory_mb >= _FULL * info.memory_mb
     if kind == "Runtime.OutOfMemory" or ("signal: killed" in message and full):
+        peak = f", with a peak of {report.peak_memory_mb:,.0f} MB" if report is not None else ""
         return OutOfMemoryError(
-            f"the task needed more than the function's {info.memory_mb} MB: use more partitions, or give it "
-            f"more memory (10,240 MB at most). {said}"
+            f"the task needed more than the {info.memory_mb:,} MB of {info.name!r}{peak}: use more "
+            "partitions, or deploy a function with more ('dask-root-lambda deploy --tiers 10240', the "
+            f"most; emulated: emulated.memory-tiers-mb). {said}"
         )
     if "signal: killed" in message:
         used = f"{report.peak_memory_mb:,.0f} of its" if report is not None else "an unknown part of its"

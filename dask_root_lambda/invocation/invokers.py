@@ -7,9 +7,9 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from dask_root_lambda.config import Execution, Settings
 from dask_root_lambda.cost import billing
@@ -19,7 +19,9 @@ from dask_root_lambda.invocation import aws, discovery
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.connection import abortable
 from dask_root_lambda.invocation.function import FunctionInfo, function_error
+from dask_root_lambda.invocation.invoking import Answer
 from dask_root_lambda.invocation.journal import Journal, Spent
+from dask_root_lambda.invocation.tiers import Larger, Tiers
 from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol import store as stores
 from dask_root_lambda.protocol.errors import (
@@ -71,6 +73,11 @@ class Invoker(Protocol):
     """What the function costs while it is kept: SnapStart's snapshot."""
     quota: int | None
     """Invocations at once that the account allows; None where nobody says."""
+    tiers: Sequence[int]
+    """Memory of the functions that it can invoke, ascending, MB of 2^20 bytes; requests say which. At least
+    one."""
+    timeout_s: float | None
+    """Time limit of an invocation; None for none."""
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """Send a request and wait for its answer, at most for a bounded time.
@@ -93,6 +100,8 @@ class LocalInvoker:
     prices = NO_PRICES
     standing_usd_per_s = 0.0
     quota: int | None = None
+    tiers: Sequence[int] = (0,)
+    timeout_s: float | None = None
 
     def __init__(self) -> None:
         from lambda_runtime import handler
@@ -141,6 +150,8 @@ class AwsInvoker:
         ``lambda``, or ``emulated`` where the endpoint is on this machine.
     session
         AWS; the one that the settings describe if None.
+    larger
+        Functions for tasks that need more memory; None for those of the deployment.
 
     Raises
     ------
@@ -149,14 +160,21 @@ class AwsInvoker:
     """
 
     def __init__(
-        self, settings: Settings, execution: Execution = "lambda", session: aws.Session | None = None
+        self,
+        settings: Settings,
+        execution: Execution = "lambda",
+        session: aws.Session | None = None,
+        larger: Larger | None = None,
     ) -> None:
         self.execution = execution
         self.remote = settings.is_remote(execution)
         session = session or aws.Session(settings)
         settings, deployment = discovery.located(session, settings)
         info = FunctionInfo.look_up(session, settings)
-        self._info = info
+        if larger is None:
+            larger = tuple(deployment.tiers.items()) if deployment is not None else ()
+        self._tiers = Tiers(session, settings, info, larger)
+        self.tiers: Sequence[int] = self._tiers.memory_mb
         self.prices = prices_of(session.region, info.architecture, settings.prices)
         store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
         self._counted = _CountedStore(store)
@@ -164,26 +182,31 @@ class AwsInvoker:
         stores.register(self.store)
         self.standing_usd_per_s = self.prices.standing_usd_per_s(info.memory_mb) if info.snapstart else 0.0
         self.quota = info.quota(session)
+        self.timeout_s: float | None = info.timeout_s
         self._client = session.invoking_client(
-            connections=settings.limit(execution), read_timeout_s=info.timeout_s + _ANSWER_MARGIN_S
+            connections=settings.limit(execution),
+            read_timeout_s=settings.invocation_deadline_s or info.timeout_s + _ANSWER_MARGIN_S,
         )
         # A further tier is named, not looked up; what it costs belongs to its deployment all the same.
         name = deployment.name if deployment is not None else discovery.deployment_of(info.log_group)
         self._journal = Journal.of(name, info.account, session) if name else None
+        place = f"--name {name} --region {session.region}"
+        self._logs = f"dask-root-lambda logs {place}" if name and execution == "lambda" else None
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """See `Invoker.invoke`."""
         payload = json.dumps(request.to_json(), separators=(",", ":")).encode()
         began_s = time.monotonic()
         try:
-            answer, text = self._send(payload, cancellation)
+            info = self._tiers.function(request.tier)
+            answer = self._send(info, payload, cancellation)
         except DaskRootLambdaError as error:
             if cancellation.cancelled:
                 raise RunCancelledError("the run was stopped", task=request.task) from None
             error.task, error.attempt = request.task, request.attempt
             raise
         seconds = time.monotonic() - began_s
-        return self._read(request, len(payload), answer, text, seconds)
+        return self._read(request, info, len(payload), answer, seconds)
 
     def close(self) -> None:
         """Close idle connections; those in use close when their answer is there."""
@@ -192,26 +215,20 @@ class AwsInvoker:
         if self._journal:
             self._journal.flush()
 
-    def _send(self, payload: bytes, cancellation: Cancellation) -> tuple[dict[str, Any], bytes]:
-        options = {"Qualifier": self._info.qualifier} if self._info.qualifier else {}
-        with abortable(cancellation), aws.translated(f"invoking {self._info.name!r} failed"):
-            answer = self._client.invoke(
-                FunctionName=self._info.name, Payload=payload, LogType="Tail", **options
-            )
-            # Reading to the end gives the connection back to the pool.
-            text: bytes = answer["Payload"].read()
-        return answer, text
+    def _send(self, info: FunctionInfo, payload: bytes, cancellation: Cancellation) -> Answer:
+        with abortable(cancellation), aws.translated(f"invoking {info.name!r} failed"):
+            return self._client.invoke(info.name, payload, info.qualifier)
 
     def _read(
-        self, request: Request, sent: int, answer: dict[str, Any], text: bytes, seconds: float
+        self, request: Request, info: FunctionInfo, sent: int, answer: Answer, seconds: float
     ) -> Invocation:
-        request_id = answer.get("ResponseMetadata", {}).get("RequestId")
-        log = base64.b64decode(answer.get("LogResult", "")).decode(errors="replace")
+        text, request_id = answer.payload, answer.request_id
+        log = base64.b64decode(answer.log).decode(errors="replace")
         reply: Reply | None = None
         error: DaskRootLambdaError | None
         try:
-            if "FunctionError" in answer:
-                error = function_error(self._info, json.loads(text), log)
+            if answer.is_error:
+                error = function_error(info, json.loads(text), log)
             else:
                 reply = _checked(Reply.from_json(json.loads(text)), self.store)
                 error = _failure(reply, request, request_id)
@@ -221,27 +238,15 @@ class AwsInvoker:
             error = problem
         if error is not None:
             error.task, error.attempt, error.request_id = request.task, request.attempt, request_id
-        bill = billing.parse_report(log) or self._estimate(reply)
-        usd = self.prices.usd(bill, self._info.storage_mb)
+            error.logs = f"{self._logs} --request {request_id}" if self._logs and request_id else None
+        bill = billing.parse_report(log) or _estimate(info, reply)
+        usd = self.prices.usd(bill, info.storage_mb)
         if self._journal:
             self._journal.add(Spent(1, bill.billed_s, bill.gb_seconds, usd))
         sent += sum(self._counted.sent(body.key) for body in request.bodies if body.key is not None)
         stored = reply.body if reply is not None and reply.body is not None and reply.body.key else None
         received = len(text) + (stored.size if stored is not None else 0)
         return Invocation(reply, error, bill, usd, sent, received, request_id, seconds)
-
-    def _estimate(self, reply: Reply | None) -> Billing:
-        """Reckon the bill from what the function saw, where the REPORT line was cut off."""
-        usage = reply.usage if reply is not None else None
-        duration_s = usage.duration_s if usage else 0.0
-        init_s = usage.init_s if usage and usage.invocation == 0 else None
-        return Billing(
-            duration_s=duration_s,
-            billed_s=duration_s + (init_s or 0.0),
-            memory_mb=self._info.memory_mb,
-            peak_memory_mb=usage.peak_memory_mb if usage else 0.0,
-            init_s=init_s,
-        )
 
 
 class _CountedStore:
@@ -287,6 +292,20 @@ def _failure(reply: Reply, request: Request, request_id: str | None) -> DaskRoot
     if reply.failure is None:
         return None
     return reply.failure.to_error(request.task, request.attempt, request_id)
+
+
+def _estimate(info: FunctionInfo, reply: Reply | None) -> Billing:
+    """Reckon the bill from what the function saw, where the REPORT line was cut off."""
+    usage = reply.usage if reply is not None else None
+    duration_s = usage.duration_s if usage else 0.0
+    init_s = usage.init_s if usage and usage.invocation == 0 else None
+    return Billing(
+        duration_s=duration_s,
+        billed_s=duration_s + (init_s or 0.0),
+        memory_mb=info.memory_mb,
+        peak_memory_mb=usage.peak_memory_mb if usage else 0.0,
+        init_s=init_s,
+    )
 
 
 def _open_store(session: aws.Session, info: FunctionInfo, emulator: str | None) -> Store:

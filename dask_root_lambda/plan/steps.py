@@ -6,17 +6,25 @@ operations, in the wire format of `dask_root_lambda.protocol`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
 from dask_root_lambda.plan import arrivals
 from dask_root_lambda.plan.space import RunSpace
-from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import DaskRootLambdaError, InputError
 from dask_root_lambda.protocol.intervals import Division, Interval
-from dask_root_lambda.protocol.task import Body
+from dask_root_lambda.protocol.task import Body, Skipped
 
 _FILES_NAMED = 3
 """How many files an error names."""
+_WAYS_OUT = {
+    "read": "Put them into S3, with 'dask-root-lambda copy FILE... s3://BUCKET/PREFIX/', and name them there",
+    "write": "Write to root:// URLs",
+}
+"""What to do about files of this machine, by what was to be done with them."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +43,20 @@ class PackedMapper:
     """ROOT's minor version on the client."""
     identity: str = ""
     """See `dask_root_lambda.protocol.task.Request`."""
+    files: tuple[str, ...] = ()
+    """URLs of the file table; empty for a dataset of entries without files."""
+    sizes: tuple[int, ...] = ()
+    """Bytes of each of them."""
     local_inputs: tuple[str, ...] = ()
     """Files of this machine that it reads."""
     local_outputs: tuple[str, ...] = ()
     """Files of this machine that it writes."""
     writes: bool = False
     """Whether its ranges write files, wherever."""
+    why: str = ""
+    """Why it has as many ranges as it has."""
+    results: tuple[str, ...] = ()
+    """Names of the user's results that it computes, for those who watch it."""
 
     @property
     def run(self) -> str:
@@ -59,8 +75,8 @@ class PackedMapper:
 
     def __sizeof__(self) -> int:
         """Bytes that Dask should count for it."""
-        local = sum(map(len, (*self.local_inputs, *self.local_outputs)))
-        return object.__sizeof__(self) + len(self.blob) + local
+        named = sum(map(len, (*self.files, *self.local_inputs, *self.local_outputs)))
+        return object.__sizeof__(self) + len(self.blob) + named
 
     def check_reach(self) -> None:
         """Raise `InputError` if a function in AWS cannot reach all files."""
@@ -69,12 +85,27 @@ class PackedMapper:
                 named, more = ", ".join(files[:_FILES_NAMED]), len(files) - _FILES_NAMED
                 raise InputError(
                     f"a function in AWS cannot {verb} files of this machine: {named}"
-                    f"{f' and {more} more' if more > 0 else ''}. Use root:// URLs, or execution='local' or "
-                    "'emulated'"
+                    f"{f' and {more} more' if more > 0 else ''}. {_WAYS_OUT[verb]}, or compute here: "
+                    "LambdaCluster(execution='local'), or 'emulated'"
                 )
 
     def __repr__(self) -> str:
         return f"<PackedMapper {self.run}: {self.n_ranges} ranges, {len(self.blob):,} bytes>"
+
+
+def range_task(run: str, index: int) -> str:
+    """Name a range, as errors and logs do, by the name of its run and its number from 0."""
+    return f"rdf-range-{run}-{index}"
+
+
+@contextmanager
+def _named(task: str) -> Iterator[None]:
+    """Let errors of the block tell whose they are."""
+    try:
+        yield
+    except DaskRootLambdaError as error:
+        error.task = error.task or task
+        raise
 
 
 class Step:
@@ -94,7 +125,7 @@ class MapRange(Step):
         """Run it in this process."""
         from lambda_runtime.runner import SHARED
 
-        with arrivals.failures_told(mapper.run):
+        with arrivals.failures_told(mapper.run), _named(range_task(mapper.run, self.index)):
             blob, _ = SHARED.map(mapper.digest, lambda: mapper.blob, self.index, self.interval)
         return Body.of(blob)
 
@@ -128,6 +159,22 @@ class Finish(Step):
     """Length of the dataset's file table."""
     entries: int | None
     """Entries of a dataset without files."""
+    graph: str = ""
+    """Names the graph, whatever it reads; see `dask_root_lambda.plan.history`."""
+    size: float = 0.0
+    """How much the run reads: bytes of files, or entries where there are none."""
+    stop: Fraction | None = None
+    """Where the part ends that was asked for; None for the end of the dataset."""
+    at_least: int | None = None
+    """Entries that event loops have to see, where they need not see all that are in the files."""
+    skipped: tuple[Skipped, ...] | None = None
+    """Files that the client has left out; None where nothing may be. Else what was left out is one more
+    blob, behind those of the results."""
+
+    def left_out(self, blobs: Sequence[bytes]) -> tuple[Skipped, ...]:
+        """Return what is missing in the results that this step has given."""
+        skipped: tuple[Skipped, ...] = () if self.skipped is None else wire.loads(blobs[-1])
+        return skipped
 
     def __call__(self, merged: Body) -> tuple[bytes, ...]:
         """See `lambda_runtime.runner.Runner.finish`."""
@@ -136,6 +183,10 @@ class Finish(Step):
         run = self.space.run
         with arrivals.failures_told(run):
             blob = merged.fetch(self.space.key)
-            blobs = SHARED.finish(blob, n_files=self.n_files, entries=self.entries)
+            blobs, skipped = SHARED.finish(
+                blob, n_files=self.n_files, entries=self.entries, stop=self.stop, at_least=self.at_least
+            )
+            if self.skipped is not None:
+                blobs = (*blobs, wire.dumps((*self.skipped, *skipped)))
         arrivals.arrived(run, blobs)
         return blobs

@@ -99,17 +99,26 @@ def end(space: RunSpace) -> None:
 
 def division(secret: Secret, run: str, decide: Callable[[], Division]) -> Division:
     """Return how a run is divided: as it was when it was first tried, else as is decided now."""
+    known = decided(secret, run)
+    if known is not None:
+        return known
+    decision = decide()
     if secret.not_kept:
-        return decide()
+        return decision
     path = _directory(run) / _DIVISION
     with contextlib.suppress(OSError, ValueError):
-        return _read(path)
-    decided = decide()
-    with contextlib.suppress(OSError, ValueError):
-        _write_new(path, decided)
+        _write_new(path, decision)
         # Another process may have decided first.
         return _read(path)
-    return decided
+    return decision
+
+
+def decided(secret: Secret, run: str) -> Division | None:
+    """Return how a run was divided when it was first tried; None if it was not, or nobody knows."""
+    if not secret.not_kept:
+        with contextlib.suppress(OSError, ValueError):
+            return _read(_directory(run) / _DIVISION)
+    return None
 
 
 def file(run: str, session: str) -> Path:

@@ -5,6 +5,7 @@
     DaskRootLambdaError
     ├── ConfigurationError        a setting that cannot work, an extra that is not installed
     ├── InputError                the data: missing, truncated, changed, not reachable from there
+    │   └── UnavailableInputError     its storage did not answer, or not in time
     ├── GraphError                a call on an RDataFrame that cannot work
     ├── InvocationError           the function was not run, or did not answer
     │   ├── ThrottledError            too many at once (429)
@@ -27,6 +28,7 @@
     ├── ProtocolError             the two sides do not understand each other
     │   ├── VersionMismatchError      Python, ROOT or wire version
     │   ├── CorruptBlobError          bytes that are not what was sent
+    │   │   └── DamagedBlobError          what lies in a store is not what was put there
     │   └── TooLargeError             over the service's size limit, and no store to go through
     ├── StoreError                the store of blobs failed
     │   └── MissingBlobError          no such blob
@@ -34,6 +36,7 @@
     ├── DeploymentError           deploying did not work, or what is deployed is damaged
     │   └── DeploymentNotFoundError   no deployment of that name in this account and region
     ├── CostLimitError            what the user allows was spent
+    ├── DeadlineError             the time that the user allows is over
     ├── IncompleteResultError     fewer or more entries processed than the dataset has
     └── RunCancelledError         stopped on request
 
@@ -75,16 +78,45 @@ class DaskRootLambdaError(Exception):
         self.task = task
         self.attempt = attempt
         self.request_id = request_id
+        self.place: str | None = None
+        """Files and entries of the range."""
+        self.logs: str | None = None
+        """The command that shows the log of the invocation."""
+        self.others: tuple[str, ...] = ()
+        """The first of the ranges of its run that failed besides, a line each."""
+        self.n_others = 0
+        """How many these are."""
 
     @property
     def message(self) -> str:
         """The message without the task it happened to."""
         return str(self.args[0])
 
+    @property
+    def found_by(self) -> str:
+        """What leads to the log of the invocation; empty where there was none."""
+        return self.logs or (f"request {self.request_id}" if self.request_id else "")
+
     def __str__(self) -> str:
-        where = [("task", self.task), ("attempt", self.attempt), ("request", self.request_id)]
+        return f"{self._told()}{self._told_of_others()}"
+
+    def _told(self) -> str:
+        where = [
+            ("task", self.task),
+            ("attempt", self.attempt),
+            ("reads", self.place),
+            ("request", self.request_id),
+            ("log:", self.logs),
+        ]
         known = ", ".join(f"{name} {value}" for name, value in where if value is not None)
         return f"{self.message} [{known}]" if known else self.message
+
+    def _told_of_others(self) -> str:
+        if not self.n_others:
+            return ""
+        left = self.n_others - len(self.others)
+        lines = (*self.others, *((f"and {left:,} more",) if left else ()))
+        return f"\n\n{self.n_others:,} more of the run's ranges failed:\n" + "\n".join(lines)
 
 
 class ConfigurationError(DaskRootLambdaError, ValueError):
@@ -93,6 +125,12 @@ class ConfigurationError(DaskRootLambdaError, ValueError):
 
 class InputError(DaskRootLambdaError):
     """The dataset cannot be read as asked: missing, truncated, changed, or out of the function's reach."""
+
+
+class UnavailableInputError(InputError):
+    """The storage of the data did not answer, not in time, or too slowly; it may later."""
+
+    retryable = True
 
 
 class GraphError(DaskRootLambdaError, ValueError):
@@ -150,7 +188,10 @@ class FunctionTimeoutError(ExecutionEnvironmentError):
 
 
 class OutOfMemoryError(ExecutionEnvironmentError):
-    """The task needed more than the function's memory. A range is divided, and its parts are tried."""
+    """The task needed more than the function's memory.
+
+    It is tried with more, where the deployment has it; then a range is divided, and its parts are tried.
+    """
 
 
 class CrashError(ExecutionEnvironmentError):
@@ -205,12 +246,12 @@ class RemoteError(DaskRootLambdaError):
         self.diagnostics = diagnostics
 
     def __str__(self) -> str:
-        parts = [super().__str__()]
+        parts = [self._told()]
         if self.diagnostics:
             parts.append(f"ROOT reported:\n{self.diagnostics.rstrip()}")
         if self.traceback:
             parts.append(f"Where it ran:\n{self.traceback.rstrip()}")
-        return "\n\n".join(parts)
+        return "\n\n".join(parts) + self._told_of_others()
 
 
 class UserCodeError(RemoteError, RuntimeError):
@@ -233,6 +274,10 @@ class CorruptBlobError(ProtocolError):
     """Bytes that are not what was sent."""
 
     retryable = True
+
+
+class DamagedBlobError(CorruptBlobError):
+    """What lies in a store is not what was put there; the run that is tried again computes it anew."""
 
 
 class TooLargeError(ProtocolError):
@@ -263,6 +308,10 @@ class DeploymentNotFoundError(DeploymentError):
 
 class CostLimitError(DaskRootLambdaError):
     """The user's limit of costs is reached; what was computed is kept."""
+
+
+class DeadlineError(DaskRootLambdaError):
+    """A range or a run has taken longer than the user allows."""
 
 
 class IncompleteResultError(DaskRootLambdaError):

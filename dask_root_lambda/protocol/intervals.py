@@ -55,8 +55,8 @@ Division = tuple[Interval, ...]
 """A dataset as disjoint intervals, in order, without gaps."""
 
 
-def divided(length: int, n_parts: int) -> Division:
-    """Divide a dataset of files into equal parts, which may end within a file.
+def divided(length: Fraction | int, n_parts: int) -> Division:
+    """Divide a dataset of files, or the first part of one, into equal parts, which may end within a file.
 
     In fractions: ROOT's DistRDF reckons where range ``i`` begins as ``files / n_ranges * i``, in floats, by
     which the last one ends beyond the last file, or before its last cluster.

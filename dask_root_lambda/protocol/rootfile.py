@@ -36,6 +36,9 @@ class FileIdentity:
     """When it was last changed, ns since the epoch, of what the storage told the client; 0 if nothing. Files
     that ROOT was asked to make reproducible have one UUID. Replicas of a remote file differ in it: it tells
     runs apart, and is no reason to refuse a file."""
+    version: str = ""
+    """What the storage calls this content: a strong ETag, with its quotes, of S3 and web servers; empty where
+    the storage has no such name."""
 
 
 def identify(url: str, header: bytes, size: int) -> FileIdentity:

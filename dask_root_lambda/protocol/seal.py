@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from dask_root_lambda.protocol.errors import CorruptBlobError, ProtocolError
+from dask_root_lambda.protocol.errors import DamagedBlobError, ProtocolError
 
 KEY_BYTES = 16
 """Length of the keys that seal."""
@@ -26,14 +26,14 @@ def opened(key: bytes, name: str, found: bytes) -> bytes:
 
     Raises
     ------
-    CorruptBlobError
+    DamagedBlobError
         It was not: somebody else wrote it, it was for another place, or it was damaged.
     """
     mac, blob = found[:_MAC_BYTES], found[_MAC_BYTES:]
     if not hmac.compare_digest(mac, _mac(key, name, blob)):
-        raise CorruptBlobError(
+        raise DamagedBlobError(
             f"{name} is not what this run put there: it was damaged, or somebody else who may write into the "
-            "store has replaced it. Delete it, and run again"
+            "store has replaced it. Run again: it is computed anew"
         )
     return blob
 

@@ -10,6 +10,7 @@ import functools
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,9 @@ EMULATED_KEY = "emulated"
 """Access key and secret key for an emulator, which takes any: the user's own stay out of it."""
 _CONFLICTS = 5
 """Tries of a write that meets another one of the same key."""
+_READ_LIMIT_S = 300.0
+"""How long a body may take; between two of its bytes the SDK's limit holds."""
+_PIECE = 2**20
 _READS = 3
 """Tries of a read whose connection breaks."""
 _DELETE_BATCH = 1000
@@ -199,13 +203,13 @@ class S3Store:
         for _ in range(_READS):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key))
-                blob: bytes = answer["Body"].read()
+                blob = _read(answer["Body"])
             except Exception as error:
                 if _code(error) in ("NoSuchKey", "404"):
                     raise _missing(self, key) from None
                 failure = error
                 # What S3 says, the SDK has asked for again by itself; not a body that broke off.
-                if _code(error):
+                if _code(error) or isinstance(error, TimeoutError):
                     break
             else:
                 return blob
@@ -241,6 +245,16 @@ class S3Store:
 
     def _failed(self, verb: str, key: str, error: Exception) -> StoreError:
         return StoreError(f"could not {verb} {key} of {self.url}: {error}")
+
+
+def _read(body: Any) -> bytes:
+    """Read a body to its end; one that trickles has a deadline, which the SDK does not give it."""
+    deadline_s, pieces = time.monotonic() + _READ_LIMIT_S, []
+    while piece := body.read(_PIECE):
+        pieces.append(piece)
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"{sum(map(len, pieces)):,} bytes came within {_READ_LIMIT_S:g} s")
+    return b"".join(pieces)
 
 
 def open_store(url: str) -> Store:

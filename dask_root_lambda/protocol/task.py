@@ -168,6 +168,8 @@ class Request:
     of a plain call."""
     versions: Versions = field(default_factory=Versions)
     """The client's versions."""
+    tier: int = 0
+    """Which of the invoker's functions it goes to, by their memory, from 0; the envelope goes without."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON object, without what is empty."""
@@ -313,6 +315,25 @@ class Mapper:
     """Whether only one range at a time may run in a process."""
     variables: Variables = ()
     """What the variables are that the user's C++ code declares."""
+    skips: bool = False
+    """Whether ranges leave out what cannot be read."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A part of the dataset that was left out because it cannot be read."""
+
+    url: str
+    """The file."""
+    interval: Interval | None
+    """The part of the dataset; None where the client left out the file."""
+    reason: str
+    entries: int | None = None
+    """Entries that are missing; None where nobody knows, because the file could not be opened."""
+
+    def __str__(self) -> str:
+        missing = f"{self.entries:,}" if self.entries is not None else "nobody knows how many"
+        return f"{self.url} was left out, {missing} entries are missing: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -327,6 +348,8 @@ class PartialResult:
     """Entries that the event loops saw."""
     entries_by_file: dict[int, int]
     """Entries of each file that was opened, by its index in the file table."""
+    skipped: tuple[Skipped, ...] = ()
+    """What was left out of it."""
 
 
 @dataclass(frozen=True)

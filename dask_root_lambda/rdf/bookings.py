@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import Counter
@@ -18,9 +19,11 @@ from dask_root_lambda.plan import arrivals, unfinished
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.previews import Preview
 from dask_root_lambda.plan.space import RunSpace
-from dask_root_lambda.plan.steps import Finish
+from dask_root_lambda.plan.steps import Finish, PackedMapper
+from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     CrashError,
+    DamagedBlobError,
     FunctionTimeoutError,
     GraphError,
     IncompleteResultError,
@@ -28,9 +31,12 @@ from dask_root_lambda.protocol.errors import (
     OutOfMemoryError,
     RemoteError,
 )
-from dask_root_lambda.rdf import distrdf, following, snapshots, values
+from dask_root_lambda.protocol.task import Skipped
+from dask_root_lambda.rdf import cuts, distrdf, following, heads, snapshots, values
 from dask_root_lambda.rdf.following import Update
 from dask_root_lambda.rdf.visualize import Visualization
+
+logger = logging.getLogger(__name__)
 
 _TRIES = 2
 """How often a run is made whose partial results are not where they were put."""
@@ -38,6 +44,9 @@ _TRIES = 2
 
 class Booked(Protocol):
     """A result that is booked."""
+
+    skipped: tuple[Skipped, ...]
+    """What its value does not have, because it could not be read."""
 
     @property
     def node(self) -> Any:
@@ -98,15 +107,23 @@ class Lowering:
     places: Mapping[int, int]
     """Number of DistRDF's node -> place among the graph's results."""
     bookings: Bookings
+    searching: bool = False
+    """Whether the first entries are read only, which may have too few rows for a Display."""
     _failed: bool = False
 
     def arrived(self, blobs: Sequence[bytes]) -> None:
         """Keep the values, for the results that wait for one."""
         unfinished.end(self.space)
-        self.bookings.keep({number: blobs[place] for number, place in self.places.items()})
+        if self.searching and not all(wire.loads(blobs[place]).is_full for place in self.places.values()):
+            return
+        skipped: tuple[Skipped, ...] = wire.loads(blobs[-1]) if len(blobs) > len(self.places) else ()
+        for each in skipped:
+            logger.warning("%s", each)
+        self.bookings.keep({number: blobs[place] for number, place in self.places.items()}, skipped)
 
     def failed(self, error: BaseException) -> None:
         """Remember it, and what failed together, where that is a reason to compute it apart."""
+        self.bookings.last_error = error
         if not self._failed:
             self._failed = True
             self.bookings.count_failure(self.space.run)
@@ -116,6 +133,25 @@ class Lowering:
         if isinstance(error, RemoteError | CrashError | FunctionTimeoutError | OutOfMemoryError):
             of_user = isinstance(error, RemoteError | CrashError)
             self.bookings.remember(frozenset(self.places), of_user=of_user)
+
+
+class Hold:
+    """Keeps a node in its graph until it goes; a result has one, and what ROOT's results outlive by.
+
+    Parameters
+    ----------
+    bookings
+        Those of its frame.
+    node
+        DistRDF's node.
+    """
+
+    def __init__(self, bookings: Bookings, node: Any) -> None:
+        self._bookings = bookings
+        self._node = node
+
+    def __del__(self) -> None:
+        self._bookings.release(self._node)
 
 
 class Bookings:
@@ -138,6 +174,10 @@ class Bookings:
         """Held to add to the results and to list them: values arrive in threads of Dask's."""
         self._failures: list[Failure] = []
         self._failed_runs: Counter[str] = Counter()
+        self._varied: frozenset[int] = frozenset()
+        """Numbers of the nodes of cuts whose variations were booked, and are not held any more."""
+        self.last_error: BaseException | None = None
+        """Of the last run that failed."""
         self._changes = 0
         self._state: Any = None
         self._lowerings: dict[int, Lowering] = {}
@@ -166,13 +206,16 @@ class Bookings:
     def release(self, node: Any) -> None:
         """Leave a result out that the user does not hold any more; DistRDF does so by its flag."""
         node.has_user_references = False
+        if cuts.is_variation(node):
+            self._varied |= cuts.above(node)
         self._failures = [failure for failure in self._failures if node.node_id not in failure.nodes]
         self._changes += 1
 
-    def keep(self, blobs: Mapping[int, bytes]) -> None:
-        """Give the results that are pending their values, by the numbers of their nodes."""
+    def keep(self, blobs: Mapping[int, bytes], skipped: tuple[Skipped, ...] = ()) -> None:
+        """Give pending results their values, by the numbers of their nodes, and say what these lack."""
         for result in self._pending():
             if result.node.node_id in blobs:
+                result.skipped = skipped
                 result.keep(blobs[result.node.node_id])
         left = (replace(failure, nodes=failure.nodes - blobs.keys()) for failure in self._failures)
         self._failures = [failure for failure in left if failure.nodes]
@@ -195,16 +238,32 @@ class Bookings:
 
         Until something changes, the results of one pass get the same graph.
         """
-        state = self._changes, distrdf.surroundings(self.head, self.client)
+        state = self._changes, self._listed(), distrdf.surroundings(self.head, self.client)
         if state != self._state:
             self._state, self._lowerings = state, {}
         number = asked.node.node_id
         if number not in self._lowerings:
-            pending = {result.node.node_id: result for result in self._pending()}
-            group = together(number, pending.keys(), self._failures)
-            lowering = self._lower([result for each, result in sorted(pending.items()) if each in group])
-            self._lowerings.update(dict.fromkeys(group, lowering))
+            group = self.group(asked)
+            lowering = self._lower(self._with_variations(group))
+            self._lowerings.update((result.node.node_id, lowering) for result in group)
         return self._lowerings[number]
+
+    def group(self, asked: Booked) -> list[Booked]:
+        """Return the results that are computed in one pass with one, in booking order."""
+        pending = {result.node.node_id: result for result in self._pending()}
+        numbers = together(asked.node.node_id, pending.keys(), self._failures)
+        results = [result for number, result in sorted(pending.items()) if number in numbers]
+        return [result for result in results if heads.alike(asked.node, result.node)]
+
+    def change(self) -> None:
+        """Lower anew what is computed from now on."""
+        self._changes += 1
+
+    def alone(self, asked: Booked) -> tuple[PackedMapper, int]:
+        """Pack a result without the others, and tell its place among the results of that run."""
+        actions = [result.node for result in self._with_variations([asked])]
+        packed = distrdf.pack(self.head, actions, self.client, heads.needed_by_all(actions))
+        return packed.mapper, [node.node_id for node in packed.actions].index(asked.node.node_id)
 
     def run(self, asked: Booked) -> None:
         """Compute a result, and those of the same pass, and keep their values.
@@ -214,10 +273,12 @@ class Bookings:
         GraphError
             The client is asynchronous.
         """
-        compute = self._visualize if self.drawn(asked) else self._run
+        if heads.is_search(asked.node):
+            return self._search(asked)
+        compute = self._visualize if self.drawn(asked) else self._compute
         for _ in range(_TRIES - 1):
-            # What is gone from the store is computed again, and nothing else.
-            with suppress(MissingBlobError):
+            # What is gone from the store, or damaged there, is computed again, and nothing else.
+            with suppress(MissingBlobError, DamagedBlobError):
                 return compute(asked)
         return compute(asked)
 
@@ -268,7 +329,7 @@ class Bookings:
                     visualization.open()
                 else:
                     with values.making:
-                        shown = [values.value(each, varied=False) for each in update.values]
+                        shown = [values.value(each) for each in update.values]
                     visualization.show(shown, update.share)
             visualization.show([result.GetValue() for result in drawn], 1.0)
             self.head.drawables_dict = {
@@ -295,8 +356,18 @@ class Bookings:
                 "`await client.compute(result)`; Snapshot and AsNumpy are results where they are lazy"
             ) from error
 
-    def _run(self, asked: Booked) -> None:
-        get, lowering = self._get(), self.lower(asked)
+    def _search(self, asked: Booked) -> None:
+        """Look for rows among the first entries, and among more where they are too few."""
+        wanted = heads.FIRST_SEARCH
+        while not asked.computed:
+            self._run(asked, self._lower([asked], wanted))
+            wanted *= heads.SEARCH_GROWTH
+
+    def _compute(self, asked: Booked) -> None:
+        self._run(asked, self.lower(asked))
+
+    def _run(self, asked: Booked, lowering: Lowering) -> None:
+        get = self._get()
         try:
             (blobs,) = get(lowering.graph.graph, [lowering.graph.finished])
         except BaseException as error:
@@ -305,17 +376,38 @@ class Bookings:
         if not asked.computed:
             lowering.arrived(blobs)
 
-    def _pending(self) -> list[Booked]:
+    def held(self) -> list[Booked]:
+        """Return the results that the user holds, computed or not."""
         with self._lock:
-            results = list(self._results)
-        return [result for result in results if not result.computed]
+            return list(self._results)
 
-    def _lower(self, results: Sequence[Booked]) -> Lowering:
+    def _pending(self) -> list[Booked]:
+        return [result for result in self.held() if not result.computed]
+
+    def _listed(self) -> tuple[int, ...]:
+        """Return the cuts that a report of the frame itself lists, where one is pending."""
+        if not any(cuts.is_report_of_frame(result.node) for result in self._pending()):
+            return ()
+        return tuple(node.node_id for node in cuts.held(self.head))
+
+    def _with_variations(self, results: list[Booked]) -> list[Booked]:
+        """Add all variations that are held, computed or not, where a report of the frame lists them."""
+        if not any(cuts.is_report_of_frame(result.node) for result in results):
+            return results
+        cuts.check(self.head, self._varied)
+        varied = [result for result in self.held() if cuts.is_variation(result.node)]
+        return sorted({*results, *varied}, key=lambda result: int(result.node.node_id))
+
+    def _lower(self, results: Sequence[Booked], wanted: int | None = None) -> Lowering:
         actions = [result.node for result in results]
         # Of annotations that differ the last one holds.
         annotations = {name: value for result in results for name, value in self._results[result].items()}
-        lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs, annotations)
+        searching = wanted is not None
+        if wanted is None:
+            wanted = heads.needed_by_all(actions)
+        lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs, annotations, wanted)
         places = {node.node_id: place for place, node in enumerate(lowered.actions)}
-        lowering = Lowering(lowered.space, lowered.graph, lowered.finish, places, self)
+        searching = searching and not lowered.whole
+        lowering = Lowering(lowered.space, lowered.graph, lowered.finish, places, self, searching)
         arrivals.listen(lowered.space.run, lowering)
         return lowering

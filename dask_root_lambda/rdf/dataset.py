@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any, Literal
 
@@ -47,15 +49,39 @@ class Dataset:
     """See ``entries`` of `dask_root_lambda.protocol.task.Mapper`."""
     names: tuple[str, ...] = ()
     """See `dask_root_lambda.protocol.task.Mapper`."""
+    stop: Fraction | None = None
+    """Where the part ends that is wanted; None for the end."""
+    share: float = 1.0
+    """Which part that is of all."""
+
+    @property
+    def length(self) -> int:
+        """Of the line that it is; see `dask_root_lambda.protocol.intervals`."""
+        return len(self.files) if self.entries is None else self.entries
+
+    def size(self, interval: Interval) -> float:
+        """Return how much of it an interval is: bytes of files, or entries where there are none."""
+        if self.entries is not None:
+            return float(interval.stop - interval.start)
+        first, behind = math.floor(interval.start), math.ceil(interval.stop)
+        places = (Interval(Fraction(index), Fraction(index + 1)) for index in range(first, behind))
+        parts = (_common(interval, place) for place in places)
+        sizes = (file.identity.size for file in self.files[first:behind])
+        return float(sum(part * size for part, size in zip(parts, sizes, strict=True)))
+
+    @property
+    def whole_size(self) -> float:
+        """The size of all of it that is wanted."""
+        return self.size(Interval(Fraction(), self.stop or Fraction(self.length)))
 
     def divided(self, n_ranges: int) -> Division:
-        """Divide it into ranges."""
+        """Divide it into as many ranges as ``n_ranges`` of the whole are."""
         if self.entries is not None:
             return divided_entries(self.entries, n_ranges)
-        return divided(len(self.files), n_ranges)
+        return divided(self.stop or len(self.files), math.ceil(n_ranges * self.share))
 
 
-def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
+def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None, wanted: int | None = None) -> Dataset:
     """Describe what a head node reads, for a graph.
 
     Parameters
@@ -66,6 +92,8 @@ def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
         The graph.
     n_ranges
         Ranges that were asked for, if any.
+    wanted
+        How many of its first entries are needed; None for all.
 
     Raises
     ------
@@ -73,24 +101,29 @@ def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
         A file cannot be read, or changed since the head node was made.
     """
     source = next(name for kind, name in _SOURCES if isinstance(head, kind))
-    return _of_entries(head, nodes) if source == "entries" else _of_files(head, source, nodes, n_ranges)
+    if source == "entries":
+        return _of_entries(head, nodes, wanted)
+    return _of_files(head, source, nodes, n_ranges, wanted)
 
 
-def _of_entries(head: Any, nodes: Mapping[int, Node]) -> Dataset:
+def _of_entries(head: Any, nodes: Mapping[int, Node], wanted: int | None) -> Dataset:
     entries = int(head.nentries)
+    read = entries if wanted is None else min(entries, wanted)
     return Dataset(
         source="entries",
         range=partial(entry_range, entries),
         build=head._generate_rdf_creator(),
-        identity=(entries,),
+        identity=(entries, read),
         shape=("entries", entries, _columns(head)),
-        entries=entries,
+        entries=read,
         counts=(entries,),
         names=(f"Empty source, range: {{0, {entries}}}",) if whole.names_samples(nodes) else (),
     )
 
 
-def _of_files(head: Any, source: Source, nodes: Mapping[int, Node], n_ranges: int | None) -> Dataset:
+def _of_files(
+    head: Any, source: Source, nodes: Mapping[int, Node], n_ranges: int | None, wanted: int | None
+) -> Dataset:
     trees = head.subnames if source == "rntuple" else head.subtreenames
     friendinfo = None if source == "rntuple" else head.friendinfo
     found = inputs.identities(head)
@@ -100,6 +133,8 @@ def _of_files(head: Any, source: Source, nodes: Mapping[int, Node], n_ranges: in
         DataFile(url, "", identity) for url, identity in zip(inputs.friends(head), others, strict=True)
     )
     samples = head.samples or (Sample("", "", len(files)),)
+    n_all, stop = len(files), None if wanted is None else whole.place(head, files, wanted)
+    files = files if stop is None else files[: math.ceil(stop)]
     from_first = whole.names_missing(nodes)
     described = _friends(friendinfo)
     # Where a range has the files before its own, ROOT counts from the first of the dataset by itself.
@@ -109,12 +144,14 @@ def _of_files(head: Any, source: Source, nodes: Mapping[int, Node], n_ranges: in
         source=source,
         range=partial(file_range, list(trees), list(head.inputfiles), friendinfo, from_first),
         build=over_rntuples if source == "rntuple" else partial(over_samples, samples),
-        identity=(files, friends, described, samples),
+        identity=(files, friends, described, samples, stop),
         shape=(source, _columns(head), described, bool(counts)),
         files=files,
         friends=friends,
         counts=counts,
         names=_names(head, trees) if whole.names_samples(nodes) else (),
+        stop=stop,
+        share=1.0 if stop is None else float(stop / n_all),
     )
 
 
@@ -136,18 +173,22 @@ def _names(head: Any, trees: Any) -> tuple[str, ...]:
     return tuple(head.names)
 
 
-def suggested_ranges(head: Any, slots: int) -> int:
-    """Return how many ranges use ``slots`` at once, but no more than there are clusters to share out.
+def clusters(head: Any) -> int:
+    """Return how many clusters a dataset has, about; of one without files, how many entries. At least 1.
 
-    Of a dataset of files the clusters are reckoned from the first: the others are opened where they run.
+    They are reckoned from the first file: the others are opened where they run.
     """
     if isinstance(head, HeadNode.EmptySourceHeadNode):
-        return max(1, min(slots, int(head.nentries)))
+        return max(1, int(head.nentries))
     if isinstance(head, HeadNode.RNTupleHeadNode):
         boundaries = rntuple_boundaries(head.subnames[0], head.inputfiles[0])
     else:
         boundaries = tree_boundaries(head.subtreenames[0], head.inputfiles[0])
-    return max(1, min(slots, (len(boundaries) - 1) * len(head.inputfiles)))
+    return max(1, (len(boundaries) - 1) * len(head.inputfiles))
+
+
+def _common(one: Interval, other: Interval) -> Fraction:
+    return min(one.stop, other.stop) - max(one.start, other.start)
 
 
 def _friends(described: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from ROOT._distrdf import HeadNode, Proxy
 from ROOT._distrdf.Backends.Base import BaseBackend
 from ROOT._distrdf.Operation import (
     SUPPORTED_OPERATIONS,
+    Action,
     InstantAction,
     Operation,
     Snapshot,
@@ -37,20 +38,34 @@ from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
-from dask_root_lambda.rdf import defaults, inputs, packing, readout, snapshots
+from dask_root_lambda.protocol.task import Skipped
+from dask_root_lambda.rdf import defaults, heads, inputs, packing, readout, remote, skipping, snapshots
+from dask_root_lambda.rdf.taken import Taken
 from lambda_runtime import diagnostics
 
-OPERATIONS = tuple(sorted(name for name in SUPPORTED_OPERATIONS if hasattr(ROOT.RDF.RNode, name)))
+_OURS = ("Display", "Range", "Take")
+"""Operations that DistRDF does not have."""
+OPERATIONS = tuple(
+    sorted({name for name in SUPPORTED_OPERATIONS if hasattr(ROOT.RDF.RNode, name)} | {*_OURS})
+)
 """Names of the operations that can be booked on a node. DistRDF lists one more that RDataFrame does not have,
 ``Profile3D``, and one of results."""
 
-LOOK_UPS = ("GetColumnNames", "GetColumnType", "GetDefinedColumnNames", "GetFilterNames", "HasColumn")
+LOOK_UPS = (
+    "Describe",
+    "GetColumnNames",
+    "GetColumnType",
+    "GetDefinedColumnNames",
+    "GetFilterNames",
+    "HasColumn",
+)
 """What can be asked of a graph without running it."""
 
 _IMPLICIT_COLUMNS = ("rdfentry_", "rdfslot_", "tdfentry_", "tdfslot_")
 _AXES = {"Histo1D": 1, "Histo2D": 2, "Histo3D": 3, "Profile1D": 1, "Profile2D": 2}
 """Actions with a model of a histogram, and how many of its axes have limits."""
 _COLUMN_ACTIONS = (
+    "Display",
     "Histo",
     "Profile",
     "Graph",
@@ -66,7 +81,9 @@ _COLUMN_ACTIONS = (
 """Actions that name columns."""
 
 
-def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]) -> Any:
+def head_node(
+    backend: BaseBackend, npartitions: int | None, args: Sequence[Any], skip_unreadable: bool | None = None
+) -> Any:
     """Make DistRDF's head node of the arguments of an RDataFrame constructor.
 
     Raises
@@ -80,8 +97,11 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     """
     diagnostics.check_compiler()
     n_ranges = _checked_npartitions(npartitions)
-    args = [_plain(item) for item in args]
+    args = remote.located([_plain(item) for item in args])
     inputs.refuse_selections(args)
+    skipped: list[Skipped] | None = None
+    if skipping.wanted(skip_unreadable):
+        args, skipped = skipping.readable(args)
     identities = inputs.check(args)
     samples = inputs.samples(args)
     try:
@@ -93,6 +113,9 @@ def head_node(backend: BaseBackend, npartitions: int | None, args: Sequence[Any]
     inputs.make_absolute(head)
     head.identities = identities
     head.samples = samples
+    head.skipped = skipped
+    if skipped is not None:
+        skipping.check(head)
     head.default_columns = defaults.columns(args)
     # A TTree or TDirectory among them has to live as long as the frame.
     head.arguments = args
@@ -138,15 +161,19 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     """
     _check_callables(name, (*args, *kwargs.values()))
     _check_axes(name, args, kwargs)
-    _check_report(parent, name)
-    if not kwargs:
+    skipping.check_operation(parent.get_head(), name)
+    if name == "Range":
+        return _book_range(parent, args, kwargs)
+    if name == "Display":
+        args, kwargs = readout.display_arguments(_frame(parent), args, kwargs), {}
+    elif not kwargs:
         args = defaults.filled(name, args, parent.get_head().default_columns)
     if name == "AsNumpy":
         args, kwargs = (), readout.arguments(_frame(parent), args, kwargs)
     if name == "Snapshot":
         args, kwargs = snapshots.arguments(args, kwargs), {}
     try:
-        operation = create_op(name, *args, **kwargs)
+        operation = (Action if name == "Display" else create_op)(name, *args, **kwargs)
     except (ValueError, IndexError) as error:
         raise GraphError(f"{_written(name, args)}: {error}") from error
     if not isinstance(operation, Transformation):
@@ -155,6 +182,29 @@ def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
     frame = _apply(parent.rdf_node, operation)
     node = Proxy._create_new_node(parent, operation)
     node.rdf_node = frame
+    return node
+
+
+def _book_range(parent: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Book a ``Range``: here as ROOT's own, in ranges of the data set as a cut by the entry's number."""
+    chosen = heads.entry_range(parent, args, kwargs)
+    frame = _apply(parent.rdf_node, Transformation("Range", chosen.begin, chosen.end, chosen.stride))
+    node = Proxy._create_new_node(parent, Transformation("Filter", chosen.expression))
+    node.rdf_node, node.entry_range = frame, chosen
+    return node
+
+
+def book_take(parent: Any, taken: Taken) -> Any:
+    """Book a ``Take`` on a node of DistRDF, as arrays; return its node.
+
+    Raises
+    ------
+    GraphError
+        There is no such column, or its type is another one.
+    """
+    node = book(parent, "AsNumpy", ([taken.column],), {"lazy": True})
+    taken.check(str(_frame(parent).GetColumnType(taken.column)))
+    node.taken = taken
     return node
 
 
@@ -200,17 +250,6 @@ def _check_axes(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -
         raise GraphError(
             f"{_written(name, arguments)} has an automatic axis, which each range would fit to its "
             "own entries: give the limits, such as (name, title, 100, 0.0, 50.0)"
-        )
-
-
-def _check_report(parent: Any, name: str) -> None:
-    """Refuse a report of the frame itself: ROOT lists the cuts of all branches, of which ranges have some."""
-    while parent.operation is not None and parent.operation.name == "Vary":
-        parent = parent.parent
-    if name == "Report" and parent.operation is None:
-        raise GraphError(
-            "Report of the frame itself would list the cuts of every branch: call it on what the last cut "
-            "returned, and lists of several branches apart"
         )
 
 
@@ -301,6 +340,8 @@ class Lowered:
     """Its last step."""
     actions: tuple[Any, ...]
     """DistRDF's nodes, in the order of the graph's results."""
+    whole: bool
+    """Whether all entries are read."""
 
 
 def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
@@ -311,6 +352,8 @@ def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
     InputError
         A file of the frame cannot be read any more, or was replaced.
     """
+    if head.skipped is not None:
+        skipping.leave_out(head)
     inputs.look(head)
     client = client or destination.current_client()
     # Looked up for every result of a computation: as they stand, they tell whether they changed.
@@ -324,6 +367,7 @@ def lower(
     client: Client | None,
     failures: Mapping[str, int],
     annotations: Mapping[str, Any],
+    wanted: int | None = None,
 ) -> Lowered:
     """Lower actions that are booked on a head node to a Dask graph.
 
@@ -342,9 +386,11 @@ def lower(
         How often each run of the frame has failed.
     annotations
         Dask's annotations of the graph.
+    wanted
+        How many of the first entries are needed; None for all.
     """
     settings = Settings.resolve()
-    packed = packing.pack(head, actions, head.npartitions, client or destination.current_client())
+    packed = pack(head, actions, client, wanted)
     run = graphs.build(
         packed.mapper,
         packed.finish,
@@ -353,7 +399,15 @@ def lower(
         failures=failures.get(packed.mapper.run, 0),
         annotations=annotations,
     )
-    return Lowered(packed.mapper.space, run, packed.finish, packed.actions)
+    return Lowered(packed.mapper.space, run, packed.finish, packed.actions, packed.finish.stop is None)
+
+
+def pack(
+    head: Any, actions: Sequence[Any], client: Client | None, wanted: int | None = None
+) -> packing.Packed:
+    """Pack actions that are booked on a head node, without a Dask graph; see `lower`."""
+    client = client or destination.current_client()
+    return packing.pack(head, actions, head.npartitions, client, wanted=wanted)
 
 
 class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types

@@ -13,6 +13,7 @@ import ROOT
 from distributed import Client
 
 from dask_root_lambda import destination
+from dask_root_lambda.rdf import drawing, opening
 from dask_root_lambda.rdf.distrdf import Backend
 from dask_root_lambda.rdf.frame import Node, RDataFrame, Result
 from dask_root_lambda.rdf.visualize import live_visualize
@@ -30,9 +31,11 @@ class ClientBackend(Backend):
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def make_dataframe(self, *args: Any, npartitions: int | None = None, **_: Any) -> RDataFrame:
+    def make_dataframe(
+        self, *args: Any, npartitions: int | None = None, skip_unreadable: bool | None = None, **_: Any
+    ) -> RDataFrame:
         """Make a frame that the client's cluster computes; ROOT calls this."""
-        return RDataFrame.on(self._client, args, npartitions)
+        return RDataFrame.on(self._client, args, npartitions, skip_unreadable)
 
 
 def install() -> None:
@@ -48,11 +51,13 @@ def install() -> None:
 
     if DaskBackend.__new__ is _new_backend:
         return
+    opening.install()
     DaskBackend.__new__ = _new_backend
     for method in ("ProcessAndMerge", "ProcessAndMergeLive"):
         setattr(DaskBackend, method, _on_its_client(getattr(DaskBackend, method)))
     for namespace in (ROOT.RDF, ROOT.RDF.Distributed):
         namespace.RunGraphs = _ours_first(run_graphs, namespace.RunGraphs)
+    ROOT.RDF.SaveGraph = _drawing_ours(ROOT.RDF.SaveGraph)
     for namespace in (ROOT.RDF.Experimental, ROOT.RDF.Distributed):
         namespace.VariationsFor = _ours_first(Result.create_variations, namespace.VariationsFor)
     experimental = ROOT.RDF.Experimental
@@ -105,7 +110,7 @@ def add_progress_bar(node: Node) -> None:
 
     A `LambdaCluster` does so by itself, unless it was told not to.
     """
-    client = node.client or destination.current_client()
+    client = node.bookings.client or destination.current_client()
     show = getattr(client and client.cluster, "show_progress", None)
     if show is not None:
         show()
@@ -127,6 +132,17 @@ def _ours_first(
         return ours(argument) if isinstance(first, kind) else roots(argument, *args, **kwargs)
 
     return call
+
+
+def _drawing_ours(roots: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a ``SaveGraph`` that draws our frames and results as well."""
+
+    def save_graph(drawn: Any, *path: str) -> Any:
+        if isinstance(drawn, Node):
+            return drawing.draw(roots, drawn.node, [result.node for result in drawn.bookings.held()], path)
+        return drawing.draw(roots, drawn.node, (), path) if isinstance(drawn, Result) else roots(drawn, *path)
+
+    return save_graph
 
 
 def _on_its_client(compute: Callable[..., Any]) -> Callable[..., Any]:

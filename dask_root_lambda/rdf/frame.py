@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,10 @@ from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.rdf import distrdf, snapshots, unsupported, values
-from dask_root_lambda.rdf.bookings import Bookings, Lowering
+from dask_root_lambda.protocol.task import Skipped
+from dask_root_lambda.rdf import debugging, distrdf, reprs, snapshots, unsupported, values
+from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
+from dask_root_lambda.rdf.taken import Taken, TakeProxy
 from lambda_runtime.snapshots import Written
 
 
@@ -44,6 +47,8 @@ class Node:
             node.has_user_references = False
 
     def __getattr__(self, name: str) -> Any:
+        if name == "Take":
+            return TakeProxy(lambda taken: Result(self._bookings, distrdf.book_take(self._node, taken)))
         if name in distrdf.OPERATIONS:
             return functools.partial(self._book, name)
         if name in distrdf.LOOK_UPS:
@@ -51,9 +56,20 @@ class Node:
         raise AttributeError(unsupported.explain(name, distrdf.OPERATIONS))
 
     @property
-    def client(self) -> Client | None:
-        """The client whose cluster computes results that are touched; None is Dask's current one."""
-        return self._bookings.client
+    def node(self) -> Any:
+        """DistRDF's node."""
+        return self._node
+
+    @property
+    def bookings(self) -> Bookings:
+        """What is booked on the frame."""
+        return self._bookings
+
+    def __repr__(self) -> str:
+        return reprs.of_frame(self._node)
+
+    def _repr_html_(self) -> str:
+        return reprs.of_frame_as_html(self._node)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *distrdf.OPERATIONS, *distrdf.LOOK_UPS})
@@ -67,9 +83,10 @@ class Node:
             return result
         try:
             return result.GetValue()
-        finally:
+        except BaseException:
             # The user never holds it, though the traceback of an error may.
             self._bookings.drop(result)
+            raise
 
 
 class RDataFrame(Node):
@@ -84,6 +101,9 @@ class RDataFrame(Node):
     npartitions
         Ranges to divide the dataset into. A range holds whole clusters, so no more ranges have entries
         than the files have clusters. By default, as many as run at once.
+    skip_unreadable
+        Whether files that cannot be read are left out. By default one of them is an error. What was left out
+        is in ``skipped`` of a result, in the report of the cluster, and logged as a warning.
 
     Raises
     ------
@@ -101,27 +121,41 @@ class RDataFrame(Node):
     >>> (h,) = dask.compute(h)
     """
 
-    def __init__(self, *args: Any, npartitions: int | None = None) -> None:
-        self._begin(None, args, npartitions)
+    def __init__(
+        self, *args: Any, npartitions: int | None = None, skip_unreadable: bool | None = None
+    ) -> None:
+        self._begin(None, args, npartitions, skip_unreadable)
 
     @classmethod
-    def on(cls, client: Client, args: Sequence[Any], npartitions: int | None) -> RDataFrame:
+    def on(
+        cls,
+        client: Client,
+        args: Sequence[Any],
+        npartitions: int | None,
+        skip_unreadable: bool | None = None,
+    ) -> RDataFrame:
         """Make an RDataFrame whose results, when touched, are computed by a client's cluster.
 
         Parameters
         ----------
         client
             The client.
-        args, npartitions
+        args, npartitions, skip_unreadable
             As for the constructor.
         """
         frame = cls.__new__(cls)
-        frame._begin(client, args, npartitions)
+        frame._begin(client, args, npartitions, skip_unreadable)
         return frame
 
-    def _begin(self, client: Client | None, args: Sequence[Any], npartitions: int | None) -> None:
-        self._arguments = tuple(args), npartitions
-        head = distrdf.head_node(distrdf.Backend(), npartitions, args)
+    def _begin(
+        self,
+        client: Client | None,
+        args: Sequence[Any],
+        npartitions: int | None,
+        skip_unreadable: bool | None,
+    ) -> None:
+        self._arguments = tuple(args), npartitions, skip_unreadable
+        head = distrdf.head_node(distrdf.Backend(), npartitions, args, skip_unreadable)
         Node.__init__(self, Bookings(head, client), head)
 
     @property
@@ -130,22 +164,25 @@ class RDataFrame(Node):
         return self._node
 
     @classmethod
-    def from_spec(cls, path: str, npartitions: int | None = None) -> RDataFrame:
+    def from_spec(
+        cls, path: str, npartitions: int | None = None, skip_unreadable: bool | None = None
+    ) -> RDataFrame:
         """Make an RDataFrame of a dataset specification in JSON.
 
         Parameters
         ----------
         path
             The file, as ``ROOT.RDF.Experimental.FromSpec`` takes it.
-        npartitions
+        npartitions, skip_unreadable
             As for the constructor.
         """
-        return cls(ROOT.Internal.RDF.RetrieveSpecFromJson(path), npartitions=npartitions)
+        spec = ROOT.Internal.RDF.RetrieveSpecFromJson(path)
+        return cls(spec, npartitions=npartitions, skip_unreadable=skip_unreadable)
 
     def __reduce__(self) -> Any:
         """Travel as the constructor's arguments, such as the files that a Snapshot wrote."""
-        args, npartitions = self._arguments
-        return functools.partial(RDataFrame, npartitions=npartitions), args
+        args, npartitions, skip = self._arguments
+        return functools.partial(RDataFrame, npartitions=npartitions, skip_unreadable=skip), args
 
 
 _UHI = ("_to_uhi_", "axes", "counts", "kind", "values", "variances")
@@ -172,12 +209,18 @@ class _Collection(DaskMethodsMixin):
 
     def _step(self) -> Value:
         """Return the step that makes the value of what is under the key."""
-        return Value(self._where()[1], self.varied)
+        return Value(self._where()[1], self.varied, self.taken)
 
     @property
     def varied(self) -> bool:
         """Whether the value is a map of variations."""
         return False
+
+    @property
+    def taken(self) -> Taken | None:
+        """Which collection the value is, where it is one."""
+        """The collection that is made of arrays, if one is."""
+        return None
 
     def __dask_keys__(self) -> list[Key]:
         return [self._where()[0]]
@@ -263,21 +306,25 @@ class Result(_Collection):
     def __init__(self, bookings: Bookings, node: Any) -> None:
         self.bookings = bookings
         self.node = node
+        self._hold = Hold(bookings, node)
         self._given: Lowering | None = None
         self._blob: bytes | None = None
         self._value: Any = None
         self._variations: weakref.ref[Result] | None = None
+        self.skipped: tuple[Skipped, ...] = ()
+        """What the value does not have: files, or parts of them, that could not be read; see `RDataFrame`."""
         bookings.add(self)
-
-    def __del__(self) -> None:
-        # One that could not be booked has none.
-        if "node" in vars(self):
-            self.bookings.release(self.node)
 
     @property
     def varied(self) -> bool:
         """Whether the value is a map of variations."""
         return bool(self.node.operation.name == "VariationsFor")
+
+    @property
+    def taken(self) -> Taken | None:
+        """Which collection the value is, where it is one."""
+        taken: Taken | None = vars(self.node).get("taken")
+        return taken
 
     @property
     def computed(self) -> bool:
@@ -300,12 +347,48 @@ class Result(_Collection):
             self.bookings.run(self)
         if self._value is None:
             self._value = self.anew()
+            _keep_with(self._value, self._hold)
         return self._value
 
     def anew(self) -> Any:
         """Return the value of what is computed, made anew: this result keeps its own."""
         assert self._blob is not None
-        return _made(self._blob, self.bookings.client, varied=self.varied)
+        return _made(self._blob, self.bookings.client, varied=self.varied, taken=self.taken)
+
+    def debug(self, which: int | str | None = None, *, attach: bool = False) -> Any:
+        """Run one range of this result again, in this process and thread: the same file and entries.
+
+        ``breakpoint()`` in Python code stops, and what such code raises opens pdb. The commands are printed
+        by which gdb debugs C++.
+
+        Parameters
+        ----------
+        which
+            Number of the range in its run, from 0; ``"17.0"`` is the first half of one that was divided.
+            By default the range that failed last, of the results of this frame, or the first.
+        attach
+            Whether to wait until gdb is attached.
+
+        Returns
+        -------
+        Any
+            The result of this range alone; None where it has no entries.
+
+        Raises
+        ------
+        ConfigurationError
+            The run has no such range.
+        GraphError
+            It writes files.
+        Exception
+            What the user's code raises.
+        """
+        if snapshots.output(self.node) is not None:
+            raise GraphError("debug writes no files: debug a Count() of the node that the Snapshot is of")
+        mapper, place = self.bookings.alone(self)
+        which = which if which is not None else debugging.failed_range(self.bookings.last_error) or 0
+        blob = debugging.run(mapper, which, place, attach=attach)
+        return None if blob is None else _made(blob, None, varied=self.varied, taken=self.taken)
 
     def create_variations(self) -> Result:
         """Book the systematic variations of this result.
@@ -346,7 +429,10 @@ class Result(_Collection):
         return lowering.graph.finished, lowering.places[self.node.node_id]
 
     def __repr__(self) -> str:
-        return f"<Result of {self.node.operation.name}{', computed' if self.computed else ''}>"
+        return reprs.of_result(self.node, computed=self.computed)
+
+    def _repr_html_(self) -> str:
+        return reprs.of_result_as_html(self.node, self.GetValue() if self.computed else None)
 
 
 class PersistedResult(_Collection):
@@ -382,6 +468,11 @@ class PersistedResult(_Collection):
         """Whether the value is a map of variations."""
         return self._value.varied
 
+    @property
+    def taken(self) -> Taken | None:
+        """Which collection the value is, where it is one."""
+        return self._value.taken
+
 
 @dataclass(frozen=True)
 class Value(Step):
@@ -391,20 +482,33 @@ class Value(Step):
     """Its place among them."""
     varied: bool = False
     """Whether it is a map of variations."""
+    taken: Taken | None = None
+    """The collection that is made of arrays, if one is."""
 
     def __call__(self, keys: Sequence[Sequence[bytes]]) -> Any:
         """Make it; Dask gives a list with what each key of the collection stands for, here one."""
         (blobs,) = keys
-        return _made(blobs[self.place], None, varied=self.varied)
+        return _made(blobs[self.place], None, varied=self.varied, taken=self.taken)
 
 
-def _made(blob: bytes, client: Client | None, *, varied: bool) -> Any:
+def _made(blob: bytes, client: Client | None, *, varied: bool, taken: Taken | None = None) -> Any:
     with values.making:
         mergeable = wire.loads(blob)
         if not isinstance(mergeable, Written):
-            return values.value(mergeable, varied=varied)
+            return values.value(mergeable, varied=varied, taken=taken)
     arguments = mergeable.tree, snapshots.files(mergeable)
     return RDataFrame(*arguments) if client is None else RDataFrame.on(client, arguments, None)
+
+
+def _keep_with(value: Any, hold: Hold) -> None:
+    """Let a value keep its result in the graph, as ROOT's do: reports of the frame list its cuts."""
+    for each in value.values() if type(value) is dict else (value,):
+        with suppress(TypeError):  # a number
+            weakref.finalize(each, _let_go, hold).atexit = False
+
+
+def _let_go(_: Hold) -> None:
+    pass
 
 
 def _itself(value: Any) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import ROOT
@@ -16,26 +17,26 @@ from ROOT._distrdf import HeadNode
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, GraphError, InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.rdf import probes, remote
 from lambda_runtime import diagnostics, storage
 from lambda_runtime.datasets import Sample
+from lambda_runtime.remote.names import shown
 
 _ALL_ENTRIES = 2**63 - 1
 """Where the global range of a dataset specification ends that has none."""
 _WILDCARD = re.compile(r"[*\[]")
 _MASK = "R_rdf_mask_"
 """What the names of columns begin with that say which values are valid."""
-_PROBES = 16
-"""Files whose identity is read at once."""
 _QUIET, _QUIET_S = 10, 5.0
 """A look at files is good for so many times as long as it took, and for so many seconds at most."""
 
 
 def absolute(name: str) -> str:
-    """Return a file's name as any directory of this machine sees it; a URL stays.
+    """Return a file's name as any directory of this machine sees it; a URL stays, but for one of S3.
 
     ``~`` and ``$VARIABLE`` are expanded, as ROOT does.
     """
-    expanded = _expanded(name)
+    expanded = remote.internal(_expanded(name))
     path = rootfile.local_path(expanded)
     return expanded if path is None else os.path.abspath(path)  # noqa: PTH100  (resolves nothing)
 
@@ -56,8 +57,9 @@ def make_absolute(head: Any) -> None:
     """
     if isinstance(head, HeadNode.EmptySourceHeadNode):
         return
-    head.names = [_expanded(str(name)) for name in head.inputfiles]
-    head.inputfiles = [absolute(name) for name in head.names]
+    given = [_expanded(str(name)) for name in head.inputfiles]
+    head.names = [shown(name) for name in given]
+    head.inputfiles = [absolute(name) for name in given]
     if hasattr(head, "subtreenames"):
         # The path of a tree in a directory of its file begins with a slash; its samples are named without.
         head.subtreenames = [str(name).removeprefix("/") for name in head.subtreenames]
@@ -102,6 +104,13 @@ def _sample(sample: Any) -> Sample:
     return Sample(str(sample.GetSampleName()), metadata, len(sample.GetFileNameGlobs()))
 
 
+def reduced(samples: Sequence[Sample], kept: Sequence[bool]) -> Iterator[Sample]:
+    """Yield samples without the files that are not kept."""
+    rest = iter(kept)
+    for sample in samples:
+        yield replace(sample, n_files=sum(itertools.islice(rest, sample.n_files)))
+
+
 def _friend_files(head: Any) -> Any:
     friends = getattr(head, "friendinfo", None)
     return () if friends is None else friends.fFriendFileNames
@@ -123,7 +132,8 @@ def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
     InputError
         A file is missing, truncated or not a ROOT file; nothing matches a pattern.
     """
-    return {url: storage.identify(url) for url in _checked(args)}
+    urls = list(_checked(args))
+    return dict(zip(urls, probes.identify(urls), strict=True))
 
 
 def refuse_selections(args: Sequence[Any]) -> None:
@@ -196,17 +206,16 @@ def _urls(head: Any) -> list[str]:
 
 def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:
     unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in known]
-    with ThreadPoolExecutor(_PROBES) as pool:
-        for url, identity in zip(unknown, pool.map(storage.identify, unknown), strict=True):
-            if known.setdefault(url, identity) != identity:
-                raise InputError(
-                    f"{url} was replaced since the RDataFrame was made: make the RDataFrame again"
-                )
+    for url, identity in zip(unknown, probes.identify(unknown), strict=True):
+        if known.setdefault(url, identity) != identity:
+            raise InputError(
+                f"{shown(url)} was replaced since the RDataFrame was made: make the RDataFrame again"
+            )
 
 
 def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
     """Say what is wrong with arguments that RDataFrame refused: mostly, a file or the name of the tree."""
-    for url in _given(args):
+    for url in given(args):
         for name in sorted(glob.glob(url)) if _is_pattern(url) else [url]:  # noqa: PTH207  (a string)
             try:
                 storage.identify(name)
@@ -216,7 +225,9 @@ def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
                 return InputError(str(problem))
             keys = sorted({f"{key.GetName()} ({key.GetClassName()})" for key in file.GetListOfKeys()})
             if not file.Get(args[0]):
-                return InputError(f"{name} holds no {args[0]!r}: it has {', '.join(keys) or 'nothing'}")
+                return InputError(
+                    f"{shown(name)} holds no {args[0]!r}: it has {', '.join(keys) or 'nothing'}"
+                )
     return GraphError(
         "RDataFrame takes a tree's name with a file, a pattern, a list of files or an open TDirectory; a "
         f"TTree or TChain; an RDatasetSpec; or a number of entries. Given: {tuple(args)!r}; ROOT says: "
@@ -224,7 +235,7 @@ def explain(args: Sequence[Any], error: BaseException) -> DaskRootLambdaError:
     )
 
 
-def _given(args: Sequence[Any]) -> list[str]:
+def given(args: Sequence[Any]) -> list[str]:
     """Return the names of files among a constructor's arguments, without ``?#`` and the tree's name."""
     if len(args) < 2 or not isinstance(args[0], str):
         return []
@@ -240,7 +251,7 @@ def _is_pattern(name: str) -> bool:
 
 def _checked(args: Sequence[Any]) -> Iterator[str]:
     far = False
-    for name in _given(args):
+    for name in given(args):
         if rootfile.local_path(name) is None:
             if not far and not glob.has_magic(name):
                 yield name

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dask_root_lambda.protocol.errors import GraphError, MissingBlobError
-from dask_root_lambda.rdf import snapshots, values
+from dask_root_lambda.protocol.errors import DamagedBlobError, GraphError, MissingBlobError
+from dask_root_lambda.rdf import heads, snapshots, values
 from dask_root_lambda.rdf.frame import Result
 
 
@@ -62,6 +62,10 @@ def partial_results(*results: Result) -> Iterator[PartialValues]:
 
 
 def _parts(results: Sequence[Result]) -> Iterator[PartialValues]:
+    for result in results:
+        if heads.is_search(result.node):
+            # A few rows of the first entries: nothing of it is worth while before it is there.
+            result.GetValue()
     pending = [result for result in results if not result.computed]
     if pending:
         asked = pending[0]
@@ -81,8 +85,8 @@ def _updates(results: Sequence[Result], asked: Result, together: Sequence[Result
                 partial = dict(zip(together, update.values, strict=True))
                 made = (_value(result, partial.get(result)) for result in results)
                 yield PartialValues(tuple(made), update.share)
-    except MissingBlobError:
-        # What is gone from the store is computed again, and nothing else.
+    except (MissingBlobError, DamagedBlobError):
+        # What is gone from the store, or damaged there, is computed again, and nothing else.
         asked.GetValue()
 
 
@@ -90,4 +94,4 @@ def _value(result: Result, mergeable: Any) -> Any:
     if mergeable is None:
         return result.anew()
     with values.making:
-        return values.value(mergeable, varied=result.varied)
+        return values.value(mergeable, varied=result.varied, taken=result.taken)

@@ -8,6 +8,7 @@ DistRDF that a range needs, the user's code, and the file table, under an identi
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import types
 import uuid
@@ -24,15 +25,15 @@ from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
 from dask_root_lambda import __version__, destination
-from dask_root_lambda.plan import secret, unfinished
+from dask_root_lambda.plan import history, secret, sizing, unfinished
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
-from dask_root_lambda.rdf import dataset, snapshots, whole
-from lambda_runtime import diagnostics, variables
+from dask_root_lambda.rdf import cuts, dataset, heads, names, snapshots, whole
+from lambda_runtime import diagnostics, reports, variables
 from lambda_runtime.attachments import note
 from lambda_runtime.runner import ROOT_VERSION
 
@@ -52,7 +53,18 @@ class Packed:
     """DistRDF's nodes of the actions, in the order of their results."""
 
 
-def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client | None = None) -> Packed:
+Begin = Callable[[dataset.Dataset, str, str], tuple[RunSpace, Division, str]]
+"""Dataset, name of the graph and identity of the run -> its space, how it is divided, and why so."""
+
+
+def pack(
+    head: Any,
+    actions: Sequence[Any],
+    n_ranges: int | None,
+    client: Client | None = None,
+    begin: Begin | None = None,
+    wanted: int | None = None,
+) -> Packed:
     """Pack actions that are booked on a head node.
 
     Parameters
@@ -66,6 +78,10 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         client's cluster runs at once.
     client
         Whose cluster computes it.
+    begin
+        Begins the run, where that is not to be begun as usual.
+    wanted
+        How many of the first entries are needed; None for all.
 
     Raises
     ------
@@ -76,7 +92,8 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
     """
     booked = _above(head, actions)
     nodes = _nodes(booked, renamed=dataset.renamed(head))
-    data = dataset.of(head, nodes, n_ranges)
+    computed = tuple(node for node in booked if _is_action(node))
+    data = dataset.of(head, nodes, n_ranges, wanted)
     attachments = tuple(_attachments(head.backend))
     note(attachments)
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
@@ -101,11 +118,13 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         names=data.names,
         alone=whole.runs_alone(nodes, _written_code(code, attachments)),
         variables=variables.read(code),
+        skips=head.skipped is not None and bool(data.files),
     )
     blob = wire.dumps(mapper)
     versions = ROOT_VERSION, wire.WIRE_VERSION, __version__
-    run = _token(graph, data.identity, data.names, mapper.variables, versions, _occasion(nodes))
-    space, division = _begun(head, data, run, n_ranges, client)
+    run = _token(graph, data.identity, data.names, mapper.variables, versions, _occasion(nodes), mapper.skips)
+    begin = begin or functools.partial(_begun, head, n_ranges, client)
+    space, division, why = begin(data, graph, run)
     _check_outputs(nodes, data, len(division))
     packed = PackedMapper(
         space=space,
@@ -114,27 +133,64 @@ def pack(head: Any, actions: Sequence[Any], n_ranges: int | None, client: Client
         division=division,
         root=ROOT_VERSION,
         identity=identity,
+        files=tuple(file.url for file in data.files),
+        sizes=tuple(file.identity.size for file in data.files),
         local_inputs=_local(file.url for file in (*data.files, *data.friends)),
         local_outputs=_local(_outputs(nodes)),
         writes=any(_outputs(nodes)),
+        why=why,
+        results=names.names(node.operation for node in computed),
     )
-    finish = Finish(space, len(data.files), data.entries)
-    return Packed(packed, finish, tuple(node for node in booked if _is_action(node)))
+    finish = Finish(
+        space,
+        len(data.files),
+        data.entries,
+        graph=graph,
+        size=data.whole_size,
+        stop=data.stop,
+        at_least=_at_least(computed, data, wanted),
+        skipped=tuple(head.skipped) if mapper.skips else None,
+    )
+    return Packed(packed, finish, computed)
+
+
+def _at_least(computed: Iterable[Any], data: dataset.Dataset, wanted: int | None) -> int | None:
+    """Return how many entries event loops have to see, where they need not see all that there are."""
+    if any(map(heads.is_display, computed)):
+        return 0  # ROOT ends the loop when it has its rows
+    return wanted if data.stop is not None else None
 
 
 def _begun(
-    head: Any, data: dataset.Dataset, identity: str, n_ranges: int | None, client: Client | None
-) -> tuple[RunSpace, Division]:
+    head: Any, n_ranges: int | None, client: Client | None, data: dataset.Dataset, graph: str, identity: str
+) -> tuple[RunSpace, Division, str]:
     """Begin the run of a graph on a dataset, or go on with it."""
     user = secret.of_user()
     run = user.run(identity)
     if n_ranges is None:
-        slots = destination.slots(client)
-        division = unfinished.division(user, run, lambda: data.divided(dataset.suggested_ranges(head, slots)))
+        # A run that was begun before is not divided anew, and its first file not opened for it.
+        choices: list[sizing.Choice] = []
+
+        def decide() -> Division:
+            choices.append(suggested(head, data, graph, client))
+            return data.divided(choices[-1].n_ranges)
+
+        division = unfinished.division(user, run, decide)
+        why = choices[-1].why if choices else f"{len(division):,} ranges, as it was begun before"
     else:
-        division = data.divided(n_ranges)
+        division, why = data.divided(n_ranges), f"{n_ranges:,} ranges, as asked for"
     worker = f"{client.id if client is not None else ''} {tokenize(division)}"
-    return unfinished.begin(user, run, worker, _alive(client)), division
+    return unfinished.begin(user, run, worker, _alive(client)), division, why
+
+
+def suggested(head: Any, data: dataset.Dataset, graph: str, client: Client | None) -> sizing.Choice:
+    """Choose the number of ranges of a run for the user: by what the same graph took before, if known."""
+    slots, clusters = destination.slots(client), dataset.clusters(head)
+    record = history.recall(graph)
+    work_s = record.work_of(data.whole_size) if record is not None else None
+    if work_s is None:
+        return sizing.without_history(slots, clusters)
+    return sizing.by_work(work_s, slots, clusters, source="the last run of this graph")
 
 
 def _alive(client: Client | None) -> Callable[[], bool]:
@@ -186,13 +242,14 @@ def registered(backend: Any) -> tuple[Any, ...]:
 def _above(head: Any, actions: Iterable[Any]) -> list[Any]:
     """Return actions and what is above them in the graph, in booking order, the head node first.
 
-    An action may be above another one: the nominal one, of its variations.
+    An action may be above another one: the nominal one, of its variations. A report of the frame itself lists
+    cuts that lead to no action.
     """
     # What the user has dropped leaves DistRDF's own list, which grows otherwise.
-    head._prune_graph()
+    listed = cuts.held(head)
+    actions = list(actions)
     found = {head.node_id: head}
-    for action in actions:
-        node = action
+    for node in [*actions, *(listed if any(map(cuts.is_report_of_frame, actions)) else ())]:
         while node.node_id not in found:
             found[node.node_id] = node
             node = node.parent
@@ -210,9 +267,12 @@ def _nodes(booked: Sequence[Any], *, renamed: bool) -> dict[int, Node]:
     per name and process, so of two functions with one name it would run the first for both.
     """
     numbers = {node.node_id: position for position, node in enumerate(booked)}
-    return {
-        numbers[node.node_id]: _node(node, numbers.get(node.parent_id), renamed=renamed) for node in booked
-    }
+    return {numbers[node.node_id]: _node(node, _parent(node, numbers), renamed=renamed) for node in booked}
+
+
+def _parent(node: Any, numbers: Mapping[int, int]) -> int | None:
+    # Wherever it was asked for; ranges tell it by that.
+    return reports.HEAD if cuts.is_report_of_frame(node) else numbers.get(node.parent_id)
 
 
 def _node(node: Any, parent: int | None, *, renamed: bool) -> Node:

@@ -1,9 +1,10 @@
-"""AsNumpy: its arguments, and which columns can be read out where ranges run."""
+"""AsNumpy and Display: their arguments, and which columns can be read out where ranges run."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from dask_root_lambda.protocol.errors import GraphError
 from lambda_runtime import diagnostics
 
 _SIGNATURE = inspect.signature(RDataFrameAsNumpy)
+_DISPLAYED = ("columns", "nRows", "nMaxCollectionElements")
 _RVEC = "ROOT::VecOps::RVec<"
 
 
@@ -44,6 +46,40 @@ def arguments(frame: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dic
         if name not in exclude and frame.HasColumn(name):
             _check_type(name, str(frame.GetColumnType(name)))
     return {"columns": columns, "exclude": exclude, "lazy": bool(given.get("lazy"))}
+
+
+def display_arguments(frame: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments of a ``Display`` by position: columns, entries, elements of a collection.
+
+    Parameters
+    ----------
+    frame
+        A local RDataFrame of the same columns.
+    args, kwargs
+        As the user gave them.
+
+    Raises
+    ------
+    GraphError
+        ``Display`` takes no such arguments, or no column matches.
+    """
+    named = {_DISPLAYED[0] if name.startswith("columnName") else name: item for name, item in kwargs.items()}
+    named = {_DISPLAYED[0] if name == "columnList" else name: item for name, item in named.items()}
+    given: dict[str, Any] = {"columns": "", "nRows": 5, "nMaxCollectionElements": 10}
+    given |= dict(zip(_DISPLAYED, args, strict=False)) | named
+    try:
+        limits = [operator.index(given[name]) for name in _DISPLAYED[1:]]
+    except TypeError:
+        limits = [-1]
+    if len(args) > len(_DISPLAYED) or given.keys() != set(_DISPLAYED) or min(limits) < 0:
+        raise GraphError(f"Display takes {', '.join(_DISPLAYED)}; given: {(*args, *kwargs.items())!r}")
+    columns = given["columns"]
+    if isinstance(columns, str):
+        try:
+            columns = ROOT.Internal.RDF.ConvertRegexToColumns(frame.GetColumnNames(), columns, "Display")
+        except Exception as error:
+            raise GraphError(f"Display: {diagnostics.first_line(error)}") from error
+    return [str(name) for name in columns], *limits
 
 
 def _names(argument: str, given: Mapping[str, Any]) -> list[str]:

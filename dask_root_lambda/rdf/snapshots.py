@@ -13,6 +13,7 @@ from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import GraphError, InputError
 from dask_root_lambda.rdf import inputs
 from lambda_runtime import storage
+from lambda_runtime.remote import names
 from lambda_runtime.snapshots import Output, Written
 
 _PLACES = {"treename": 0, "filename": 1, "columnList": 2, "columnNameRegexp": 2, "options": 3}
@@ -53,6 +54,11 @@ def arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     if not {0, 1} <= given.keys() <= {0, 1, 2, 3}:
         raise GraphError(
             f"Snapshot takes a treename, a filename, columns and options, given: {tuple(args)!r}"
+        )
+    if names.is_remote(str(given[1])):
+        raise GraphError(
+            f"Snapshot cannot write to {given[1]}: objects in S3 and on web servers are read only. Write "
+            "to this machine, or to a root:// URL"
         )
     options = given.get(3, ROOT.RDF.RSnapshotOptions())
     _check_mode(str(options.fMode))

@@ -10,16 +10,12 @@ _INSTEAD = {
     "Aggregate": _OWN_CODE,
     "Book": _OWN_CODE,
     "Cache": "use Snapshot, and go on with the frame that it returns",
-    "Describe": "use GetColumnNames and GetColumnType",
-    "Display": 'use AsNumpy(["x", ...]) after a Filter that keeps few entries',
     "Fill": _OWN_CODE,
     "Foreach": _OWN_CODE,
     "ForeachSlot": _OWN_CODE,
     "GetNSlots": "see npartitions= of the frame; each range has one slot",
-    "Range": "Filter on a column; entries are divided by npartitions=",
     "Reduce": _OWN_CODE,
-    "SaveGraph": "use ROOT.RDF.SaveGraph of the same operations on a ROOT.RDataFrame",
-    "Take": 'use AsNumpy(["x"])["x"]',
+    "SaveGraph": "use ROOT.RDF.SaveGraph(frame), which is a function in ROOT as well",
     "VariationsFor": "use ROOT.RDF.Experimental.VariationsFor(result)",
 }
 """Names of methods -> what does the same."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import ROOT
 from ROOT._distrdf import HeadNode
 
+from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import DataFile
@@ -90,6 +92,8 @@ def texts(arguments: Any) -> Iterator[str]:
 
 def names_entries(nodes: Mapping[int, Any]) -> bool:
     """Tell whether a graph names the numbers of entries."""
+    if any(node.operation is not None and node.operation.name == "Display" for node in nodes.values()):
+        return True
     return any(_ENTRY_NUMBER.search(text) for text in _texts(nodes))
 
 
@@ -119,6 +123,36 @@ def entries(head: Any, files: Sequence[DataFile]) -> tuple[int, ...]:
     count = _rntuple_entries if isinstance(head, HeadNode.RNTupleHeadNode) else _tree_entries
     _counted.update(zip(map(_key, unknown), count(unknown), strict=True))
     return tuple(_counted[_key(file)] for file in files)
+
+
+def known_entries(head: Any) -> int | None:
+    """Return how many entries a data set has; None where many files, or remote ones, had to be opened."""
+    if isinstance(head, HeadNode.EmptySourceHeadNode):
+        return int(head.nentries)
+    trees = head.subnames if isinstance(head, HeadNode.RNTupleHeadNode) else head.subtreenames
+    known = [url for url in head.inputfiles if url in head.identities]
+    if len(known) < len(head.inputfiles):
+        return None
+    files = [DataFile(url, str(tree), head.identities[url]) for url, tree in zip(known, trees, strict=True)]
+    unknown = [file.url for file in files if _key(file) not in _counted]
+    if len(unknown) > _PROBES or any(rootfile.local_path(url) is None for url in unknown):
+        return None
+    return sum(entries(head, files))
+
+
+def place(head: Any, files: Sequence[DataFile], wanted: int) -> Fraction | None:
+    """Return where on the line of a data set its first entries end; None where there are not more.
+
+    As many files are opened as have them.
+    """
+    before, n_looked = 0, 0
+    while n_looked < len(files):
+        looked = files[n_looked : n_looked + (_PROBES if n_looked else 1)]
+        for count in entries(head, looked):
+            if before + count > wanted:
+                return n_looked + Fraction(max(wanted - before, 1), count)
+            before, n_looked = before + count, n_looked + 1
+    return None
 
 
 def _tree_entries(files: Sequence[DataFile]) -> list[int]:

@@ -122,6 +122,9 @@ def test_logs_of_a_run_and_of_a_range_have_what_the_code_printed(command, monkey
     assert "at entry 10 of all" in text
     assert "at entry 0 of all" not in text
     assert "at entry 20 of all" not in text
+    for place in (["--range", "1"], ["--run", run[:8], "--range", "1"]):
+        assert command("logs", "--name", name, *place) == text
+    assert "nothing in the last" in command("logs", "--name", name, "--run", "ffffffff", "--range", "1")
     monkeypatch.setattr(logs, "_MAX_REQUESTS", 2)
     assert "1 more invocations are not shown" in command("logs", "--name", name, "--run", run)
 

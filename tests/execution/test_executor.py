@@ -190,7 +190,7 @@ def test_stopping_ends_what_runs_and_what_waits(make_executor):
 class _Later:
     """A policy by which all that fails is tried again, much later."""
 
-    def after(self, errors, jitter, *, divisible):
+    def after(self, errors, jitter, **_):
         return Again(1000.0)
 
 
@@ -239,6 +239,38 @@ def test_an_interrupted_block_ends_its_tasks(make_executor):
         interrupted()
     assert isinstance(interrupted.future.exception(0), RunCancelledError)
     assert invoker.closed
+
+
+def test_what_runs_on_in_aws_is_counted_and_told_in_one_sentence(make_executor, caplog):
+    """Three invocations in flight are stopped: the report counts them, a sentence says it; what waited is
+    never invoked."""
+    gate = Gate()
+    executor, invoker = make_executor(script={f"task{i}": [gate] for i in range(3)}, concurrency=3)
+    futures = [executor.submit_call(Call(f"task{index}", abs, [1])) for index in range(5)]
+    gate.wait_for(3)
+    for future in futures:
+        executor.cancel(future)
+    gate.open()
+    executor.shutdown(wait=True)
+    assert executor.report().total.dropped == 3
+    assert "3 dropped" in str(executor.report())
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition(":")[0] for text in told] == ["3 invocations cannot be stopped in AWS"]
+    assert len(invoker.requests) == 3
+
+
+def test_what_is_stopped_on_this_machine_does_not_run_on(make_executor, caplog):
+    """Environments of the emulator end with the wait for them: nothing is dropped, nothing said."""
+    gate = Gate()
+    invoker = ScriptedInvoker("local", {"task": [gate]})
+    executor, _ = make_executor(local=invoker)
+    executor.execution = "local"
+    future = executor.submit_call(Call("task", abs, [1]))
+    gate.wait_for(1)
+    executor.cancel(future)
+    gate.open()
+    executor.shutdown(wait=True)
+    assert (executor.report().total.dropped, caplog.records) == (0, [])
 
 
 def test_a_delay_before_a_retry_is_cut_short_by_a_stop(make_executor):
@@ -402,15 +434,20 @@ class TestDivided:
             run(slow, 4)
 
     def test_a_part_that_fails_ends_the_others(self, make_executor):
-        """The whole fails with its error, and what waits is not invoked."""
+        """The whole fails with its error, and its run with it: what waits is not invoked."""
         gate = Gate()
-        script = {"range-0": [FunctionTimeoutError("slow")], "range-0.0": [UserCodeError("raised")]}
-        executor, invoker = make_executor(script={**script, "range-1": [gate]}, concurrency=1)
+
+        def slow():
+            gate()
+            raise FunctionTimeoutError("slow")
+
+        script = {"range-0": [slow], "range-0.0": [UserCodeError("raised")]}
+        executor, invoker = make_executor(script=script, concurrency=1)
         first, second, *_ = ranges(executor)
-        assert isinstance(first.exception(30), UserCodeError)
         gate.open()
-        second.result(30)
-        assert "range-0.1" not in [request.task for request in invoker.requests]
+        assert isinstance(first.exception(30), UserCodeError)
+        assert second.exception(30) is first.exception()
+        assert [request.task for request in invoker.requests] == ["range-0", "range-0.0"]
         assert executor.report().total.failures == 1
 
     def test_what_writes_files_is_not_divided(self, make_executor):

@@ -12,12 +12,12 @@ import pytest
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.execution.encoding import INLINE_MAPPER_BYTES, Call
 from dask_root_lambda.execution.executor import LambdaExecutor
-from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import AccessError, MissingMapperError, StoreError
 from dask_root_lambda.protocol.store import MemoryStore
 from dask_root_lambda.rdf import packing
 from lambda_runtime.handler import Environment
-from tests.invokers import MAPPER, Gate, packed_mapper, ranges
+from tests.invokers import KEY, MAPPER, Gate, packed_mapper, ranges
 
 
 def test_a_small_mapper_travels_inline_and_a_large_one_once(make_executor):
@@ -68,10 +68,32 @@ def test_an_environment_finds_a_mapper_that_expired(events_file):
     assert total is not None
 
 
+def leave(store, key):
+    """Put a partial result into a store, as a range does."""
+    store.put(key, seal.sealed(KEY, key, b"left over"))
+
+
+@pytest.mark.parametrize("change", [b"", b"\0", None], ids=["cut off", "changed", "of another place"])
+def test_what_is_damaged_in_the_store_is_computed_again(make_executor, caplog, change):
+    """It is neither believed nor in the way of the new one, and the report counts it."""
+    executor, invoker = make_executor()
+    key, other = "partials/run/session/1-2", "partials/run/session/0-1"
+    sealed = seal.sealed(KEY, key if change is not None else other, b"left over")
+    invoker.store.put(key, sealed[:-1] + change if change is not None else sealed)
+    bodies = [future.result(30) for future in ranges(executor)]
+    assert bodies[1].inline is not None
+    assert sorted(request.range_index for request in invoker.requests) == [0, 1, 2]
+    assert key not in list(invoker.store.keys())
+    report = executor.report()
+    assert (report.runs[0].mended, report.total.mended, report.total.failures) == (1, 1, 0)
+    assert "1 partial results of earlier tries were damaged" in str(report)
+    assert "computed again" in caplog.text
+
+
 def test_what_a_failed_run_left_is_not_computed_again(make_executor):
     """A partial result that lies in the store under the same identity is taken as it is."""
     executor, invoker = make_executor()
-    invoker.store.put("partials/run/session/1-2", b"left over")
+    leave(invoker.store, "partials/run/session/1-2")
     bodies = [future.result(30) for future in ranges(executor)]
     assert bodies[1].key == "partials/run/session/1-2"
     assert sorted(request.range_index for request in invoker.requests) == [0, 2]
@@ -81,7 +103,7 @@ def test_what_a_run_left_is_deleted_when_it_succeeded(make_executor):
     """Forgetting a run removes its partial results and nothing else; the next run starts afresh."""
     executor, invoker = make_executor()
     for key in ("partials/run/session/1-2", "partials/other/1"):
-        invoker.store.put(key, b"blob")
+        leave(invoker.store, key)
     [future.result(30) for future in ranges(executor)]
     executor.forget(MAPPER.space).join(30)
     assert list(invoker.store.keys()) == ["partials/other/1"]
@@ -95,14 +117,14 @@ def test_what_a_run_that_failed_here_left_is_found(make_executor):
     futures = ranges(executor)
     assert isinstance(futures[2].exception(30), AccessError)
     [future.result(30) for future in futures[:2]]
-    invoker.store.put("partials/run/session/0-1", b"left over")
+    leave(invoker.store, "partials/run/session/0-1")
     assert [future.result(30).key for future in ranges(executor)] == ["partials/run/session/0-1", None, None]
 
 
 def test_what_another_worker_deleted_is_computed_again(make_executor):
     """A partial result that was there when the run was first looked at, and is not now, is no result."""
     executor, invoker = make_executor()
-    invoker.store.put("partials/run/session/1-2", b"left over")
+    leave(invoker.store, "partials/run/session/1-2")
     assert ranges(executor)[1].result(30).key == "partials/run/session/1-2"
     invoker.store.delete(["partials/run/session/1-2"])
     assert ranges(executor)[1].result(30).key is None

@@ -25,6 +25,17 @@ def test_nothing_is_slow_before_most_are_done(done_s, n_ranges):
         assert limit_s <= max(2.0, 3 * done_s[-1])
 
 
+@given(SECONDS.filter(lambda done_s: len(done_s) >= 4))
+def test_in_the_end_less_is_slow(done_s):
+    """Never more than before; of ranges that take about as long, one that takes a quarter longer."""
+    before_s = slow_after_s(done_s, len(done_s))
+    limit_s = slow_after_s(done_s, len(done_s), in_the_end=True)
+    assert min(5.0, before_s) <= limit_s <= before_s
+    assert slow_after_s([9.5, 10.0, 10.0, 10.5] * 10, 50, in_the_end=True) <= 12.5
+    # A few that waited for new environments change nothing.
+    assert slow_after_s([10.0] * 35 + [15.0] * 5, 50, in_the_end=True) <= 12.5
+
+
 @given(st.integers(4, 500))
 def test_second_tries_cost_little(n_ranges):
     """However many are slow, a tenth of the ranges is tried once more, or two."""
@@ -64,6 +75,15 @@ class TestSecondTries:
         assert [request.task for request in invoker.requests].count("range-0") == 2
         executor.shutdown()
         assert executor.ledger.in_flight == 0
+
+    def test_in_the_end_a_second_try_comes_sooner(self, run, monkeypatch):
+        """Nothing waits, and a slot is free: what is slow then has not to be three times as slow."""
+        monkeypatch.setattr(stragglers, "FACTOR", 1e6)
+        monkeypatch.setattr(stragglers, "END_SHORTEST_S", 0.2)
+        futures, executor, _, gate = run()
+        assert [future.result(30) for future in futures]
+        gate.open()
+        assert executor.report().total.second_tries == 1
 
     def test_a_second_try_that_fails_changes_nothing(self, run):
         """The slow one goes on, and its answer counts."""

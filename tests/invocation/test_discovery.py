@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import boto3
 import pytest
 
 from dask_root_lambda import LambdaExecutor
 from dask_root_lambda.config import Settings
 from dask_root_lambda.invocation import aws, discovery
+from dask_root_lambda.invocation.cancellation import Cancellation
+from dask_root_lambda.invocation.invokers import AwsInvoker
+from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     AccessError,
     ConfigurationError,
     DeploymentError,
     DeploymentNotFoundError,
+    FunctionNotFoundError,
 )
+from dask_root_lambda.protocol.task import Body, Request
 from tests.deployed import make_deployment
 
 
@@ -66,6 +73,23 @@ def test_an_executor_runs_on_the_deployment_that_it_finds():
     assert json.loads(line)["usd"] == pytest.approx(usd) != 0
     assert path.parent.name == name
     assert path.parent.parent.name == "us-east-1"
+
+
+def test_larger_functions_of_the_deployment_are_looked_up_when_they_are_needed():
+    """They are known by their memory; the alias of each is invoked."""
+    larger = make_deployment(settings={"MemorySize": 3538})
+    name = make_deployment()
+    tiers = json.dumps({"10240": "gone", "3538": larger, "1769": name})
+    boto3.client("ssm").put_parameter(Name=f"/dask-root-lambda/{name}/tiers", Value=tiers, Overwrite=True)
+    invoker = AwsInvoker(Settings.resolve(deployment=name, concurrency=1))
+    assert invoker.tiers == (1769, 3538, 10240)
+    blob = Body.of(wire.dumps((pow, (2, 10), {})))
+    request = Request("call", "task", (blob,), result_key="calls/1/result", seal_key=b"k" * 32)
+    answers = [invoker.invoke(replace(request, tier=tier), Cancellation()) for tier in (0, 1)]
+    assert [answer.billing.memory_mb for answer in answers] == [1769, 3538]
+    with pytest.raises(FunctionNotFoundError, match="gone"):
+        invoker.invoke(replace(request, tier=2), Cancellation())
+    invoker.close()
 
 
 def test_a_named_function_needs_no_deployment():

@@ -128,11 +128,11 @@ class Breaking:
     def get_object(self, **_):
         return {"Body": self}
 
-    def read(self):
+    def read(self, size):
         self.failures -= 1
         if self.failures >= 0:
             raise IncompleteReadError(actual_bytes=1, expected_bytes=4)
-        return b"blob"
+        return b"blob" if self.failures == -1 else b""
 
 
 def test_a_body_that_breaks_off_is_read_again():
@@ -140,6 +140,35 @@ def test_a_body_that_breaks_off_is_read_again():
     assert S3Store("bucket", client=Breaking(2)).get("key") == b"blob"
     with pytest.raises(StoreError, match=r"could not read key of s3://bucket"):
         S3Store("bucket", client=Breaking(3)).get("key")
+
+
+class Trickling:
+    """As much of an S3 client as reading needs; a byte comes every ten seconds, by the clock that it is."""
+
+    def __init__(self):
+        self.now_s = 0.0
+        self.asked = 0
+
+    def get_object(self, **_):
+        self.asked += 1
+        return {"Body": self}
+
+    def read(self, size):
+        self.now_s += 10.0
+        return b"x"
+
+    def monotonic(self):
+        return self.now_s
+
+
+def test_a_body_that_trickles_has_a_deadline(monkeypatch):
+    """A gigabyte at a byte in ten seconds is not waited for: after five minutes the read has failed, once."""
+    trickling = Trickling()
+    monkeypatch.setattr(store_module, "time", trickling)
+    with pytest.raises(StoreError, match=r"could not read key .* bytes came within 300 s"):
+        S3Store("bucket", client=trickling).get("key")
+    assert trickling.asked == 1
+    assert trickling.now_s == pytest.approx(300, abs=11)
 
 
 def test_a_url_opens_the_same_store(tmp_path):

@@ -34,6 +34,13 @@ class TestTheHook:
         assert count.GetValue() == 500
         assert local.report().total.ranges == 2
 
+    def test_before_the_first_heartbeat(self, client, local, events_file):
+        """A frame is ours, whatever the scheduler knows of the worker yet: stock DistRDF never runs."""
+        (worker,) = local.scheduler.workers.values()
+        worker.metrics.pop("lambda", None)
+        df = ROOT.RDataFrame("Events", events_file, executor=client)
+        assert isinstance(df, RDataFrame)
+
     @pytest.mark.filterwarnings("ignore:The keyword argument 'daskclient':FutureWarning")
     @pytest.mark.parametrize("keyword", ["executor", "daskclient"])
     def test_the_module_of_the_dask_backend(self, client, local, events_file, keyword):

@@ -261,7 +261,7 @@ class TestOperations:
         assert (len(histogram.axes), len(histogram.axes[0]), str(histogram.kind)) == (1, 4, "Kind.COUNT")
         assert local.report().total.ranges == 4
 
-    @pytest.mark.parametrize("name", ["_repr_html_", "shape", "dtype", "name", "__array__", "to_html"])
+    @pytest.mark.parametrize("name", ["_repr_mimebundle_", "shape", "dtype", "name", "__array__", "to_html"])
     def test_looking_for_other_names_computes_nothing(self, frame, local, name):
         """What Jupyter, dask and completion look for on any object is not there, and is not computed."""
         histogram = frame.Histo1D(("h", "", 4, 0, 1000), "x")

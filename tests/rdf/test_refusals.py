@@ -59,14 +59,6 @@ class TestWhatWouldBeWrong:
         with pytest.raises(GraphError, match="entry list of Events"):
             RDataFrame(chain, npartitions=3)
 
-    @pytest.mark.parametrize("varied", [False, True])
-    def test_reports_of_the_frame_itself(self, events_file, varied):
-        """Local ROOT lists the cuts of every branch, those included that are booked later."""
-        frame = RDataFrame("Events", events_file, npartitions=3)
-        node = frame.Vary("x", "ROOT::RVecI{x, x + 1}", 2) if varied else frame
-        with pytest.raises(GraphError, match=r"Report of the frame itself .* on what the last cut"):
-            node.Report()
-
     def test_global_ranges(self, events_file):
         """A specification of some entries of its data set."""
         spec = ROOT.RDF.Experimental.RDatasetSpec()
@@ -125,10 +117,7 @@ class TestOtherOperations:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("Take", r"Take is not possible .* AsNumpy\(\["),
-            ("Display", "AsNumpy"),
             ("Cache", "Snapshot"),
-            ("Range", "Filter"),
             *((name, "Define columns") for name in ("Aggregate", "Book", "Fill", "Foreach", "Reduce")),
             ("DefineSlotEntry", "one slot each; use Define"),
             ("Profile3D", r"did you mean .*Profile1D"),

@@ -414,6 +414,17 @@ class TestColumnsThatFilesLack:
         ours = self.book(RDataFrame("Events", files, npartitions=npartitions))
         assert results(ours) == results(self.book(ROOT.RDataFrame("Events", files)))
 
+    @pytest.mark.parametrize("npartitions", [2, 3, 4, 7])
+    def test_entries_that_are_cut_before(self, local, files, npartitions):
+        """A column that some files lack can be named where no entry of theirs is read, as in local ROOT."""
+
+        def book(frame):
+            kept = frame.Filter("rdfentry_ < 150 || rdfentry_ >= 400 && rdfentry_ < 600")
+            return [kept.Max("y"), kept.Define("z", "y * rdfentry_").Sum("z"), frame.Count()]
+
+        ours = book(RDataFrame("Events", files, npartitions=npartitions))
+        assert results(ours) == results(book(ROOT.RDataFrame("Events", files)))
+
     def test_without(self, local, files):
         """ROOT's error names the column."""
         with pytest.raises(UserCodeError, match="y"):

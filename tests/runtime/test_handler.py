@@ -264,7 +264,7 @@ def test_what_another_has_put_there_is_not_unpickled(operation):
         store.put(key, found)
         request = Request(operation, "task", (Body(key=key, size=len(blob)),), seal_key=KEY)
         failure = ask(request, Environment(store)).failure
-        assert failure.error == "CorruptBlobError"
+        assert failure.error == "DamagedBlobError"
         assert f"{key} is not what this run put there" in failure.message
 
 

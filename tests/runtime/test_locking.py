@@ -91,3 +91,17 @@ def test_an_exception_gives_it_back():
             raise ZeroDivisionError
     with lock.alone():
         pass
+
+
+@pytest.mark.parametrize("held", ["shared", "alone"])
+def test_who_waits_too_long_gives_up(held):
+    """The error is a TimeoutError, and those who come later need not wait for who gave up."""
+    lock = SharedLock()
+    with getattr(lock, held)():
+        with pytest.raises(TimeoutError), lock.alone(0.01):
+            pass
+        if held == "shared":
+            with lock.shared(TIMEOUT_S):
+                pass
+    with lock.alone(TIMEOUT_S):
+        pass

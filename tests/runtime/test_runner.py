@@ -39,7 +39,7 @@ def values(runner, packed, blobs):
     finish = packed.finish
     return [
         wire.loads(blob).GetValue()
-        for blob in runner.finish(merged, n_files=finish.n_files, entries=finish.entries)
+        for blob in runner.finish(merged, n_files=finish.n_files, entries=finish.entries)[0]
     ]
 
 

@@ -1,0 +1,85 @@
+"""A web server on loopback with the speed of a link, and the time of a round trip.
+
+``python -m benchmarks.slow_web DIRECTORY`` writes its port, and serves ranges until its standard input ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+_CHUNK = 1 << 18
+
+
+class Link:
+    """Lets so many bytes pass in a second, for all who send."""
+
+    def __init__(self, bytes_per_s: float | None) -> None:
+        self._rate = bytes_per_s
+        self._free_s = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self, size: int) -> None:
+        """Wait until as many bytes may pass."""
+        if self._rate is None:
+            return
+        with self._lock:
+            begin_s = max(self._free_s, time.monotonic())
+            self._free_s = begin_s + size / self._rate
+        time.sleep(max(0.0, self._free_s - time.monotonic()))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    directory: Path
+    link: Link
+    round_trip_s: float
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        time.sleep(self.round_trip_s)
+        with (self.directory / self.path.rpartition("/")[2]).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
+            assert found is not None
+            first, behind = int(found[1]), min(int(found[2]) + 1, size)
+            self.send_response(206)
+            self.send_header("ETag", f'"{size}"')
+            self.send_header("Content-Range", f"bytes {first}-{behind - 1}/{size}")
+            self.send_header("Content-Length", str(behind - first))
+            self.end_headers()
+            for at in range(first, behind, _CHUNK):
+                length = min(_CHUNK, behind - at)
+                self.link.wait(length)
+                self.connection.sendfile(file, at, length)
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--mb-per-s", type=float)
+    parser.add_argument("--round-trip-ms", type=float, default=0.0)
+    given = parser.parse_args()
+    rate = given.mb_per_s * 1e6 if given.mb_per_s else None
+    own = {"directory": given.directory, "link": Link(rate), "round_trip_s": given.round_trip_ms / 1e3}
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), own))
+    print(server.server_port, flush=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

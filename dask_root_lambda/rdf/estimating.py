@@ -1,0 +1,181 @@
+"""What results are going to take and cost, by running a few ranges of them first."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dask.task_spec import DataNode, Task, TaskRef
+from dask.typing import Key
+from distributed import Client, Worker
+
+from dask_root_lambda import destination
+from dask_root_lambda.cost.estimate import Estimate, Rest, Sample, pace, reckon
+from dask_root_lambda.cost.prices import NO_PRICES, Prices
+from dask_root_lambda.gateway import EXECUTOR, GatewayExecutor
+from dask_root_lambda.plan import sampling, secret, sizing, unfinished
+from dask_root_lambda.plan.graph import PREFIX
+from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.plan.steps import MapRange, PackedMapper
+from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
+from dask_root_lambda.protocol.intervals import Division, Interval
+from dask_root_lambda.rdf import dataset, heads, packing, snapshots
+from dask_root_lambda.rdf.bookings import Bookings
+from dask_root_lambda.rdf.frame import Result
+
+
+def estimate(result: Result) -> Estimate:
+    """Estimate what a result costs and takes, with all that is booked on its frame and not computed yet.
+
+    At most eight ranges are run, and paid; their results are kept, and the run takes them. Where the number
+    of ranges is left to us, the run is divided around them by what they took.
+
+    Parameters
+    ----------
+    result
+        A result that is not computed yet.
+
+    Returns
+    -------
+    Estimate
+        Cost in USD at list price, wall time in seconds, each with an interval; the number of ranges; the
+        recommended memory.
+
+    Raises
+    ------
+    ConfigurationError
+        No client is there whose workers have the executor.
+    GraphError
+        The result is computed already or needs the first entries only, the client is asynchronous, or a
+        Snapshot would be written.
+
+    Examples
+    --------
+    >>> h = df.Histo1D(("pt", "", 100, 0, 100), "Muon_pt")
+    >>> print(estimate(h))
+    >>> h.Draw()
+    """
+    bookings = result.bookings
+    client = _client(bookings.client)
+    if result.computed:
+        raise GraphError(f"{result!r}: there is nothing left to estimate")
+    actions = [each.node for each in bookings.group(result)]
+    if any(map(snapshots.output, actions)):
+        raise GraphError("samples of a Snapshot would write files: estimate before you book it")
+    if any(heads.needed(node) is not None or heads.is_search(node) for node in actions):
+        raise GraphError(
+            f"{result!r} needs the first entries only: compute it, that is no more than an estimate"
+        )
+    sampler = _Sampler(bookings, client)
+    packed = packing.pack(bookings.head, actions, bookings.head.npartitions, client, sampler.begin)
+    try:
+        return sampler.run(packed.mapper)
+    finally:
+        sampler.active = False
+        bookings.change()
+
+
+def _client(client: Client | None) -> Client:
+    client = client or destination.current_client()
+    if client is None or not destination.has_executor(client):
+        raise ConfigurationError(
+            "there is nothing to estimate without a LambdaCluster: make one, and a client of it, first"
+        )
+    if client.asynchronous:
+        raise GraphError("an asynchronous client cannot estimate: use a synchronous one")
+    return client
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What an executor tells of a run."""
+
+    samples: tuple[Sample, ...]
+    prices: tuple[Prices, ...]
+
+
+def _seen(run: str, dask_worker: Worker) -> _Seen:
+    """Return what a worker's executor tells of a run; distributed calls this on the worker."""
+    gateway = dask_worker.executors.get(EXECUTOR)
+    if not isinstance(gateway, GatewayExecutor):
+        return _Seen((), ())
+    ledger = gateway.executor.ledger
+    return _Seen(ledger.samples(run), ledger.prices)
+
+
+class _Sampler:
+    """Runs a few ranges of a graph, and divides the rest around them."""
+
+    def __init__(self, bookings: Bookings, client: Client) -> None:
+        self.active = True
+        """Whether what it leaves is still its own: then the run may take it."""
+        self._head = bookings.head
+        self._client = client
+        self._slots = destination.slots(client)
+
+    def begin(self, data: dataset.Dataset, graph: str, identity: str) -> tuple[RunSpace, Division, str]:
+        """Begin a run of the samples only; see `dask_root_lambda.rdf.packing.pack`."""
+        self._data, self._graph = data, graph
+        self._user = secret.of_user()
+        self._run = self._user.run(identity)
+        space = unfinished.begin(self._user, self._run, uuid.uuid4().hex, lambda: self.active)
+        # What an earlier estimate has left would tell nothing, as it would not be run.
+        space = replace(space, adopted=())
+        self._asked = self._head.npartitions
+        if self._asked is not None:
+            self._division: Division | None = data.divided(self._asked)
+        else:
+            self._division = unfinished.decided(self._user, self._run)
+        if self._division is not None:
+            self._plan = sampling.of_division(self._division)
+        else:
+            self._plan = sampling.chosen(data.length, dataset.clusters(self._head))
+        return space, self._plan.intervals, "samples for an estimate"
+
+    def run(self, mapper: PackedMapper) -> Estimate:
+        """Run the samples; return the estimate."""
+        first = self._measured(mapper, self._plan.first)
+        samples = [replace(each, first=True) for each in first.samples]
+        both = self._measured(mapper, self._plan.then) if self._plan.then else first
+        samples += both.samples[len(first.samples) :]
+        rest, why = self._rest(samples)
+        prices = both.prices[-1] if both.prices else NO_PRICES
+        return reckon(samples, rest, prices, why=why)
+
+    def _measured(self, mapper: PackedMapper, intervals: Sequence[Interval]) -> _Seen:
+        """Run ranges at once; return all that their run has taken so far."""
+        name = f"{PREFIX}sample-{uuid.uuid4().hex}"
+        places = {interval: index for index, interval in enumerate(mapper.division)}
+        steps: dict[Key, MapRange] = {
+            (name, index): MapRange(places[interval], interval) for index, interval in enumerate(intervals)
+        }
+        graph: dict[Key, Any] = {f"{name}-mapper": DataNode(f"{name}-mapper", mapper)}
+        graph |= {key: Task(key, step, TaskRef(f"{name}-mapper")) for key, step in steps.items()}
+        self._client.get(graph, list(steps))
+        seen = self._client.run(_seen, mapper.run).values()
+        return _Seen(
+            tuple(sample for each in seen for sample in each.samples),
+            tuple(prices for each in seen for prices in each.prices),
+        )
+
+    def _rest(self, samples: Sequence[Sample]) -> tuple[Rest, str]:
+        """Divide what was not sampled, where that is left to us, and reckon how large it is, in entries."""
+        run = self._plan.intervals
+        sampled = sum(map(self._data.size, run))
+        per_size = sum(each.size for each in samples) / sampled if sampled else 0.0
+        left = max(0.0, self._data.whole_size - sampled) * per_size
+        division, why = self._division, f"{len(self._division or ()):,} ranges, as asked for"
+        if division is None:
+            division, why = self._divided(samples, left)
+        n_left = len(division) - len(run)
+        return Rest(left, n_left, min(self._slots, max(1, n_left))), why
+
+    def _divided(self, samples: Sequence[Sample], left: float) -> tuple[Division, str]:
+        known = pace(samples)
+        work_s = known.work_s(left, 1)
+        room = max(1, dataset.clusters(self._head) - len(samples))
+        choice = sizing.by_work(work_s, self._slots, room, source="samples")
+        plan = sampling.around(self._plan.intervals, self._data.length, choice.n_ranges + len(samples))
+        return unfinished.division(self._user, self._run, lambda: plan), choice.why

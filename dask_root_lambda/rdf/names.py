@@ -1,0 +1,38 @@
+"""What a user calls a result, for those who watch it being computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ROOT._distrdf import Operation
+
+_MODELS = ("Histo", "Profile", "Graph")
+"""Actions that may be given a model, whose name the user has chosen."""
+_LONGEST = 40
+"""Characters of a name."""
+MOST = 12
+"""Names of a run."""
+
+
+def names(operations: Iterable[Operation.Operation]) -> tuple[str, ...]:
+    """Return the names of the results of these actions; of many the first, and how many more there are."""
+    every = [name(operation) for operation in operations]
+    more = (f"and {len(every) - MOST} more",) if len(every) > MOST else ()
+    return (*every[:MOST], *more)
+
+
+def name(operation: Operation.Operation) -> str:
+    """Return the name of a histogram, where the user gave it one, else the action and its columns."""
+    arguments = operation.args
+    if operation.name.startswith(_MODELS) and arguments and (given := _of_model(arguments[0])):
+        return given[:_LONGEST]
+    columns = [argument for argument in arguments if isinstance(argument, str)]
+    written = f"{operation.name}({', '.join(columns)})" if columns else str(operation.name)
+    return written if len(written) <= _LONGEST else f"{written[: _LONGEST - 1]}…"
+
+
+def _of_model(model: Any) -> str:
+    if isinstance(model, tuple | list):
+        return str(model[0]) if model else ""
+    return str(getattr(model, "fName", ""))

@@ -1,0 +1,108 @@
+"""The page in a real browser, in a real run."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import ROOT
+
+from dask_root_lambda import RDataFrame
+
+from ..browser import browsing
+from . import dashboards
+
+NAME = "<img src=x onerror=document.title=1>"
+"""What users name is text, whatever it looks like."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsing() as browser:
+        yield browser
+
+
+def slow(frame):
+    """Take more than a second for a cluster of 100 entries, and note in which process."""
+    return frame.Define("y", "gSystem->Sleep(12); return 2.0 * x;").Define("pid", "double(gSystem->GetPid())")
+
+
+def contents(histogram):
+    return [histogram.GetBinContent(each) for each in range(histogram.GetNbinsX() + 2)]
+
+
+def test_watching_and_switching_in_mid_run(browser, emulated, events_file):
+    """Figures change while it runs, a click moves the rest here, and the result is local ROOT's.
+
+    What the page says of where each range ran is what the processes say themselves.
+    """
+    model = (NAME, "", 20, 0.0, 2000.0)
+    expected = contents(ROOT.RDataFrame("Events", events_file).Define("y", "2.0 * x").Histo1D(model, "y"))
+    with emulated.get_client() as client:
+        frame = slow(RDataFrame("Events", events_file, npartitions=10))
+        histogram, pids = frame.Histo1D(model, "y"), frame.AsNumpy(["x", "pid"], lazy=True)
+        futures = client.compute([histogram, pids])
+        try:
+            browser.driver.get(emulated.steering_link())
+            assert "secret" not in browser.driver.current_url
+            browser.wait(lambda: browser.text(".in-flight") == "2 / 2", "nothing is in flight")
+            first = browser.wait(lambda: browser.text(".ranges"), "no ranges")
+            browser.wait(lambda: browser.text(".ranges") != first, "the figures do not change")
+            browser.wait(lambda: browser.text(".usd-foreseen"), "no cost is foreseen")
+            assert NAME in browser.text("#running")
+            browser.driver.find_element("css selector", "#execution-local input").click()
+            browser.wait(lambda: emulated.execution == "local", "the click did nothing")
+            histogram, columns = client.gather(futures)
+        finally:
+            emulated.execution = "emulated"
+        browser.wait(lambda: browser.text(".ranges") == "10 / 10", "the page does not show the end")
+        browser.wait(lambda: not browser.text("#running"), "there is a run to stop")
+    assert contents(histogram) == expected
+    check_places(dashboards.state(emulated)["ranges"], columns, emulated.report().runs[-1])
+    assert browser.driver.title == "Dask: Lambda"
+    assert browser.errors() == []
+
+
+def check_places(ranges, columns, report):
+    """Ranges that the page calls local ran in this process, the others in environments that were billed."""
+    pids = columns["pid"][np.argsort(columns["x"])].reshape(10, 100)
+    here = {
+        index for index, where in zip(ranges["index"], ranges["execution"], strict=True) if where == "local"
+    }
+    assert ranges["index"] == list(range(10))
+    assert 0 < len(here) < 10
+    for index, of_range in enumerate(pids):
+        assert len(set(of_range)) == 1
+        assert (of_range[0] == os.getpid()) == (index in here)
+    environments = {
+        (environment, pids[index][0])
+        for index, environment in zip(ranges["index"], ranges["environment"], strict=True)
+        if index not in here
+    }
+    assert len(environments) == len({environment for environment, _ in environments}) <= 2
+    assert set(report.executions) == {"emulated", "local"}
+    assert report.usd > 0
+
+
+def test_only_to_look_at(browser, emulated):
+    """Without the secret the page shows everything, and nothing on it can be changed."""
+    browser.driver.switch_to.new_window("tab")  # what another has learned of a secret, this one has not
+    browser.driver.get(f"{dashboards.base(emulated)}/lambda")
+    browser.wait(lambda: browser.text("#execution-local"), "the executions are not shown")
+    inputs = "[...document.querySelectorAll('#steering input, #steering button')]"
+    assert browser.run(f"return {inputs}.every((each) => each.disabled)")
+    assert "steering_link()" in browser.text("#may")
+
+
+def test_a_wrong_secret(browser, emulated):
+    """A link of another cluster steers nothing: the page says so, and is one to look at from then on."""
+    browser.driver.get(f"{dashboards.base(emulated)}/lambda#secret=wrong")
+    browser.wait(lambda: browser.text("#execution-local"), "the executions are not shown")
+    browser.driver.find_element("css selector", "#execution-local input").click()
+    browser.wait(lambda: "only who has the secret" in browser.text("#said"), "nothing is said")
+    assert emulated.execution == "emulated"
+    disabled = "return document.querySelector('#execution-local input').disabled"
+    browser.wait(lambda: browser.run(disabled), "it can be clicked again")
+    assert browser.run("return document.querySelector('#execution-emulated input').checked")
+    browser.errors()

@@ -1,0 +1,135 @@
+"""Data in S3, from the emulator's."""
+
+from __future__ import annotations
+
+import boto3
+import dask
+import pytest
+import ROOT
+
+from dask_root_lambda import RDataFrame
+from dask_root_lambda.protocol.errors import GraphError, InputError
+from lambda_runtime.remote import objects
+from tests.conftest import write_events
+
+SUM = 499500.0
+BUCKET = "physics"
+
+
+@pytest.fixture(scope="module")
+def endpoint(emulated):
+    """The endpoint of the cluster's emulator."""
+    return emulated._executor._open("emulated")._process.endpoint
+
+
+@pytest.fixture
+def configured(endpoint, monkeypatch):
+    """What users configure for the SDK."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.fixture
+def s3(configured):
+    return boto3.client("s3")
+
+
+@pytest.fixture
+def bucket(s3, events_file):
+    """A bucket with two files whose keys have characters with meanings."""
+    s3.create_bucket(Bucket=BUCKET)
+    for key in ("run 1/events+0.root", "run 1/events+1.root"):
+        s3.upload_file(events_file, BUCKET, key)
+    return BUCKET
+
+
+PATTERN = f"s3://{BUCKET}/run 1/events+*.root"
+
+
+def test_ranges_read_from_s3(bucket, local):
+    """Under local execution the numbers are those of the files, by pattern and by name."""
+    frame = RDataFrame("Events", PATTERN, npartitions=4)
+    assert dask.compute(frame.Count(), frame.Sum("x")) == (2000, 2 * SUM)
+    frame = RDataFrame("Events", [f"s3://{BUCKET}/run 1/events+0.root"], npartitions=2)
+    assert frame.Sum("x").compute() == SUM
+
+
+def test_environments_read_from_s3(bucket, emulated):
+    """Environments read the same from the emulated S3, with their own role."""
+    with emulated.get_client():
+        frame = RDataFrame("Events", PATTERN, npartitions=4)
+        assert dask.compute(frame.Count(), frame.Sum("x")) == (2000, 2 * SUM)
+
+
+def test_what_is_named_otherwise(bucket, s3, local, events_file, tmp_path, monkeypatch):
+    """Chains with friends, specifications, RNTuples and both doors have local ROOT's numbers."""
+    objects.prepare()
+    name = f"s3://{BUCKET}/run 1/events+0.root"
+    ROOT.RDataFrame("Events", events_file).Define("y", "2 * x").Snapshot(
+        "Friend", str(tmp_path / "friend.root"), ["y"]
+    )
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    ROOT.RDataFrame("Events", events_file).Snapshot("Ntuple", str(tmp_path / "n.root"), ["x"], options)
+    for file in ("friend.root", "n.root"):
+        s3.upload_file(str(tmp_path / file), BUCKET, file)
+
+    chain, friend = ROOT.TChain("Events"), ROOT.TChain("Friend")
+    chain.Add(name)
+    friend.Add(f"s3://{BUCKET}/friend.root")
+    chain.AddFriend(friend)
+    spec = ROOT.RDF.Experimental.RDatasetSpec()
+    spec.AddSample(("muons", "Events", name))
+    client = local.get_client()
+    results = [
+        RDataFrame(chain, npartitions=3).Sum("y"),
+        RDataFrame(spec, npartitions=3)
+        .DefinePerSample("n", 'rdfsampleinfo_.GetSampleName() == "muons"')
+        .Sum("n"),
+        RDataFrame("Ntuple", f"s3://{BUCKET}/n.root", npartitions=3).Sum("x"),
+        ROOT.RDataFrame("Events", name, executor=client, npartitions=2).Sum("x"),
+    ]
+    spec.AddSample(("none", "Events", f"s3://{BUCKET}/run 1/*.root"))
+    with pytest.raises(InputError, match="the sample none has no files"):
+        RDataFrame(spec)
+    assert [result.GetValue() for result in results] == [2 * SUM, 1000, SUM, SUM]
+
+
+def test_samples_have_the_names_that_users_gave(bucket, local):
+    """Sample information names the object as the user did."""
+    name = f"s3://{BUCKET}/run 1/events+0.root"
+    frame = RDataFrame("Events", name, npartitions=2)
+    named = frame.DefinePerSample("here", f'rdfsampleinfo_.AsString() == "{name}/Events"')
+    assert named.Sum("here").compute() == 1000
+
+
+def test_mistakes_are_told_at_the_line(bucket, local):
+    """What is not there, or is no name of a file, is an error when the frame is made."""
+    for name, said in {
+        f"s3://{BUCKET}/nowhere.root": "there is no such object",
+        "s3://no-bucket-here/a.root": "there is no such bucket",
+        f"s3://{BUCKET}/none*.root": "no object matches",
+        f"s3://{BUCKET}": "names no file",
+    }.items():
+        with pytest.raises(InputError, match=said):
+            RDataFrame("Events", name)
+    with pytest.raises(InputError, match="holds no 'Muons': it has Events"):
+        RDataFrame("Muons", f"s3://{BUCKET}/run 1/events+0.root")
+
+
+def test_an_object_replaced_before_it_is_read(bucket, s3, emulated, tmp_path):
+    """Environments refuse an object that is not the one which the client saw."""
+    s3.upload_file(write_events(tmp_path / "a.root"), BUCKET, "changing.root")
+    with emulated.get_client():
+        total = RDataFrame("Events", f"s3://{BUCKET}/changing.root", npartitions=2).Sum("x")
+        s3.upload_file(write_events(tmp_path / "b.root", value="2 * int(rdfentry_)"), BUCKET, "changing.root")
+        with pytest.raises(InputError, match=r"s3://physics/changing\.root was replaced"):
+            total.compute()
+
+
+def test_a_snapshot_into_a_bucket_is_refused(bucket, local):
+    """It fails where it is booked, and not in the ranges."""
+    with pytest.raises(GraphError, match="Snapshot cannot write to s3://physics/out"):
+        RDataFrame("Events", PATTERN).Snapshot("Few", f"s3://{BUCKET}/out.root", ["x"])

@@ -1,0 +1,118 @@
+"""A web server on loopback that answers ranges of files, and misbehaves as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import zlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+_S3_ERROR = "<Error><Code>{code}</Code><Message>m</Message></Error>"
+
+
+class Web:
+    """What a server has, and what it does.
+
+    ``script`` is a list of what happens to the next requests: a status with S3's code, as ``"503 SlowDown"``,
+    ``"truncate"``, ``"close"``, ``"stall"``, ``"whole"`` or ``"ok"``; ``after`` happens to all behind them.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.script: list[str] = []
+        self.after = "ok"
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.headers: dict[str, str] = {}
+        self.weak = False
+        self.url = ""
+        self.lock = threading.Lock()
+        self.release = threading.Event()
+
+    def tag(self, path: str) -> str:
+        content = self.files[path]
+        return f'{"W/" if self.weak else ""}"{len(content)}-{zlib.crc32(content[-4096:])}"'
+
+    @property
+    def bytes_asked(self) -> int:
+        ranges = (re.fullmatch(r"bytes=(\d+)-(\d+)", headers["range"]) for _, _, headers in self.requests)
+        return sum(int(each[2]) - int(each[1]) + 1 for each in ranges if each)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    web: Web
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        web, path = self.web, unquote(urlsplit(self.path).path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        with web.lock:
+            web.requests.append((path, self.path, headers))
+            what = web.script.pop(0) if web.script else web.after
+        if re.match(r"\d{3}", what):
+            self.refuse(int(what[:3]), what[4:])
+        elif path not in web.files:
+            self.refuse(404, "NoSuchKey")
+        elif "if-match" in headers and headers["if-match"] != web.tag(path):
+            self.refuse(412, "PreconditionFailed")
+        else:
+            self.give(path, headers, what)
+
+    def refuse(self, status: int, code: str) -> None:
+        body = _S3_ERROR.format(code=code).encode()
+        self.send_response(status)
+        for name, value in self.web.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.send(body)
+
+    def give(self, path: str, headers: dict[str, str], what: str) -> None:
+        content = self.web.files[path]
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", headers.get("range", ""))
+        first, last = (int(found[1]), min(int(found[2]), len(content) - 1)) if found else (0, len(content))
+        part = content if what == "whole" else content[first : last + 1]
+        self.send_response(200 if what == "whole" else 206)
+        self.send_header("ETag", self.web.tag(path))
+        self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        if what != "whole":
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        sent = {"truncate": len(part) // 2, "stall": len(part) // 2, "close": 0}.get(what, len(part))
+        self.send(part[:sent])
+        if what == "stall":
+            self.web.release.wait(60)
+        self.close_connection = sent < len(part)
+
+    def send(self, content: bytes) -> None:
+        with contextlib.suppress(ConnectionError):  # of who has read enough
+            self.wfile.write(content)
+            self.wfile.flush()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    daemon_threads = True
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Web]:
+    """Serve while in this context."""
+    web = Web()
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"web": web}))
+    web.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield web
+    finally:
+        web.release.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
