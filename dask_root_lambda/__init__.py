@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dask_root_lambda.gateway import LambdaPlugin
     from dask_root_lambda.rdf.estimating import estimate
     from dask_root_lambda.rdf.frame import RDataFrame
+    from dask_root_lambda.rdf.live import partial_results
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "RDataFrame",
     "__version__",
     "estimate",
+    "partial_results",
     "steering_link",
 ]
 
@@ -39,6 +41,7 @@ _HOMES = {
     "LambdaPlugin": "dask_root_lambda.gateway",
     "RDataFrame": "dask_root_lambda.rdf.frame",
     "estimate": "dask_root_lambda.rdf.estimating",
+    "partial_results": "dask_root_lambda.rdf.live",
     "steering_link": "dask_root_lambda.dashboard.link",
 }
 

@@ -74,7 +74,8 @@ class LambdaCluster(SpecCluster):
     timeout_s
         Time limit of the emulated function, seconds.
     progress
-        Whether a bar is shown while ranges run; None shows one on a terminal and in a notebook.
+        False shows nothing while ranges run. By default there is a bar on a terminal and in a notebook,
+        elsewhere a line for each phase and each tenth of the ranges.
     dashboard_address
         Where Dask's dashboard listens, as in ``"127.0.0.1:8787"``; None for none. By default any port of this
         machine, which all its users can look at.
@@ -142,8 +143,9 @@ class LambdaCluster(SpecCluster):
             self._executor.shutdown(wait=False)
             raise
         _open.add(self)
-        if bars.wanted(settings.progress):
-            bars.show(self._executor.ledger)
+        self._shows_progress = False
+        if settings.progress is not False:
+            self.show_progress()
 
     @property
     def execution(self) -> Execution:
@@ -252,6 +254,12 @@ class LambdaCluster(SpecCluster):
     def report(self) -> Report:
         """Return what was run so far, and what it cost."""
         return self._executor.report()
+
+    def show_progress(self) -> None:
+        """Show how far runs are, from now on: a bar where somebody looks, else a line for each tenth."""
+        if not self._shows_progress:
+            self._shows_progress = True
+            bars.show(self._executor.ledger)
 
     def get_client(self) -> Client:
         """Return a new client, which becomes Dask's current one; asynchronous where the cluster is."""

@@ -67,7 +67,7 @@ class Settings:
     skip_unreadable: bool = _option("files.skip-unreadable")
     """Leave out files that cannot be read, and say so."""
     progress: bool | None = _option("progress")
-    """Show a bar; None decides by the terminal."""
+    """Show how far runs are; False shows nothing."""
     region: str | None = _option("aws.region")
     profile: str | None = _option("aws.profile")
     endpoint_url: str | None = _option("aws.endpoint-url")

@@ -6,7 +6,8 @@ the user's process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -112,14 +113,25 @@ class Runner:
         IncompleteResultError
             Something would count twice.
         """
-        merged: PartialResult | None = None
-        # To get a blob is our work, to merge what the user's graph gives is not.
-        for blob in blobs:
-            with user_code("the merge"):
-                part = wire.loads_as(PartialResult, blob)
-                merged = part if merged is None else merging.united(merged, part)
-        with user_code("the merge"):
-            return wire.dumps(merged)
+        return self._merged(blobs, lambda part: part)
+
+    @ending.at_work()
+    def preview(self, blobs: Iterable[bytes], places: Sequence[int]) -> bytes:
+        """Merge some of the values of partial results into a new one; the inputs stay as they are.
+
+        Parameters
+        ----------
+        blobs
+            Blobs of partial results.
+        places
+            Which of their values are wanted.
+
+        Raises
+        ------
+        IncompleteResultError
+            Something would count twice.
+        """
+        return self._merged(blobs, partial(_chosen, places=places))
 
     @ending.at_work()
     def finish(
@@ -180,6 +192,16 @@ class Runner:
             )
         return tuple(wire.dumps(_finished(value)) for value in result.values), result.skipped
 
+    def _merged(self, blobs: Iterable[bytes], of: Callable[[PartialResult], PartialResult]) -> bytes:
+        merged: PartialResult | None = None
+        # To get a blob is our work, to merge what the user's graph gives is not.
+        for blob in blobs:
+            with user_code("the merge"):
+                part = of(wire.loads_as(PartialResult, blob))
+                merged = part if merged is None else merging.united(merged, part)
+        with user_code("the merge"):
+            return wire.dumps(merged)
+
     @ending.at_work()
     def call(self, blob: bytes) -> bytes:
         """Call a function; its exception passes through unchanged."""
@@ -196,3 +218,8 @@ SHARED = Runner(shared=True)
 
 def _finished(value: Any) -> Any:
     return value.published() if isinstance(value, Written) else value
+
+
+def _chosen(result: PartialResult, places: Sequence[int]) -> PartialResult:
+    values = result.values
+    return replace(result, values=None if values is None else [values[place] for place in places])

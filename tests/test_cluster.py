@@ -230,11 +230,21 @@ class TestInTheTerminal:
         finally:
             child.close(force=True)
 
-    def test_no_bar_in_a_pipe(self, capfd):
-        """Without a terminal nothing is written."""
-        with LambdaCluster(execution="local", concurrency=2) as cluster, cluster.get_client():
-            assert RDataFrame(100, npartitions=3).Count().compute() == 100
-        assert "range" not in capfd.readouterr().err
+    def test_lines_in_a_pipe(self, capfd):
+        """Without a terminal there is a line for each phase and each tenth, unless that is switched off."""
+        for progress in (None, False):
+            with (
+                LambdaCluster(execution="local", concurrency=2, progress=progress) as cluster,
+                cluster.get_client(),
+            ):
+                assert RDataFrame(100, npartitions=20).Count().compute() == 100
+            lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("run ")]
+            if progress is None:
+                assert "compiling, 0 of 20 ranges, 0%" in lines[0]
+                assert [line.split(": ")[1].split(",")[0] for line in lines[-2:]] == ["merging", "done"]
+                assert 12 <= len(lines) <= 15
+            else:
+                assert not lines
 
     @pytest.mark.parametrize(
         ("cluster", "compute"),

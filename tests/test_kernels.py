@@ -34,11 +34,16 @@ ORDERS = {
 
 def outputs(cells):
     """Run cells in a kernel of this interpreter; return what the last expression of each is, or its error."""
+    return [[_plain(output) for output in cell] for cell in displayed(cells)]
+
+
+def displayed(cells):
+    """Run cells in a kernel of this interpreter; return their outputs."""
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(textwrap.dedent(cell).strip()) for cell in cells]
     )
     NotebookClient(notebook, timeout=TIMEOUT_S, kernel_name="python3", allow_errors=True).execute()
-    return [[_plain(output) for output in cell.outputs] for cell in notebook.cells]
+    return [cell.outputs for cell in notebook.cells]
 
 
 def _plain(output):
@@ -63,3 +68,31 @@ def test_an_interpreter_that_broke_before_is_an_error_that_says_what_to_do(event
     (error,) = (text for text in found if text.startswith("ConfigurationError"))
     assert "ROOT's interpreter is broken in this kernel" in error
     assert "Restart the kernel" in error
+
+
+LIVE = """
+import ROOT
+from dask_root_lambda import LambdaCluster, RDataFrame
+cluster = LambdaCluster(execution="local", concurrency=2, dashboard_address=None)
+client = cluster.get_client()
+frame = RDataFrame("Events", {file!r}, npartitions=8)
+h = frame.Define("z", "gSystem->Sleep(5); return x;").Histo1D(("h", "", 10, 0, 1000), "z")
+g = frame.Graph("x", "pt")
+"""
+DRAWN = """
+calls = []
+ROOT.RDF.Distributed.LiveVisualize({h: lambda h: calls.append(h.GetEntries()), g: None})
+h.GetEntries()
+"""
+
+
+def test_results_are_drawn_in_a_notebook(events_file):
+    """One picture, renewed in its place, says how much is in it; in the end that is all."""
+    *_, shown, calls, canvases = displayed(
+        [LIVE.format(file=events_file), DRAWN, "calls", "ROOT.gROOT.GetListOfCanvases().GetSize()"]
+    )
+    data = [output.get("data", {}) for output in shown]
+    (picture,) = (each["image/svg+xml"] for each in data if "image/svg+xml" in each)
+    assert "100 % of the entries" in picture
+    assert _plain(calls[0]).endswith(", 1000.0]")
+    assert _plain(canvases[0]) == "0"

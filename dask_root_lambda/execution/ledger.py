@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,10 @@ class Account:
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     """What the last invocations that succeeded took; the size of a range is its entries."""
     _executions: tuple[str, ...] = ()
+    begun_s: list[float] = field(default_factory=list)
+    """When its ranges began, in order."""
+    ended_s: list[float] = field(default_factory=list)
+    """When ranges of it were done, in order."""
 
     @property
     def ranges(self) -> int:
@@ -146,6 +150,14 @@ class Progress:
     ranges_done: int
     in_flight: int
     """Tasks of the run that are being run now."""
+    begun_s: Sequence[float] = ()
+    """When its ranges began, in order, by the ledger's clock; it grows as the run goes on."""
+    ended_s: Sequence[float] = ()
+    """When ranges were done, in order."""
+    environments: int = 0
+    """Environments that have told that they were new, in all runs."""
+    start_s: float = 0.0
+    """How long these took to start, in the mean; 0 where that is not known."""
 
 
 class Ledger:
@@ -166,6 +178,10 @@ class Ledger:
         self._prices: list[Prices] = []
         self._notes: list[str] = []
         self._watchers: list[Callable[[Progress], None]] = []
+
+    def now_s(self) -> float:
+        """Return the time by the ledger's clock."""
+        return self._clock()
 
     def watch(self, watcher: Callable[[Progress], None]) -> None:
         """Call ``watcher`` whenever a run gets on; it must be quick and thread-safe."""
@@ -189,6 +205,8 @@ class Ledger:
         with self._lock:
             account = self._account(run, n_ranges)
             account.why = account.why or why
+            if n_ranges:
+                account.begun_s.append(now_s)
             for each in (account, self._total):
                 each.begin(now_s, invoker)
             if invoker.prices not in self._prices:
@@ -278,6 +296,8 @@ class Ledger:
         now_s = self._clock()
         with self._lock:
             account.failed |= failed
+            if is_range and not failed:
+                account.ended_s.append(now_s)
             for each in (account, self._total):
                 each.ranges_done += is_range and not failed
                 each.count(done=int(not failed), failures=int(failed), empty=int(empty))
@@ -304,7 +324,17 @@ class Ledger:
     def progress(self, account: Account) -> Progress:
         """Return how far a run is."""
         with self._lock:
-            return Progress(account.snapshot(self._clock()), account.ranges_done, account.in_flight)
+            now_s = self._clock()
+            total = self._total.snapshot(now_s)
+            return Progress(
+                account.snapshot(now_s),
+                account.ranges_done,
+                account.in_flight,
+                account.begun_s,
+                account.ended_s,
+                total.cold_starts,
+                total.init_s / max(1, total.cold_starts),
+            )
 
     def _account(self, run: str, n_ranges: int) -> Account:
         account = self._current.get(run)

@@ -31,6 +31,8 @@ class RunGraph:
     """Key of the merged partial result, a `Body`."""
     finished: Key
     """Key of the results: per action, in booking order, the blob of a mergeable object."""
+    ranges: tuple[Key, ...]
+    """Keys of the partial results of its ranges, each a `Body`."""
 
 
 def build(
@@ -79,7 +81,7 @@ def build(
     graph = HighLevelGraph({layer: MaterializedLayer(tasks)}, {layer: set()})
     # Not those that hold here, which Dask takes of itself: it adds those that hold where it computes.
     graph.layers[layer].annotations = dict(annotations or {}) or None
-    return RunGraph(graph, merged, finished)
+    return RunGraph(graph, merged, finished, tuple(key for key, _ in leaves))
 
 
 def task_name(mapper: PackedMapper, failures: int = 0) -> str:

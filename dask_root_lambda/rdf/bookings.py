@@ -6,7 +6,7 @@ import logging
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -17,8 +17,9 @@ from distributed import Client
 
 from dask_root_lambda.plan import arrivals, unfinished
 from dask_root_lambda.plan.graph import RunGraph
+from dask_root_lambda.plan.previews import Preview
 from dask_root_lambda.plan.space import RunSpace
-from dask_root_lambda.plan.steps import PackedMapper
+from dask_root_lambda.plan.steps import Finish, PackedMapper
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import (
     CrashError,
@@ -31,7 +32,9 @@ from dask_root_lambda.protocol.errors import (
     RemoteError,
 )
 from dask_root_lambda.protocol.task import Skipped
-from dask_root_lambda.rdf import cuts, distrdf, heads, snapshots
+from dask_root_lambda.rdf import cuts, distrdf, following, heads, snapshots, values
+from dask_root_lambda.rdf.following import Update
+from dask_root_lambda.rdf.visualize import Visualization
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,9 @@ class Booked(Protocol):
 
     def keep(self, blob: bytes) -> None:
         """Take the value, as a blob."""
+
+    def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
+        """Return the value."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class Lowering:
 
     space: RunSpace
     graph: RunGraph
+    finish: Finish
     places: Mapping[int, int]
     """Number of DistRDF's node -> place among the graph's results."""
     bookings: Bookings
@@ -266,29 +273,101 @@ class Bookings:
         GraphError
             The client is asynchronous.
         """
+        if heads.is_search(asked.node):
+            return self._search(asked)
+        compute = self._visualize if self.drawn(asked) else self._compute
+        for _ in range(_TRIES - 1):
+            # What is gone from the store, or damaged there, is computed again, and nothing else.
+            with suppress(MissingBlobError, DamagedBlobError):
+                return compute(asked)
+        return compute(asked)
+
+    def follow(self, asked: Booked, wanted: Sequence[Booked]) -> Iterator[Update]:
+        """Compute a result, and those of the same pass; yield on the way what there is of some of them.
+
+        Parameters
+        ----------
+        asked
+            The result that is computed.
+        wanted
+            Those of its pass that are yielded.
+
+        Raises
+        ------
+        GraphError
+            The client is asynchronous.
+        """
+        get, lowering = self._get(), self.lower(asked)
+        step = Preview(lowering.space, tuple(lowering.places[each.node.node_id] for each in wanted))
         try:
-            get = get_scheduler(scheduler=self.client) or threaded_get
+            blobs = yield from following.follow(get, lowering.graph, step, lowering.finish)
+        except BaseException as error:
+            lowering.failed(error)
+            raise
+        if not asked.computed:
+            lowering.arrived(blobs)
+
+    def together(self, asked: Booked, results: Iterable[Booked]) -> list[Any]:
+        """Return those of some results that are computed in one pass with the one that is asked for."""
+        places = self.lower(asked).places
+        return [result for result in results if result.node.node_id in places]
+
+    def drawn(self, asked: Booked) -> list[Booked]:
+        """Return the results that are drawn while one is computed: `LiveVisualize` was called with them."""
+        drawables = self.head.drawables_dict or {}
+        pending = {result.node.node_id: result for result in self._pending()}
+        marked = [pending[number] for number in drawables if number in pending]
+        return self.together(asked, marked) if marked else []
+
+    def _visualize(self, asked: Booked) -> None:
+        drawn = self.drawn(asked)
+        drawables = self.head.drawables_dict
+        visualization = Visualization([drawables[result.node.node_id] for result in drawn])
+        try:
+            for update in self.follow(asked, drawn):
+                if update.values is None:
+                    visualization.open()
+                else:
+                    with values.making:
+                        shown = [values.value(each) for each in update.values]
+                    visualization.show(shown, update.share)
+            visualization.show([result.GetValue() for result in drawn], 1.0)
+            self.head.drawables_dict = {
+                number: callbacks
+                for number, callbacks in drawables.items()
+                if number not in {result.node.node_id for result in drawn}
+            }
+        finally:
+            visualization.close()
+
+    def _get(self) -> Callable[..., Any]:
+        """Return what computes a graph.
+
+        Raises
+        ------
+        GraphError
+            The client is asynchronous.
+        """
+        try:
+            return get_scheduler(scheduler=self.client) or threaded_get
         except RuntimeError as error:
             raise GraphError(
                 "a client that is asynchronous computes a result when it is asked to: "
                 "`await client.compute(result)`; Snapshot and AsNumpy are results where they are lazy"
             ) from error
-        if heads.is_search(asked.node):
-            return self._search(asked, get)
-        for _ in range(_TRIES - 1):
-            # What is gone from the store, or damaged there, is computed again, and nothing else.
-            with suppress(MissingBlobError, DamagedBlobError):
-                return self._run(asked, self.lower(asked), get)
-        return self._run(asked, self.lower(asked), get)
 
-    def _search(self, asked: Booked, get: Callable[..., Any]) -> None:
+    def _search(self, asked: Booked) -> None:
         """Look for rows among the first entries, and among more where they are too few."""
         wanted = heads.FIRST_SEARCH
         while not asked.computed:
-            self._run(asked, self._lower([asked], wanted), get)
+            self._run(asked, self._lower([asked], wanted))
             wanted *= heads.SEARCH_GROWTH
 
-    def _run(self, asked: Booked, lowering: Lowering, get: Callable[..., Any]) -> None:
+    def _compute(self, asked: Booked) -> None:
+        self._run(asked, self.lower(asked))
+
+    def _run(self, asked: Booked, lowering: Lowering) -> None:
+        get = self._get()
         try:
             (blobs,) = get(lowering.graph.graph, [lowering.graph.finished])
         except BaseException as error:
@@ -320,8 +399,6 @@ class Bookings:
         return sorted({*results, *varied}, key=lambda result: int(result.node.node_id))
 
     def _lower(self, results: Sequence[Booked], wanted: int | None = None) -> Lowering:
-        if self.head.drawables_dict is not None:
-            raise GraphError("LiveVisualize is not possible on Lambda: remove the call")
         actions = [result.node for result in results]
         # Of annotations that differ the last one holds.
         annotations = {name: value for result in results for name, value in self._results[result].items()}
@@ -331,6 +408,6 @@ class Bookings:
         lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs, annotations, wanted)
         places = {node.node_id: place for place, node in enumerate(lowered.actions)}
         searching = searching and not lowered.whole
-        lowering = Lowering(lowered.space, lowered.graph, places, self, searching)
+        lowering = Lowering(lowered.space, lowered.graph, lowered.finish, places, self, searching)
         arrivals.listen(lowered.space.run, lowering)
         return lowering

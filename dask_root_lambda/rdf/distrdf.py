@@ -35,6 +35,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.plan import graph as graphs
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from dask_root_lambda.protocol.task import Skipped
@@ -335,6 +336,8 @@ class Lowered:
     space: RunSpace
     """The run, and where its partial results lie."""
     graph: RunGraph
+    finish: Finish
+    """Its last step."""
     actions: tuple[Any, ...]
     """DistRDF's nodes, in the order of the graph's results."""
     whole: bool
@@ -396,7 +399,7 @@ def lower(
         failures=failures.get(packed.mapper.run, 0),
         annotations=annotations,
     )
-    return Lowered(packed.mapper.space, run, packed.actions, packed.finish.stop is None)
+    return Lowered(packed.mapper.space, run, packed.finish, packed.actions, packed.finish.stop is None)
 
 
 def pack(

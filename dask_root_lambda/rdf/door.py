@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,7 @@ from dask_root_lambda import destination
 from dask_root_lambda.rdf import drawing, opening
 from dask_root_lambda.rdf.distrdf import Backend
 from dask_root_lambda.rdf.frame import Node, RDataFrame, Result
+from dask_root_lambda.rdf.visualize import live_visualize
 
 
 class ClientBackend(Backend):
@@ -58,6 +60,9 @@ def install() -> None:
     ROOT.RDF.SaveGraph = _drawing_ours(ROOT.RDF.SaveGraph)
     for namespace in (ROOT.RDF.Experimental, ROOT.RDF.Distributed):
         namespace.VariationsFor = _ours_first(Result.create_variations, namespace.VariationsFor)
+    experimental = ROOT.RDF.Experimental
+    experimental.AddProgressBar = _ours_first(add_progress_bar, experimental.AddProgressBar, Node)
+    ROOT.RDF.Distributed.LiveVisualize = _ours_drawn(ROOT.RDF.Distributed.LiveVisualize)
 
 
 def run_graphs(results: Iterable[Result]) -> int:
@@ -79,18 +84,52 @@ def run_graphs(results: Iterable[Result]) -> int:
         result.bookings.lower(result)
     with ThreadPoolExecutor(max(1, len(frames))) as pool:
         # Which client is the current one is known to this thread only, and handed on.
-        running = [pool.submit(contextvars.copy_context().run, result.GetValue) for result in frames.values()]
+        drawn = [result for result in frames.values() if result.bookings.drawn(result)]
+        beside = [result for result in frames.values() if result not in drawn]
+        running = [pool.submit(contextvars.copy_context().run, result.GetValue) for result in beside]
+        for result in drawn:
+            # By this thread: windows are its own.
+            result.GetValue()
     for done in running:
         done.result()
-    return len(running)
+    return len(frames)
 
 
-def _ours_first(ours: Callable[[Any], Any], roots: Callable[..., Any]) -> Callable[..., Any]:
+def _ours_drawn(roots: Callable[..., Any]) -> Callable[..., Any]:
+    """Make ROOT's LiveVisualize, which takes results, or results and what to call for each."""
+
+    def call(drawables: Any, *args: Any, **kwargs: Any) -> None:
+        ours = any(isinstance(each, Result) for each in drawables)
+        (live_visualize if ours else roots)(drawables, *args, **kwargs)
+
+    return call
+
+
+def add_progress_bar(node: Node) -> None:
+    """Show how far runs are, as ``ROOT.RDF.Experimental.AddProgressBar`` does: all runs of the cluster.
+
+    A `LambdaCluster` does so by itself, unless it was told not to.
+    """
+    client = node.bookings.client or destination.current_client()
+    show = getattr(client and client.cluster, "show_progress", None)
+    if show is not None:
+        show()
+    elif client is not None:
+        warnings.warn(
+            f"AddProgressBar shows nothing for this cluster: see {client.dashboard_link}", stacklevel=3
+        )
+    else:
+        warnings.warn("AddProgressBar shows nothing without a LambdaCluster: make one first", stacklevel=3)
+
+
+def _ours_first(
+    ours: Callable[[Any], Any], roots: Callable[..., Any], kind: type[Any] = Result
+) -> Callable[..., Any]:
     """Make a function that does what ours does with our results, and else what ROOT's does."""
 
     def call(argument: Any, *args: Any, **kwargs: Any) -> Any:
         first = argument[0] if isinstance(argument, list | tuple) and argument else argument
-        return ours(argument) if isinstance(first, Result) else roots(argument, *args, **kwargs)
+        return ours(argument) if isinstance(first, kind) else roots(argument, *args, **kwargs)
 
     return call
 

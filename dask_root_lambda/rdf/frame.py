@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,10 +21,9 @@ from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.task import Skipped
-from dask_root_lambda.rdf import debugging, distrdf, reprs, snapshots, unsupported
+from dask_root_lambda.rdf import debugging, distrdf, reprs, snapshots, unsupported, values
 from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
 from dask_root_lambda.rdf.taken import Taken, TakeProxy
-from dask_root_lambda.rdf.variations import Unvaried, Variations
 from lambda_runtime.snapshots import Written
 
 
@@ -211,15 +209,16 @@ class _Collection(DaskMethodsMixin):
 
     def _step(self) -> Value:
         """Return the step that makes the value of what is under the key."""
-        return Value(self._where()[1], self._varied, self._taken)
+        return Value(self._where()[1], self.varied, self.taken)
 
     @property
-    def _varied(self) -> bool:
+    def varied(self) -> bool:
         """Whether the value is a map of variations."""
         return False
 
     @property
-    def _taken(self) -> Taken | None:
+    def taken(self) -> Taken | None:
+        """Which collection the value is, where it is one."""
         """The collection that is made of arrays, if one is."""
         return None
 
@@ -256,7 +255,10 @@ class _Collection(DaskMethodsMixin):
 
     def OnPartialResult(self, *_: Any) -> None:  # noqa: N802  (ROOT's name)
         """Refuse: results of ranges are merged when they are done."""
-        raise GraphError("OnPartialResult is not possible on Lambda: ranges have no results before they end")
+        raise GraphError(
+            "OnPartialResult is not possible on Lambda: ranges have no results before they end. Iterate over "
+            "dask_root_lambda.partial_results(result), or use ROOT.RDF.Distributed.LiveVisualize"
+        )
 
     OnPartialResultSlot = OnPartialResult
 
@@ -314,11 +316,13 @@ class Result(_Collection):
         bookings.add(self)
 
     @property
-    def _varied(self) -> bool:
+    def varied(self) -> bool:
+        """Whether the value is a map of variations."""
         return bool(self.node.operation.name == "VariationsFor")
 
     @property
-    def _taken(self) -> Taken | None:
+    def taken(self) -> Taken | None:
+        """Which collection the value is, where it is one."""
         taken: Taken | None = vars(self.node).get("taken")
         return taken
 
@@ -339,12 +343,17 @@ class Result(_Collection):
     def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
         """Return the value, computing it, and whatever else is booked on the frame, if it has not been."""
         if self._blob is None:
+            # Who draws it meanwhile has the value, too.
             self.bookings.run(self)
-        assert self._blob is not None
         if self._value is None:
-            self._value = _made(self._blob, self.bookings.client, varied=self._varied, taken=self._taken)
+            self._value = self.anew()
             _keep_with(self._value, self._hold)
         return self._value
+
+    def anew(self) -> Any:
+        """Return the value of what is computed, made anew: this result keeps its own."""
+        assert self._blob is not None
+        return _made(self._blob, self.bookings.client, varied=self.varied, taken=self.taken)
 
     def debug(self, which: int | str | None = None, *, attach: bool = False) -> Any:
         """Run one range of this result again, in this process and thread: the same file and entries.
@@ -379,7 +388,7 @@ class Result(_Collection):
         mapper, place = self.bookings.alone(self)
         which = which if which is not None else debugging.failed_range(self.bookings.last_error) or 0
         blob = debugging.run(mapper, which, place, attach=attach)
-        return None if blob is None else _made(blob, None, varied=self._varied, taken=self._taken)
+        return None if blob is None else _made(blob, None, varied=self.varied, taken=self.taken)
 
     def create_variations(self) -> Result:
         """Book the systematic variations of this result.
@@ -401,6 +410,11 @@ class Result(_Collection):
 
     def __dask_graph__(self) -> Any:
         self._given = None
+        if not self.computed and self.bookings.drawn(self):
+            raise GraphError(
+                "LiveVisualize shows results that are touched, such as by GetValue() or Draw(): Dask tells "
+                "nothing on the way"
+            )
         if self._blob is not None:
             key, _ = self._where()
             return {key: DataNode(key, (self._blob,))}
@@ -450,17 +464,14 @@ class PersistedResult(_Collection):
         return self._key, self._value.place
 
     @property
-    def _varied(self) -> bool:
+    def varied(self) -> bool:
+        """Whether the value is a map of variations."""
         return self._value.varied
 
     @property
-    def _taken(self) -> Taken | None:
+    def taken(self) -> Taken | None:
+        """Which collection the value is, where it is one."""
         return self._value.taken
-
-
-_making = threading.Lock()
-"""Held to make values. ROOT makes a Python class of a C++ class when that is first used. Two threads that use
-it first at once get two classes, and objects of one of them are no instances of ``ROOT.TH1D``."""
 
 
 @dataclass(frozen=True)
@@ -481,14 +492,10 @@ class Value(Step):
 
 
 def _made(blob: bytes, client: Client | None, *, varied: bool, taken: Taken | None = None) -> Any:
-    with _making:
+    with values.making:
         mergeable = wire.loads(blob)
-        if varied:
-            is_map = isinstance(mergeable, ROOT.Detail.RDF.RMergeableVariationsBase)
-            return Variations(mergeable if is_map else Unvaried(mergeable.GetValue()))
         if not isinstance(mergeable, Written):
-            value = mergeable.GetValue()
-            return value if taken is None else taken.of(value)
+            return values.value(mergeable, varied=varied, taken=taken)
     arguments = mergeable.tree, snapshots.files(mergeable)
     return RDataFrame(*arguments) if client is None else RDataFrame.on(client, arguments, None)
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from distributed import Client, LocalCluster
 
-from dask_root_lambda import RDataFrame
+from dask_root_lambda import LambdaCluster, RDataFrame
 from dask_root_lambda.protocol.errors import GraphError, UserCodeError
 from dask_root_lambda.rdf import door
 from tests.conftest import ROOT, write_events
@@ -88,13 +88,21 @@ class TestTheHook:
         with pytest.raises(Exception, match="of the user"):
             total.GetValue()
 
-    def test_live_visualisation_is_refused(self, client, events_file):
-        """What cannot be done says so."""
-        df = ROOT.RDataFrame("Events", events_file, executor=client)
-        histogram = df.Histo1D(("h", "", 10, 0, 1000), "x")
-        ROOT.RDF.Distributed.LiveVisualize([histogram])
-        with pytest.raises(GraphError, match="LiveVisualize is not possible"):
-            histogram.GetValue()
+    def test_progress_bars(self, events_file, capfd):
+        """ROOT's AddProgressBar shows ours, also where the cluster was made to show nothing."""
+        with (
+            LambdaCluster(
+                execution="local", concurrency=2, progress=False, dashboard_address=None
+            ) as cluster,
+            cluster.get_client() as client,
+        ):
+            df = ROOT.RDataFrame("Events", events_file, executor=client, npartitions=2)
+            for _ in range(2):
+                ROOT.RDF.Experimental.AddProgressBar(df.Filter("x > 1"))
+            assert df.Count().GetValue() == 1000
+        assert capfd.readouterr().err.count("0 of 2 ranges") == 1
+        with pytest.warns(UserWarning, match="LambdaCluster"):
+            ROOT.RDF.Experimental.AddProgressBar(RDataFrame("Events", events_file))
 
     def test_other_clients_keep_roots_own_backend(self, events_file):
         """The hook does not touch clients of other clusters, also when it is installed twice."""
