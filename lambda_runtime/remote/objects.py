@@ -70,6 +70,43 @@ def identify(url: str) -> FileIdentity:
     return replace(_identity(url, seen), mtime_ns=seen.mtime_ns)
 
 
+def look(url: str) -> Seen:
+    """Look at a file on a web server, of whatever kind.
+
+    Raises
+    ------
+    InputError
+        Missing, or out of reach.
+    """
+    return _look(url, "")
+
+
+def part(url: str, tag: str, offset: int, size: int) -> bytes:
+    """Read a part of a file on a web server.
+
+    Parameters
+    ----------
+    url
+        The file.
+    tag
+        ETag that it has to have, with quotes; empty without.
+    offset
+        Where the part begins, from 0.
+    size
+        Bytes to read.
+
+    Raises
+    ------
+    InputError
+        Out of reach, or replaced.
+    """
+    answer = _library().Look(url, url, [], tag, offset, size)
+    problem = str(answer.fProblem)
+    if problem:
+        raise _error(url, problem, passes=bool(answer.fPasses))
+    return bytes(answer.fBody)
+
+
 def compare(url: str, expected: FileIdentity) -> FileIdentity | None:
     """Return None if an object is the one that the client saw, else what identifies the one that is there.
 
