@@ -100,7 +100,8 @@ def part(url: str, tag: str, offset: int, size: int) -> bytes:
     InputError
         Out of reach, or replaced.
     """
-    answer = _library().Look(url, url, [], tag, offset, size)
+    _library()
+    answer = libraries.look(url, url, (), tag, offset, size)
     problem = str(answer.fProblem)
     if problem:
         raise _error(url, problem, passes=bool(answer.fPasses))
@@ -205,8 +206,8 @@ def _without_signature(url: str, name: S3Name, tag: str) -> Any:
 
 
 def _asked(url: str, signed: access.Signed, tag: str) -> Any:
-    look = _library().Look
-    return look(names.shown(url), signed.url, list(signed.headers), tag, 0, _HEAD_BYTES)
+    _library()
+    return libraries.look(names.shown(url), signed.url, signed.headers, tag, 0, _HEAD_BYTES)
 
 
 def _seen(url: str, answer: Any) -> Seen:
