@@ -52,7 +52,6 @@ def copy(capsys, *arguments):
     """Run the command; return its status, its document, and what it said beside."""
     status = cli.main(["copy", "--json", *map(str, arguments)])
     said = capsys.readouterr()
-    print(said.err)  # shown where a test fails
     return status, json.loads(said.out) if said.out else None, said.err
 
 
