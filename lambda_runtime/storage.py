@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 from dataclasses import replace
+from typing import Any
 
 import ROOT
 
@@ -15,8 +17,23 @@ from lambda_runtime import diagnostics
 from lambda_runtime.remote import names, objects
 from lambda_runtime.storage_token import token
 
-# A server may be slow to answer: other threads, and Ctrl-C, go on meanwhile.
-ROOT.TFile._OriginalOpen.__release_gil__ = True
+
+def _releasing(opened: Any) -> Any:
+    """Let other threads, and Ctrl-C, go on while a server is slow to answer.
+
+    PyROOT copies a Python string into one place for all calls of a function, where a call of another thread
+    would replace it: what each call gets is a C string of its own.
+    """
+    opened.__release_gil__ = True
+
+    @functools.wraps(opened)
+    def open_file(*args: Any) -> Any:
+        return opened(*(ctypes.c_char_p(os.fsencode(arg)) if isinstance(arg, str) else arg for arg in args))
+
+    return staticmethod(open_file)
+
+
+ROOT.TFile._OriginalOpen = _releasing(ROOT.TFile._OriginalOpen)
 
 _XROOTD_LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout": 300}
 """Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host

@@ -6,6 +6,7 @@ import gc
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def test_identity_is_the_same_near_and_far(server, remote):
     near = storage.identify(str(data / "events0.root"))
     far = storage.identify(remote[0])
     assert far == replace(near, mtime_ns=near.mtime_ns // 10**9 * 10**9)
+
+
+def test_files_are_told_apart_side_by_side(server):
+    """Many looks at once: each is at the file that it names."""
+    data, url = server
+    sizes = {f"side{index}.root": 10_000 * (index + 1) for index in range(16)}
+    for name, size in sizes.items():
+        head = b"root" + (1).to_bytes(4, "big") + bytes(4) + size.to_bytes(4, "big")
+        (data / name).write_bytes(head + bytes(size))
+        (data / name).chmod(0o644)
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(10):
+            seen = pool.map(lambda name: storage.identify(f"{url}/{name}").size, sizes)
+            assert list(seen) == [size + 16 for size in sizes.values()]
 
 
 def test_a_time_of_change_tells_runs_apart(server, local):

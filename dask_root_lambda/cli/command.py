@@ -132,6 +132,7 @@ def _module(summary: str, name: str) -> Command:
 
 COMMANDS: Mapping[str, Command] = {
     "demo": _module("Draw the dimuon spectrum, on an emulated Lambda by default", "demo"),
+    "copy": _module("Copy files between this machine, root://, s3:// and https://", "copy"),
     "emulate": _module("Serve an emulated AWS Lambda on this machine", "emulate"),
     "deploy": _module("Make a deployment in an AWS account, or change it", "deploy"),
     "status": _module("Tell what is deployed, and what this month's runs cost", "status"),

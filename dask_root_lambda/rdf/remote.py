@@ -7,15 +7,15 @@ from typing import Any
 
 import ROOT
 
-from dask_root_lambda.config import Settings
-from dask_root_lambda.protocol.errors import ConfigurationError, InputError
-from lambda_runtime.remote import access, listing, names, objects
+from dask_root_lambda import s3_names
+from dask_root_lambda.protocol.errors import InputError
+from lambda_runtime.remote import listing, names, objects
 from lambda_runtime.remote.names import S3Name
 
 
 def internal(name: str) -> str:
     """Return the name that ROOT is given for an object in S3; any other stays."""
-    return _internal(_named(name)) if name.startswith("s3://") else name
+    return _internal(s3_names.read(name)) if name.startswith("s3://") else name
 
 
 def located(args: Sequence[Any]) -> list[Any]:
@@ -53,7 +53,7 @@ def _found(given: Iterable[str]) -> Iterator[str]:
         if not text.startswith("s3://"):
             yield text
             continue
-        name = _named(text)
+        name = s3_names.read(text)
         matching = listing.matching(name) if name.is_pattern else [name]
         if not matching:
             raise InputError(f"no object matches {text}: check the bucket, the prefix and the pattern")
@@ -68,23 +68,6 @@ def _internal(name: S3Name) -> str:
     if not name.bucket or not name.key or name.key.endswith("/"):
         raise InputError(f"{name} names no file: give a bucket and a key, as s3://bucket/events.root")
     return name.internal()
-
-
-def _named(text: str) -> S3Name:
-    """Read a user's name of an object, in the S3 that is configured."""
-    settings = Settings.resolve()
-    bucket = text.removeprefix("s3://").partition("/")[0]
-    try:
-        place = access.place(
-            settings.profile,
-            settings.s3_endpoint_url or settings.endpoint_url,
-            bucket in settings.s3_requester_pays,
-        )
-    except Exception as error:  # botocore makes its error classes at run time
-        raise ConfigurationError(f"cannot find out where {text} is: {error}") from error
-    name = names.parse_s3(text, place)
-    assert name is not None, "it begins as names of S3 do"
-    return name
 
 
 def _respecified(spec: Any) -> Any:

@@ -142,6 +142,8 @@ def _client(place: Place, region: str | None, public: bool) -> Any:
         # Names of buckets before the host are AWS's; others may not know them.
         s3={"addressing_style": "path"} if place.endpoint else {},
         ignore_configured_endpoint_urls=not place.endpoint,
+        # As many as copies and looks at files use at once.
+        max_pool_connections=32,
         connect_timeout=5,
         read_timeout=20,
         retries={"mode": "standard", "total_max_attempts": 4},

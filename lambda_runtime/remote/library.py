@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -57,10 +57,36 @@ def library() -> Any:
         members[place] = ctypes.cast(getattr(curl, name), ctypes.c_void_p).value
     namespace.gCertificates = _certificates()
     namespace.gAgent = "dask-root-lambda"
-    namespace.Look.__release_gil__ = True
+    namespace.Look.__release_gil__ = True  # so it is called by `look` only
     namespace.Register()
     os.register_at_fork(after_in_child=namespace.AfterFork)
     return namespace
+
+
+def look(shown: str, url: str, headers: Sequence[str], tag: str, offset: int, size: int) -> Any:
+    """Ask for a part of an object; other threads go on meanwhile.
+
+    PyROOT keeps a Python string that it passes on in one place for all calls of a function, where a call of
+    another thread would replace it: each call gets strings of its own.
+
+    Parameters
+    ----------
+    shown
+        The object's name as users know it.
+    url
+        Where it is.
+    headers
+        Sent with the request.
+    tag
+        ETag that it has to have; empty without.
+    offset
+        Where the part begins, from 0.
+    size
+        Bytes to read.
+    """
+    text = ROOT.std.string
+    lines = ROOT.std.vector["std::string"](list(headers))
+    return library().Look(text(shown), text(url), lines, text(tag), offset, size)
 
 
 def call(resolve: Callable[[str], bool], renew: Callable[[str], bool]) -> None:

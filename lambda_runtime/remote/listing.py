@@ -27,6 +27,18 @@ def matching(pattern: S3Name) -> list[S3Name]:
     return [S3Name(pattern.bucket, key, pattern.place) for key in keys]
 
 
+def below(folder: S3Name) -> list[S3Name]:
+    """Return the objects whose keys begin with a folder's, sorted.
+
+    Raises
+    ------
+    InputError
+        The bucket cannot be listed.
+    """
+    keys = sorted(key for key in _keys(folder) if key.startswith(folder.key) and not key.endswith("/"))
+    return [S3Name(folder.bucket, key, folder.place) for key in keys]
+
+
 def _expression(part: str) -> str:
     """Return the expression of a part of a pattern; `fnmatch` lets its signs match slashes, too."""
     translated = fnmatch.translate(part).removeprefix("(?s:").removesuffix(")\\Z").removesuffix(")\\z")

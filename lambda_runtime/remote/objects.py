@@ -70,6 +70,44 @@ def identify(url: str) -> FileIdentity:
     return replace(_identity(url, seen), mtime_ns=seen.mtime_ns)
 
 
+def look(url: str) -> Seen:
+    """Look at a file on a web server, of whatever kind.
+
+    Raises
+    ------
+    InputError
+        Missing, or out of reach.
+    """
+    return _look(url, "")
+
+
+def part(url: str, tag: str, offset: int, size: int) -> bytes:
+    """Read a part of a file on a web server.
+
+    Parameters
+    ----------
+    url
+        The file.
+    tag
+        ETag that it has to have, with quotes; empty without.
+    offset
+        Where the part begins, from 0.
+    size
+        Bytes to read.
+
+    Raises
+    ------
+    InputError
+        Out of reach, or replaced.
+    """
+    _library()
+    answer = libraries.look(url, url, (), tag, offset, size)
+    problem = str(answer.fProblem)
+    if problem:
+        raise _error(url, problem, passes=bool(answer.fPasses))
+    return bytes(answer.fBody)
+
+
 def compare(url: str, expected: FileIdentity) -> FileIdentity | None:
     """Return None if an object is the one that the client saw, else what identifies the one that is there.
 
@@ -168,8 +206,8 @@ def _without_signature(url: str, name: S3Name, tag: str) -> Any:
 
 
 def _asked(url: str, signed: access.Signed, tag: str) -> Any:
-    look = _library().Look
-    return look(names.shown(url), signed.url, list(signed.headers), tag, 0, _HEAD_BYTES)
+    _library()
+    return libraries.look(names.shown(url), signed.url, signed.headers, tag, 0, _HEAD_BYTES)
 
 
 def _seen(url: str, answer: Any) -> Seen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,16 @@ def url(server, keys, events_file):
     """An object of an S3 that is the server, as ROOT is told."""
     server.files["/physics/events.root"] = Path(events_file).read_bytes()
     return S3Name("physics", "events.root", Place(server.url)).internal()
+
+
+def test_objects_are_told_apart_side_by_side(server):
+    """Many looks at once: each is at the object that it names."""
+    sizes = {f"/side{index}": 100 * (index + 1) for index in range(16)}
+    server.files.update({path: bytes(size) for path, size in sizes.items()})
+    with ThreadPoolExecutor(16) as pool:
+        for _ in range(10):
+            seen = pool.map(lambda path: objects.look(f"{server.url}{path}").size, sizes)
+            assert list(seen) == list(sizes.values())
 
 
 READER = r"""

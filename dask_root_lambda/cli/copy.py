@@ -1,0 +1,79 @@
+"""``dask-root-lambda copy``: files between this machine, ``root://``, ``s3://`` and ``https://``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dask_root_lambda.cli.console import Console
+from lambda_runtime.remote import names
+
+if TYPE_CHECKING:
+    from dask_root_lambda.copying.plan import Item
+    from dask_root_lambda.copying.run import Outcome
+
+_FAILED = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.epilog = (
+        "What is there already and equal is skipped: give an interrupted copy again, and it goes on. A "
+        "target that ends in a slash, or that has several sources, is a folder."
+    )
+    add = parser.add_argument
+    add(
+        "sources",
+        nargs="+",
+        metavar="SRC",
+        help="files, patterns, folders (with a slash)",
+    )
+    add("target", metavar="DST", help="a local path, or s3://bucket/key")
+    add("--at-once", type=_positive, default=4, metavar="N", help="files at once (default: %(default)s)")
+    add("--dry-run", action="store_true", help="tell what would be copied, and stop")
+    add("--json", action="store_true", help="answer in JSON, on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Copy; return the exit status."""
+    from dask_root_lambda.copying import plan, progress
+    from dask_root_lambda.copying import run as copies
+
+    console = Console(as_json=args.json)
+    items = plan.plan(args.sources, args.target)
+    if args.dry_run:
+        console.result({"files": list(map(_planned, items))}, lambda: progress.planned(items))
+        return 0
+    with progress.shown(items, console.step) as watch:
+        outcome = copies.run(items, args.at_once, watch)
+    console.result(_document(outcome), lambda: progress.summary(outcome))
+    return _FAILED if outcome.failed else 0
+
+
+def _document(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "copied": _described(outcome.copied),
+        "skipped": _described(outcome.skipped),
+        "failed": [{**_described([item])[0], "problem": problem} for item, problem in outcome.failed],
+        "copied_bytes": outcome.copied_bytes,
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _planned(item: Item) -> dict[str, Any]:
+    return {**_described([item])[0], "is_there": item.is_there}
+
+
+def _described(items: Sequence[Item]) -> list[dict[str, Any]]:
+    return [
+        {"source": names.shown(item.content.url), "target": item.shown, "bytes": item.content.size}
+        for item in items
+    ]
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return number

@@ -1,0 +1,82 @@
+"""What is copied to where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from dask_root_lambda.copying import places
+from dask_root_lambda.copying.places import Found, Named
+from dask_root_lambda.protocol.errors import InputError
+from lambda_runtime.copying import sources, transfer
+from lambda_runtime.copying.content import Content
+from lambda_runtime.remote import names
+from lambda_runtime.remote.names import S3Name
+
+_LOOKS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file, and where it goes."""
+
+    content: Content
+    target: str
+    is_there: bool
+    """Whether that is there already, and equal."""
+
+    @property
+    def shown(self) -> str:
+        """The target as users know it."""
+        return names.shown(self.target)
+
+
+def plan(given: Sequence[str], target: str) -> list[Item]:
+    """Look at what is to be copied, and at what is there already.
+
+    Raises
+    ------
+    InputError
+        A source is missing, or nothing can be written to the target.
+    """
+    folder = places.target(target)
+    pairs = assign([places.find(text) for text in given], folder)
+
+    def look(pair: tuple[Found, str]) -> Item:
+        content = sources.look(pair[0].url)
+        return Item(content, pair[1], transfer.is_there(content, pair[1]))
+
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE, "copy-look") as pool:
+        return list(pool.map(look, pairs))
+
+
+def assign(named: Sequence[Named], target: str) -> list[tuple[Found, str]]:
+    """Give each file its target: the name itself for a single file, else a name below it.
+
+    Raises
+    ------
+    InputError
+        Two files would have one name.
+    """
+    files = [file for each in named for file in each.files]
+    if len(named) == 1 and not named[0].several and not target.endswith("/"):
+        return [(files[0], target)]
+    pairs = [(file, _below(target)(file.relative)) for file in files]
+    seen: dict[str, Found] = {}
+    for file, place in pairs:
+        other = seen.setdefault(place, file)
+        if other is not file:
+            raise InputError(
+                f"{names.shown(other.url)} and {names.shown(file.url)} would both be "
+                f"{names.shown(place)}: copy them to different folders"
+            )
+    return pairs
+
+
+def _below(target: str) -> Callable[[str], str]:
+    folder = f"{target.rstrip('/')}/"
+    name = names.parse_s3(folder)
+    if name is None:
+        return lambda relative: f"{folder}{relative}"
+    return lambda relative: S3Name(name.bucket, f"{name.key}{relative}", name.place).internal()

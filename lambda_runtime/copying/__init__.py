@@ -1,0 +1,5 @@
+"""Copies of files, streamed: in the user's process, or in a function.
+
+`sources` looks at files and reads parts of them, `stream` makes one flow of these, `buckets` and `disks`
+write it, `transfer` copies one file. Memory is bounded: a few blocks for each file under way.
+"""

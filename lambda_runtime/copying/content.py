@@ -1,0 +1,37 @@
+"""What a file is that is copied."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file, as its storage describes it.
+
+    Parameters
+    ----------
+    url
+        Its name: a path, a URL, or the internal name of an object in S3.
+    size
+        Bytes.
+    version
+        The storage's own name of the content: an ETag, or the time of the last change.
+    mtime_ns
+        When it was last changed, ns since the epoch; 0 where the storage does not tell.
+    crc32
+        Checksum of the whole content, where the storage tells it.
+    """
+
+    url: str
+    size: int
+    version: str
+    mtime_ns: int = 0
+    crc32: int | None = None
+
+    @property
+    def identity(self) -> str:
+        """A name of this content of this file, without a token that its URL may have."""
+        place = self.url.partition("?")[0] if self.url.startswith("root") else self.url
+        return hashlib.sha256(f"{place}\n{self.size}\n{self.version}".encode()).hexdigest()[:32]

@@ -1,0 +1,105 @@
+"""Files to copy: looked at, and read in parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dask_root_lambda.protocol import rootfile
+from dask_root_lambda.protocol.errors import InputError
+from lambda_runtime.copying import buckets
+from lambda_runtime.copying.content import Content
+from lambda_runtime.remote import names
+
+SCHEMES_OF_XROOTD = ("root://", "roots://", "xroot://", "xroots://")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An open file.
+
+    Parameters
+    ----------
+    read
+        Returns bytes of the file: from an offset, so many.
+    at_once
+        How many parts may be read side by side.
+    """
+
+    read: Callable[[int, int], bytes]
+    at_once: int
+
+
+def look(url: str) -> Content:
+    """Look at a file.
+
+    Raises
+    ------
+    InputError
+        Missing, or out of reach.
+    """
+    path = rootfile.local_path(url)
+    if path is not None:
+        return _look_locally(path)
+    name = names.parse_s3(url)
+    if name is not None:
+        return buckets.look(url, name)
+    if url.startswith(SCHEMES_OF_XROOTD):
+        # ROOT takes seconds to start: it is imported where it is needed.
+        from lambda_runtime.copying import xrootd
+
+        return xrootd.look(url)
+    if names.is_remote(url):
+        from lambda_runtime.copying import web
+
+        return web.look(url)
+    raise InputError(f"cannot copy {url}: copies are of local files, root://, s3:// and https://")
+
+
+@contextmanager
+def opened(content: Content) -> Iterator[Reader]:
+    """Open a file as it was when it was looked at."""
+    url = content.url
+    path = rootfile.local_path(url)
+    name = names.parse_s3(url)
+    if path is not None:
+        with Path(path).open("rb") as file:
+            number = file.fileno()
+            yield Reader(lambda offset, size: _pread(number, size, offset), at_once=1)
+    elif name is not None:
+        yield Reader(lambda offset, size: buckets.read(content, name, offset, size), at_once=2)
+    elif url.startswith(SCHEMES_OF_XROOTD):
+        from lambda_runtime.copying import xrootd
+
+        with xrootd.opened(url) as read:
+            yield Reader(read, at_once=1)
+    else:
+        from lambda_runtime.copying import web
+
+        yield Reader(lambda offset, size: web.read(content, offset, size), at_once=2)
+
+
+def _look_locally(path: Path) -> Content:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if not path.is_file():
+        raise InputError(f"cannot copy {path}: it is no file")
+    return Content(os.path.abspath(path), found.st_size, str(found.st_mtime_ns), found.st_mtime_ns)  # noqa: PTH100
+
+
+def _pread(number: int, size: int, offset: int) -> bytes:
+    """Read as many bytes as there are: one call gives 2 GB at most, and may give less."""
+    parts = []
+    while size:
+        part = os.pread(number, size, offset)
+        if not part:
+            break
+        parts.append(part)
+        size -= len(part)
+        offset += len(part)
+    return b"".join(parts)

@@ -1,0 +1,120 @@
+"""A file that is read as one flow of bytes, some blocks ahead."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+from dask_root_lambda.protocol.errors import InputError, UnavailableInputError
+from lambda_runtime.copying import sources
+from lambda_runtime.copying.content import Content
+from lambda_runtime.copying.sources import Reader
+from lambda_runtime.remote.names import shown
+
+BLOCK_BYTES = 8 << 20
+_BLOCKS_AHEAD = 2
+_DELAYS_S = (0.2, 1.0, 4.0)
+"""How long to wait before a block is read again."""
+
+
+class Stream:
+    """The flow.
+
+    Parameters
+    ----------
+    content
+        The file, as it was looked at.
+    reader
+        Reads it.
+    pool
+        Threads that read ahead.
+    watch
+        Called with the number of bytes that have come; what it raises stops the flow.
+    """
+
+    def __init__(
+        self, content: Content, reader: Reader, pool: ThreadPoolExecutor, watch: Callable[[int], None]
+    ) -> None:
+        self.crc32 = 0
+        self._content = content
+        self._reader = reader
+        self._pool = pool
+        self._watch = watch
+        self._left = content.size
+        self._offsets = iter(range(0, content.size, BLOCK_BYTES))
+        self._coming: deque[Future[bytes]] = deque()
+        self._block = memoryview(b"")
+        for _ in range(_BLOCKS_AHEAD):
+            self._ask()
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes: as many as asked for, fewer at the end.
+
+        Raises
+        ------
+        InputError
+            The file cannot be read, or is not any more what it was.
+        """
+        wanted = self._left if size < 0 else min(size, self._left)
+        parts = []
+        while wanted:
+            if not self._block:
+                self._block = memoryview(self._next())
+            part, self._block = self._block[:wanted], self._block[wanted:]
+            parts.append(part)
+            wanted -= len(part)
+            self._left -= len(part)
+        return b"".join(parts)
+
+    def _ask(self) -> None:
+        offset = next(self._offsets, None)
+        if offset is not None:
+            self._coming.append(self._pool.submit(self._persistently, offset))
+
+    def _next(self) -> bytes:
+        self._watch(0)
+        block = self._coming.popleft().result()
+        self._ask()
+        self.crc32 = zlib.crc32(block, self.crc32)
+        self._watch(len(block))
+        if not self._coming:
+            self._check()
+        return block
+
+    def _persistently(self, offset: int) -> bytes:
+        size = min(BLOCK_BYTES, self._content.size - offset)
+        for delay_s in _DELAYS_S:
+            try:
+                return self._read(offset, size)
+            except UnavailableInputError:
+                time.sleep(delay_s)
+                self._watch(0)
+        return self._read(offset, size)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        block = self._reader.read(offset, size)
+        if len(block) != size:
+            raise InputError(f"{shown(self._content.url)} became shorter while it was copied: copy it again")
+        return block
+
+    def _check(self) -> None:
+        """Compare all that was read with what the storage says of it, before it is complete anywhere."""
+        content, name = self._content, shown(self._content.url)
+        if content.crc32 is not None and content.crc32 != self.crc32:
+            raise InputError(f"{name} came with another checksum than its storage has: copy it again")
+        if sources.look(content.url).identity != content.identity:
+            raise InputError(f"{name} was replaced while it was copied: copy it again")
+
+
+@contextmanager
+def flowing(content: Content, watch: Callable[[int], None]) -> Iterator[Stream]:
+    """Open a file; yield it as a flow."""
+    with sources.opened(content) as reader, ThreadPoolExecutor(reader.at_once, "copy-read") as pool:
+        try:
+            yield Stream(content, reader, pool, watch)
+        finally:
+            pool.shutdown(cancel_futures=True)

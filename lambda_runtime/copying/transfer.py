@@ -1,0 +1,52 @@
+"""The copy of one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lambda_runtime.copying import buckets, disks
+from lambda_runtime.copying.content import Content
+from lambda_runtime.copying.stream import flowing
+from lambda_runtime.remote import names
+
+
+def is_there(content: Content, target: str) -> bool:
+    """Tell whether the target is a copy of this content already.
+
+    Raises
+    ------
+    InputError
+        The bucket cannot be asked.
+    """
+    name = names.parse_s3(target)
+    if name is None:
+        return disks.is_copy(Path(target), content)
+    return buckets.stored(name) == (content.size, content.identity)
+
+
+def copy(content: Content, target: str, watch: Callable[[int], None]) -> None:
+    """Copy a file.
+
+    Parameters
+    ----------
+    content
+        The file, as it was looked at.
+    target
+        A path, or the internal name of an object in S3.
+    watch
+        Called with the number of bytes that have come; what it raises stops the copy.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, or changed meanwhile; or the bucket refuses.
+    StoreError
+        The copy cannot be written, or is not what was sent.
+    """
+    name = names.parse_s3(target)
+    with flowing(content, watch) as flow:
+        if name is None:
+            disks.write(flow, Path(target), content)
+        else:
+            buckets.write(flow, name, content)

@@ -1,0 +1,264 @@
+"""Copies between this machine, S3, XRootD and web servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import boto3
+import pytest
+
+from dask_root_lambda import cli
+from lambda_runtime.copying import buckets, sources, stream
+from tests import web, xrootd
+
+BUCKET = "copies"
+PART = 8 << 20
+
+
+@pytest.fixture
+def s3(user):
+    client = boto3.client("s3", endpoint_url=user)
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        client.delete_object(Bucket=BUCKET, Key=item["Key"])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two files, one of three parts, in a folder."""
+    folder = tmp_path / "data"
+    (folder / "run 1").mkdir(parents=True)
+    (folder / "run 1" / "a+b.root").write_bytes(os.urandom(2 * PART + 12345))
+    (folder / "small.txt").write_bytes(b"few")
+    return folder
+
+
+def content(s3, key):
+    return s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+def keys(s3):
+    return [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+
+
+def copy(capsys, *arguments):
+    """Run the command; return its status, its document, and what it said beside."""
+    status = cli.main(["copy", "--json", *map(str, arguments)])
+    said = capsys.readouterr()
+    return status, json.loads(said.out) if said.out else None, said.err
+
+
+def names(document, what):
+    return sorted(each["target"] for each in document[what])
+
+
+def test_a_folder_up_and_down(s3, folder, tmp_path, capsys):
+    """Keys have spaces and signs; what came back is what went, and a second copy has nothing to do."""
+    status, done, _ = copy(capsys, folder, f"s3://{BUCKET}/set/")
+    assert status == 0
+    assert names(done, "copied") == [f"s3://{BUCKET}/set/run 1/a+b.root", f"s3://{BUCKET}/set/small.txt"]
+    assert content(s3, "set/run 1/a+b.root") == (folder / "run 1" / "a+b.root").read_bytes()
+    status, done, _ = copy(capsys, folder, f"s3://{BUCKET}/set/")
+    assert (status, done["copied"], len(done["skipped"])) == (0, [], 2)
+
+    back = tmp_path / "back"
+    for expected in (2, 0):
+        status, done, _ = copy(capsys, f"s3://{BUCKET}/set/", back)
+        assert (status, len(done["copied"])) == (0, expected)
+    for name in ("run 1/a+b.root", "small.txt"):
+        assert (back / name).read_bytes() == (folder / name).read_bytes()
+    assert not list(back.rglob("*.part"))
+
+
+def test_a_pattern_and_a_single_name(s3, folder, tmp_path, capsys):
+    """A pattern goes into a folder; a single file takes the name that is given."""
+    assert copy(capsys, folder / "small.txt", f"s3://{BUCKET}/other.txt")[0] == 0
+    assert content(s3, "other.txt") == b"few"
+    assert copy(capsys, f"s3://{BUCKET}/*.txt", tmp_path / "some")[0] == 0
+    assert (tmp_path / "some" / "other.txt").read_bytes() == b"few"
+
+
+def test_a_changed_source_is_copied_again(s3, folder, capsys):
+    """Also if it has the same size."""
+    small = folder / "small.txt"
+    copy(capsys, small, f"s3://{BUCKET}/")
+    small.write_bytes(b"new")
+    os.utime(small, ns=(1, 1))
+    assert len(copy(capsys, small, f"s3://{BUCKET}/")[1]["copied"]) == 1
+    assert content(s3, "small.txt") == b"new"
+
+
+def test_an_object_changed_by_another_is_copied_again(s3, folder, tmp_path, capsys):
+    """In both directions: an object that is no copy of the source, and a file that was edited."""
+    copy(capsys, folder / "small.txt", f"s3://{BUCKET}/")
+    copy(capsys, f"s3://{BUCKET}/small.txt", tmp_path / "down.txt")
+    s3.put_object(Bucket=BUCKET, Key="small.txt", Body=b"xxx")
+    assert len(copy(capsys, folder / "small.txt", f"s3://{BUCKET}/")[1]["copied"]) == 1
+    (tmp_path / "down.txt").write_bytes(b"yyy")
+    assert len(copy(capsys, f"s3://{BUCKET}/small.txt", tmp_path / "down.txt")[1]["copied"]) == 1
+    assert (tmp_path / "down.txt").read_bytes() == b"few"
+
+
+def test_a_missing_source_stops_before_anything_is_copied(s3, folder, tmp_path, capsys):
+    for missing in (tmp_path / "none.root", f"s3://{BUCKET}/none.root", f"s3://{BUCKET}/none*.root"):
+        status, done, said = copy(capsys, folder / "small.txt", missing, f"s3://{BUCKET}/in/")
+        assert (status, done) == (1, None)
+        assert "none" in said
+    assert keys(s3) == []
+
+
+def test_targets_that_cannot_be_written(folder, capsys):
+    """The error says what is possible."""
+    for target in ("https://host/a.root", "root://host//a.root"):
+        status, _, said = copy(capsys, folder / "small.txt", target)
+        assert status == 1
+        assert "copies go to a local path or to s3://" in said
+
+
+def test_two_files_of_one_name(folder, tmp_path, capsys):
+    (tmp_path / "small.txt").write_bytes(b"1")
+    status, _, said = copy(capsys, folder / "small.txt", tmp_path / "small.txt", f"s3://{BUCKET}/")
+    assert status == 1
+    assert "would both be" in said
+
+
+def test_a_dry_run_copies_nothing(s3, folder, capsys):
+    status, done, _ = copy(capsys, "--dry-run", folder, f"s3://{BUCKET}/")
+    assert (status, len(done["files"]), keys(s3)) == (0, 2, [])
+
+
+def test_nothing_is_left_of_a_copy_that_failed(s3, folder, tmp_path, capsys, monkeypatch):
+    """Neither object nor parts of one nor a file; the other file of the copy is there."""
+    read = sources._pread
+    monkeypatch.setattr(sources, "_pread", lambda n, size, offset: b"" if offset else read(n, size, offset))
+    status, done, said = copy(capsys, folder, f"s3://{BUCKET}/")
+    assert (status, len(done["failed"]), keys(s3)) == (1, 1, ["small.txt"])
+    assert "became shorter while it was copied" in said
+    assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
+    assert copy(capsys, folder, tmp_path / "near")[0] == 1
+    assert [path.name for path in (tmp_path / "near").rglob("*") if path.is_file()] == ["small.txt"]
+
+
+def test_a_source_that_changes_meanwhile(s3, folder, tmp_path, capsys, monkeypatch):
+    """A mixture of two versions is never complete."""
+    source = folder / "run 1" / "a+b.root"
+    read = sources._pread
+
+    def change(number, size, offset):
+        if offset:
+            os.utime(source, ns=(offset, offset))
+        return read(number, size, offset)
+
+    monkeypatch.setattr(sources, "_pread", change)
+    status, _, said = copy(capsys, source, f"s3://{BUCKET}/")
+    assert (status, keys(s3)) == (1, [])
+    assert "was replaced while it was copied" in said
+
+
+def test_a_block_that_does_not_come_is_read_again(s3, folder, tmp_path, capsys, monkeypatch):
+    """What passes is tried again, from that block on."""
+    copy(capsys, folder / "run 1" / "a+b.root", f"s3://{BUCKET}/a")
+    read, failures = buckets.read, [1, 1]
+
+    def fail(*arguments):
+        if failures:
+            failures.pop()
+            raise buckets.UnavailableInputError("not now")
+        return read(*arguments)
+
+    monkeypatch.setattr(buckets, "read", fail)
+    monkeypatch.setattr(stream, "_DELAYS_S", (0, 0, 0))
+    assert copy(capsys, f"s3://{BUCKET}/a", tmp_path / "a")[0] == 0
+    assert (tmp_path / "a").read_bytes() == (folder / "run 1" / "a+b.root").read_bytes()
+
+
+def test_a_wrong_checksum_is_found(s3, folder, tmp_path, capsys, monkeypatch):
+    """S3's checksum of the object is compared with what came, before the file has its name."""
+    copy(capsys, folder / "small.txt", f"s3://{BUCKET}/")
+    monkeypatch.setattr(buckets, "read", lambda *_: b"fex")
+    status, _, said = copy(capsys, f"s3://{BUCKET}/small.txt", tmp_path / "near.txt")
+    assert (status, (tmp_path / "near.txt").exists()) == (1, False)
+    assert "another checksum" in said
+
+
+def test_from_a_web_server(s3, tmp_path, capsys):
+    """To a bucket and to a disk."""
+    with web.serving() as server:
+        server.files["/a b.bin"] = os.urandom(PART + 17)
+        url = f"{server.url}/a%20b.bin"
+        assert copy(capsys, url, f"s3://{BUCKET}/a.bin")[0] == 0
+        assert copy(capsys, url, tmp_path / "a.bin")[0] == 0
+        assert content(s3, "a.bin") == (tmp_path / "a.bin").read_bytes() == server.files["/a b.bin"]
+
+
+def test_from_xrootd(s3, tmp_path, capsys):
+    """By folder and pattern, to a bucket and to a disk; a second copy has nothing to do."""
+    with xrootd.serving() as (data, url):
+        (data / "in").mkdir(mode=0o755)
+        for name, size in (("a 1.bin", PART + 17), ("in/b+2.bin", 100), ("in/c.txt", 0)):
+            (data / name).write_bytes(os.urandom(size))
+            (data / name).chmod(0o644)
+        assert copy(capsys, f"{url}/", f"s3://{BUCKET}/x/")[0] == 0
+        assert keys(s3) == ["x/a 1.bin", "x/in/b+2.bin", "x/in/c.txt"]
+        assert content(s3, "x/a 1.bin") == (data / "a 1.bin").read_bytes()
+        for expected in (1, 0):
+            done = copy(capsys, f"{url}/in/*.bin", tmp_path / "near")[1]
+            assert len(done["copied"]) == expected
+        assert (tmp_path / "near" / "b+2.bin").read_bytes() == (data / "in" / "b+2.bin").read_bytes()
+        assert copy(capsys, f"{url}/none.bin", tmp_path / "near")[0] == 1
+
+
+_MEASURE = """
+import resource, sys
+from dask_root_lambda import cli
+cli.main(["copy", sys.argv[1], sys.argv[2] + "first"])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert cli.main(["copy", sys.argv[3], sys.argv[2] + "second"]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_is_flat(s3, folder, tmp_path):
+    """A file of 200 MB takes less than 100 MB more memory than one of three bytes."""
+    large = tmp_path / "large.bin"
+    large.write_bytes(bytes(1 << 20) * 200)
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, folder / "small.txt", f"s3://{BUCKET}/", large],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert int(done.stdout.splitlines()[-1]) < 100 * 1024
+
+
+def test_ctrl_c_leaves_nothing_and_the_next_copy_goes_on(s3, folder, capsys, monkeypatch):
+    """What was complete stays; of what was under way nothing does."""
+    read, begun = sources._pread, threading.Event()
+
+    def slow(number, size, offset):
+        if offset:
+            begun.set()
+            time.sleep(0.5)
+        return read(number, size, offset)
+
+    monkeypatch.setattr(sources, "_pread", slow)
+
+    def interrupt():
+        begun.wait(30)
+        deadline = time.monotonic() + 30
+        while keys(s3) != ["small.txt"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert cli.main(["copy", "--json", str(folder), f"s3://{BUCKET}/"]) == 130
+    assert not s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
+    monkeypatch.setattr(sources, "_pread", read)
+    capsys.readouterr()
+    done = copy(capsys, folder, f"s3://{BUCKET}/")[1]
+    assert (len(done["copied"]), len(done["skipped"])) == (1, 1)
