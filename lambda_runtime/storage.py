@@ -18,9 +18,16 @@ from lambda_runtime.storage_token import token
 # A server may be slow to answer: other threads, and Ctrl-C, go on meanwhile.
 ROOT.TFile._OriginalOpen.__release_gil__ = True
 
+_REMOTE = "Path.ForceRemote"
+"""ROOT's setting that a URL of a server is never a path of this machine."""
 _XROOTD_LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout": 300}
 """Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
 that does not answer hold a range for many minutes."""
+
+# ROOT would ask the DNS for the server, and for this machine, whenever it opens a file: were they the same,
+# it would open the path on this machine instead.
+if not ROOT.gEnv.Defined(_REMOTE):
+    ROOT.gEnv.SetValue(_REMOTE, 1)
 
 for _name, _limit in _XROOTD_LIMITS.items():
     if f"XRD_{_name.upper()}" not in os.environ and not ROOT.gEnv.Defined(f"NetXNG.{_name}"):
@@ -63,6 +70,15 @@ def compare(url: str, expected: FileIdentity) -> FileIdentity | None:
     return None if found == expected else found
 
 
+def unreadable(url: str, reported: str) -> InputError:
+    """Make the error of a remote file that cannot be opened, of what ROOT reported."""
+    said = reported.strip().partition("\n")[0]
+    return InputError(
+        f"cannot open {url}: check the host and the path, and whether the data needs a token or a proxy. "
+        f"{f'{token.problem}. ' if token.problem else ''}{said}".rstrip()
+    )
+
+
 def _mtime_ns(url: str) -> int:
     """Ask a remote file's server when it was last changed, to the second; 0 where it does not tell."""
     status = ROOT.FileStat_t()
@@ -77,11 +93,7 @@ def _identify_remote(url: str) -> FileIdentity:
         with diagnostics.record() as reported:
             raw = ROOT.TFile.Open(f"{url}{'&' if '?' in url else '?'}filetype=raw", "READ")
     except OSError:
-        said = reported.text.strip().partition("\n")[0]
-        raise InputError(
-            f"cannot open {url}: check the host and the path, and whether the data needs a token or a proxy. "
-            f"{f'{token.problem}. ' if token.problem else ''}{said}".rstrip()
-        ) from None
+        raise unreadable(url, reported.text) from None
     try:
         size = int(raw.GetSize())
         header = ctypes.create_string_buffer(min(size, rootfile.HEADER_BYTES))
