@@ -15,6 +15,7 @@ from dask_root_lambda.rdf import known, xrootd
 from dask_root_lambda.rdf.known import Known
 from dask_root_lambda.rdf.xrootd import Problem, State
 from lambda_runtime import ending, storage
+from lambda_runtime import xrootd as client
 
 _AT_ONCE = 16
 """Threads that each look at one file."""
@@ -79,6 +80,8 @@ def waited_for(calls: Sequence[Callable[[], T]]) -> list[T]:
 
 def _identify_far(urls: Sequence[str]) -> list[FileIdentity]:
     """Identify files on XRootD servers: by one request each, if they are as they were."""
+    for url in urls:
+        client.prepare(url)
     states = dict(zip(urls, xrootd.states(urls), strict=True))
     found = {
         url: remembered.identity
