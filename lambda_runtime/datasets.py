@@ -145,7 +145,7 @@ def _tree_frame(samples: Sequence[Sample], data_range: FileRange, start: int, st
         # A sample without files here is added as well: its number in the data set is its place.
         spec.AddSample((sample.name, data_range.treenames[own], data_range.filenames[own], _metadata(sample)))
     spec.WithGlobalRange((start, stop))
-    for trees, files, alias in _friends(data_range.friendinfo):
+    for trees, files, alias in _friends(data_range):
         spec.WithGlobalFriends(trees, files, alias)
     frames = _graph_cache._RDF_REGISTER
     if data_range.exec_id not in frames:
@@ -171,12 +171,21 @@ def _metadata(sample: Sample) -> Any:
     return metadata
 
 
-def _friends(described: Any) -> Iterator[tuple[Any, Any, Any]]:
+def _friends(data_range: FileRange) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield trees, files and alias of each friend, as far as a range reads it."""
+    for (trees, files, alias), own in zip(
+        friends(data_range.friendinfo), data_range.friend_files, strict=True
+    ):
+        yield trees[own], files[own], alias
+
+
+def friends(described: Any) -> Iterator[tuple[list[str], list[str], str]]:
     """Yield trees, files and alias of each friend. A friend that is no chain has no names of trees."""
     if described is None:
         return
-    friends = zip(
+    rows = zip(
         described.fFriendNames, described.fFriendFileNames, described.fFriendChainSubNames, strict=True
     )
-    for (name, alias), files, trees in friends:
-        yield (trees if len(trees) else [name] * len(files)), files, alias
+    for (name, alias), files, trees in rows:
+        named = [str(tree) for tree in trees] or [str(name)] * len(files)
+        yield named, [str(file) for file in files], str(alias)

@@ -89,13 +89,14 @@ class LoadedMapper:
                 self.checked.add(file.url)
 
     def files_of(self, data_range: Any) -> list[DataFile]:
-        """Return the files of a range, and friends."""
+        """Return the files of a range, and those of friends that it reads."""
         if not self.mapper.files:
             return []
         own = slice(data_range.first_file_idx, data_range.last_file_idx)
         names = zip(data_range.filenames[own], data_range.treenames[own], strict=True)
         read = [self.mapper.files[self.indices[f"{url}/{tree}"][0]] for url, tree in names]
-        return [*read, *self.mapper.friends]
+        friends = {file.url: file for file in self.mapper.friends}
+        return [*read, *(friends[url] for url in data_range.friend_urls())]
 
 
 def _check_file(file: DataFile) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from ROOT._distrdf import Ranges
@@ -28,10 +30,66 @@ class FileRange(Ranges.TreeRangePerc):  # type: ignore[misc]  # ROOT has no type
     """Place of the first of its files in the file table."""
     from_first: Callable[[], FileRange] | None
     """Makes the same range with the files before its own as well; None where it has all that it needs."""
+    friend_files: tuple[slice, ...]
+    """Which files of each friend it reads."""
+
+    def friend_urls(self) -> list[str]:
+        """Return the files of friends that it reads."""
+        groups = () if self.friendinfo is None else self.friendinfo.fFriendFileNames
+        return [
+            str(url) for group, own in zip(groups, self.friend_files, strict=True) for url in [*group][own]
+        ]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where the files of a dataset and of its friends begin, in entries; the end comes last."""
+
+    own: tuple[int, ...]
+    friends: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, entries: Sequence[int], friends: Sequence[Sequence[int]]) -> Alignment:
+        """Make it of the entries of each file."""
+        return cls(_starts(entries), tuple(map(_starts, friends)))
+
+    def needed(self, first: int, behind: int) -> tuple[int, tuple[slice, ...]]:
+        """Return what a range of the files ``first`` to ``behind`` needs to read friends beside them.
+
+        Returns
+        -------
+        start, friends
+            The first file that it needs: the last up to its own where files of all friends begin as well.
+            Of each friend, the files from there to its end; ROOT complains of a friend that ends before.
+        """
+        begins = [set(friend[:-1]) for friend in self.friends]
+        start = next(
+            place
+            for place in range(first, -1, -1)
+            if place == 0 or all(self.own[place] in begin for begin in begins)
+        )
+        return start, tuple(_between(friend, self.own[start], self.own[behind]) for friend in self.friends)
+
+
+def _starts(entries: Sequence[int]) -> tuple[int, ...]:
+    return tuple(accumulate(entries, initial=0))
+
+
+def _between(starts: Sequence[int], start: int, stop: int) -> slice:
+    """Return the files that hold the entries from ``start`` to ``stop``; at least one."""
+    first = bisect_right(starts, start, hi=len(starts) - 1) - 1
+    return slice(first, max(first + 1, bisect_left(starts, stop, hi=len(starts) - 1)))
 
 
 def file_range(
-    trees: Sequence[str], files: Sequence[str], friends: Any, from_first: bool, index: int, interval: Interval
+    trees: Sequence[str],
+    files: Sequence[str],
+    friends: Any,
+    from_first: bool,
+    index: int,
+    interval: Interval,
+    *,
+    alignment: Alignment | None = None,
 ) -> FileRange:
     """Make a range of an interval of files.
 
@@ -40,20 +98,26 @@ def file_range(
     trees, files
         The dataset, a tree in each file.
     friends
-        ROOT's description of friend trees; None without. With them, a range gets all files, to align them.
+        ROOT's description of friend trees; None without.
     from_first
         Whether the range gets the files before its own as well, to know columns that its own do not have.
     index
         Number of the range.
     interval
         What it reads.
+    alignment
+        Which files of friends belong to which of the dataset; without it, a range with friends gets all.
     """
     _check(interval, len(files))
     first, behind = math.floor(interval.start), math.ceil(interval.stop)
     given = slice(0 if from_first else first, behind)
-    if friends is not None:
-        given = slice(0, len(files))
-    wider = partial(file_range, trees, files, friends, True, index, interval) if given.start > 0 else None
+    befriended: tuple[slice, ...] = ()
+    if friends is not None and alignment is None:
+        given, befriended = slice(0, len(files)), (slice(None),) * len(friends.fFriendFileNames)
+    elif alignment is not None:
+        start, befriended = alignment.needed(given.start, behind)
+        given = slice(start, behind)
+    wide = partial(file_range, trees, files, friends, True, index, interval, alignment=alignment)
     return FileRange(
         exec_id=None,
         id=index,
@@ -66,7 +130,8 @@ def file_range(
         friendinfo=friends,
         samples=None,
         first_file=given.start,
-        from_first=wider,
+        from_first=wide if given.start > 0 else None,
+        friend_files=befriended,
     )
 
 

@@ -13,7 +13,7 @@ import ROOT
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
-from lambda_runtime import diagnostics
+from lambda_runtime import diagnostics, storage_token, xrootd
 from lambda_runtime.remote import names, objects
 from lambda_runtime.storage_token import token
 
@@ -35,14 +35,6 @@ def _releasing(opened: Any) -> Any:
 
 ROOT.TFile._OriginalOpen = _releasing(ROOT.TFile._OriginalOpen)
 
-_XROOTD_LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout": 300}
-"""Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
-that does not answer hold a range for many minutes."""
-
-for _name, _limit in _XROOTD_LIMITS.items():
-    if f"XRD_{_name.upper()}" not in os.environ and not ROOT.gEnv.Defined(f"NetXNG.{_name}"):
-        ROOT.gEnv.SetValue(f"NetXNG.{_name}", _limit)
-
 
 def identify(url: str) -> FileIdentity:
     """Read what identifies the content of a file, local or remote.
@@ -57,7 +49,7 @@ def identify(url: str) -> FileIdentity:
         return rootfile.identify_local(path)
     if names.is_remote(url):
         return objects.identify(url)
-    return replace(_identify_remote(url), mtime_ns=_mtime_ns(url))
+    return replace(_identify_remote(url), mtime_ns=mtime_ns(url))
 
 
 def compare(url: str, expected: FileIdentity) -> FileIdentity | None:
@@ -80,25 +72,43 @@ def compare(url: str, expected: FileIdentity) -> FileIdentity | None:
     return None if found == expected else found
 
 
-def _mtime_ns(url: str) -> int:
-    """Ask a remote file's server when it was last changed, to the second; 0 where it does not tell."""
+def unreadable(url: str, reported: str) -> InputError:
+    """Make the error of a remote file that cannot be opened, of what ROOT reported."""
+    said = reported.strip().partition("\n")[0]
+    problem = token.problem or storage_token.expired()
+    return InputError(
+        f"cannot open {url}: check the host and the path, and whether the data needs a token or a proxy. "
+        f"{f'{problem}. ' if problem else ''}{said}".rstrip()
+    )
+
+
+def mtime_ns(url: str) -> int:
+    """Ask the server of a remote file when it was last changed, to the second; 0 where it does not tell."""
     status = ROOT.FileStat_t()
     with diagnostics.record():
         unknown = ROOT.gSystem.GetPathInfo(url, status)
     return 0 if unknown else int(status.fMtime) * 1_000_000_000
 
 
-def _identify_remote(url: str) -> FileIdentity:
-    # A raw file has no directory to read: one request for its size, one for its first bytes.
+def open_raw(url: str) -> Any:
+    """Open a remote file without looking into it: its size and its bytes can be asked for.
+
+    Raises
+    ------
+    InputError
+        Missing or unreachable.
+    """
+    xrootd.prepare(url)
     try:
         with diagnostics.record() as reported:
-            raw = ROOT.TFile.Open(f"{url}{'&' if '?' in url else '?'}filetype=raw", "READ")
+            return ROOT.TFile.Open(f"{url}{'&' if '?' in url else '?'}filetype=raw", "READ")
     except OSError:
-        said = reported.text.strip().partition("\n")[0]
-        raise InputError(
-            f"cannot open {url}: check the host and the path, and whether the data needs a token or a proxy. "
-            f"{f'{token.problem}. ' if token.problem else ''}{said}".rstrip()
-        ) from None
+        raise unreadable(url, reported.text) from None
+
+
+def _identify_remote(url: str) -> FileIdentity:
+    # A raw file has no directory to read: one request for its size, one for its first bytes.
+    raw = open_raw(url)
     try:
         size = int(raw.GetSize())
         header = ctypes.create_string_buffer(min(size, rootfile.HEADER_BYTES))

@@ -5,12 +5,15 @@ It is fetched when the first event comes, never before: so it is in no snapshot.
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -94,6 +97,45 @@ def _write(token: str) -> Path:
     if os.environ.get(FILE_VARIABLE) != str(target):
         os.environ[FILE_VARIABLE] = str(target)
     return target
+
+
+def expired(environment: Mapping[str, str] = os.environ, now_s: float | None = None) -> str:
+    """Say that the token that XRootD finds has expired, and when; empty if it has not, or does not tell.
+
+    Nothing of the token is in it.
+    """
+    for place, text in _found(environment):
+        end_s = _end_s(text)
+        if end_s is not None and end_s <= (time.time() if now_s is None else now_s):
+            ended = datetime.fromtimestamp(end_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+            return f"the token for storage in {place} expired at {ended}: renew it"
+        return ""
+    return ""
+
+
+def _found(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield tokens, and where each is, in the order in which XRootD looks for one."""
+    if environment.get("BEARER_TOKEN"):
+        yield "the variable BEARER_TOKEN", environment["BEARER_TOKEN"]
+    name = f"bt_u{os.geteuid()}"
+    files = [environment.get(FILE_VARIABLE), f"/tmp/{name}"]  # noqa: S108  (as the standard says)
+    if "XDG_RUNTIME_DIR" in environment:
+        files.insert(1, f"{environment['XDG_RUNTIME_DIR']}/{name}")
+    for file in filter(None, files):
+        try:
+            yield file, Path(file).read_text()
+        except (OSError, UnicodeDecodeError):
+            continue
+
+
+def _end_s(token: str) -> float | None:
+    """Return until when a JSON Web Token holds, seconds since the epoch; None for others."""
+    try:
+        claims = token.strip().split(".")[1]
+        end_s = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
+        return float(end_s)
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
 
 
 @contextmanager

@@ -9,24 +9,32 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[tuple[Path, str]]:
-    """Serve a directory while in this context: that directory, and its URL."""
+def serving(settings: str = "", owned: Sequence[Path] = ()) -> Iterator[tuple[Path, str]]:
+    """Serve a directory while in this context: that directory, and its URL.
+
+    Parameters
+    ----------
+    settings
+        Further lines of the server's configuration.
+    owned
+        Files that only the server's user may read.
+    """
     binary = shutil.which("xrootd")
     if binary is None:
         pytest.skip("needs an XRootD server: apt-get install xrootd-server")
     # Not below pytest's directory, which every pytest of this user closes to all others when it starts.
     with tempfile.TemporaryDirectory(prefix="xrootd-") as directory:
-        yield from _serve(binary, Path(directory))
+        yield from _serve(binary, Path(directory), settings, owned)
 
 
-def _serve(binary: str, root: Path) -> Iterator[tuple[Path, str]]:
+def _serve(binary: str, root: Path, settings: str, owned: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     data, admin = root / "data", root / "admin"
     data.mkdir()
     admin.mkdir()
@@ -36,12 +44,12 @@ def _serve(binary: str, root: Path) -> Iterator[tuple[Path, str]]:
     config = root / "xrootd.cfg"
     config.write_text(
         f"xrd.port {port}\nall.export / \noss.localroot {data}\nall.adminpath {admin}\nall.pidpath {admin}\n"
-        "xrd.network nodnr\n"
+        f"xrd.network nodnr\n{settings}"
     )
     user = []
     if os.geteuid() == 0:
         # The server refuses to run as root.
-        for path in (root, data, admin):
+        for path in (root, data, admin, *owned):
             shutil.chown(path, "nobody")
         user = ["-R", "nobody"]
     log = root / "xrootd.log"

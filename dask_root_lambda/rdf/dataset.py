@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -14,10 +14,12 @@ from ROOT._distrdf.Node import Node
 
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
+from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import DataFile
 from dask_root_lambda.rdf import inputs, whole
 from lambda_runtime.datasets import Sample, over_rntuples, over_samples, rntuple_boundaries, tree_boundaries
-from lambda_runtime.ranges import entry_range, file_range
+from lambda_runtime.datasets import friends as friends_of
+from lambda_runtime.ranges import Alignment, entry_range, file_range
 
 Source = Literal["tree", "rntuple", "spec", "entries"]
 _SOURCES: tuple[tuple[type[Any], Source], ...] = (
@@ -138,11 +140,18 @@ def _of_files(
     from_first = whole.names_missing(nodes)
     described = _friends(friendinfo)
     # Where a range has the files before its own, ROOT counts from the first of the dataset by itself.
-    counted = n_ranges == 1 or len(files) == 1 or from_first or friendinfo is not None
+    counted = n_ranges == 1 or len(files) == 1 or from_first
     counts = whole.entries(head, files) if whole.names_entries(nodes) and not counted else ()
     return Dataset(
         source=source,
-        range=partial(file_range, list(trees), list(head.inputfiles), friendinfo, from_first),
+        range=partial(
+            file_range,
+            list(trees),
+            list(head.inputfiles),
+            friendinfo,
+            from_first,
+            alignment=_alignment(head, files, others) if friendinfo is not None and n_ranges != 1 else None,
+        ),
         build=over_rntuples if source == "rntuple" else partial(over_samples, samples),
         identity=(files, friends, described, samples, stop),
         shape=(source, _columns(head), described, bool(counts)),
@@ -153,6 +162,17 @@ def _of_files(
         stop=stop,
         share=1.0 if stop is None else float(stop / n_all),
     )
+
+
+def _alignment(head: Any, files: Sequence[DataFile], identities: Sequence[FileIdentity]) -> Alignment | None:
+    """Find out which files of friends belong to which of a data set, where that has several."""
+    if len(files) == 1:
+        return None
+    rest, groups = iter(identities), []
+    for trees, urls, _ in friends_of(head.friendinfo):
+        groups.append([DataFile(url, tree, next(rest)) for url, tree in zip(urls, trees, strict=True)])
+    counted = [whole.entries(head, group) for group in (files, *groups)]
+    return Alignment.of(counted[0], counted[1:])
 
 
 def renamed(head: Any) -> bool:

@@ -1,15 +1,31 @@
-"""Looking at files, several at once, in threads that may be left to their waiting."""
+"""Looking at files, many at once, in threads that may be left to their waiting."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
+from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.rdf import known, xrootd
+from dask_root_lambda.rdf.known import Known
+from dask_root_lambda.rdf.xrootd import State
 from lambda_runtime import ending, storage
+from lambda_runtime import xrootd as client
 
 _AT_ONCE = 16
+"""Threads that each look at one file."""
+_FEW = 4
+"""Files on XRootD servers up to which nothing is gained by looking at them in another way than at others."""
+_SETTLED_NS = 60_000_000_000
+"""How long ago a file was changed whose time of change, in seconds, tells its content from later ones."""
+
+T = TypeVar("T")
 
 
 def identify(urls: Sequence[str]) -> list[FileIdentity]:
@@ -18,7 +34,7 @@ def identify(urls: Sequence[str]) -> list[FileIdentity]:
     Raises
     ------
     InputError
-        For the first that is missing, unreachable, truncated, or not a ROOT file.
+        For one that is missing, unreachable, truncated, or not a ROOT file.
     """
     found = []
     for answer in look(urls):
@@ -29,14 +45,39 @@ def identify(urls: Sequence[str]) -> list[FileIdentity]:
 
 
 def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
-    """Read what identifies the content of files; in the place of one that cannot be read is its error.
+    """Read what identifies the content of files; in the place of one that cannot be read is its error."""
+    far = [url for url in urls if xrootd.serves(url)]
+    if len(far) <= _FEW:
+        return _answers([partial(storage.identify, url) for url in urls])
+    others = [url for url in urls if not xrootd.serves(url)]
+    # ROOT gives the XRootD client its limits when it opens a file; and a server that does not answer is told.
+    found = dict(zip(far[:1], _answers([partial(storage.identify, far[0])]), strict=True))
+    if isinstance(found[far[0]], BaseException):
+        return [found.get(url, found[far[0]]) for url in urls]
+    both = waited_for([partial(_look_far, far[1:]), partial(look, others)])
+    found.update(zip((*far[1:], *others), (*both[0], *both[1]), strict=True))
+    return [found[url] for url in urls]
+
+
+def waited_for(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Call functions that wait in ROOT, side by side, and wait for them; the first error is raised."""
+    found = []
+    for answer in _answers(calls):
+        if isinstance(answer, BaseException):
+            raise answer
+        found.append(answer)
+    return found
+
+
+def _answers(calls: Sequence[Callable[[], T]]) -> list[T | BaseException]:
+    """Call functions side by side, and wait for them; in the place of one that fails is its error.
 
     A thread in ROOT that waits for a server cannot be interrupted. The one that calls this can be: it waits
     for others, which end with the process.
     """
     places: queue.SimpleQueue[int] = queue.SimpleQueue()
-    answers: queue.SimpleQueue[tuple[int, FileIdentity | BaseException]] = queue.SimpleQueue()
-    for place in range(len(urls)):
+    answers: queue.SimpleQueue[tuple[int, T | BaseException]] = queue.SimpleQueue()
+    for place in range(len(calls)):
         places.put(place)
 
     def look() -> None:
@@ -47,10 +88,61 @@ def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
                 return
             try:
                 with ending.at_work():
-                    answers.put((place, storage.identify(urls[place])))
+                    answers.put((place, calls[place]()))
             except BaseException as error:  # it is raised where the answer is waited for
                 answers.put((place, error))
 
-    for _ in range(min(_AT_ONCE, len(urls))):
+    for _ in range(min(_AT_ONCE, len(calls))):
         threading.Thread(target=look, daemon=True).start()
-    return [answer for _, answer in sorted((answers.get() for _ in urls), key=lambda pair: pair[0])]
+    return [answer for _, answer in sorted((answers.get() for _ in calls), key=lambda pair: pair[0])]
+
+
+def _look_far(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
+    """Identify files on XRootD servers: by one request each, if they are as they were."""
+    for url in urls:
+        client.prepare(url)
+    states = dict(zip(urls, xrootd.states(urls), strict=True))
+    found: dict[str, FileIdentity | BaseException] = {
+        url: remembered.identity
+        for url, remembered in known.recall(urls).items()
+        if _is_same(remembered.identity, states[url])
+    }
+    unknown = [url for url in urls if url not in found]
+    learned = dict(zip(unknown, _headers(unknown, states), strict=True))
+    known.remember(
+        {
+            url: Known(identity)
+            for url, identity in learned.items()
+            if isinstance(identity, FileIdentity) and _is_settled(identity.mtime_ns)
+        }
+    )
+    found.update(learned)
+    return [found[url] for url in urls]
+
+
+def _headers(urls: Sequence[str], states: Mapping[str, State | None]) -> list[FileIdentity | BaseException]:
+    """Read the headers of files together, and one by one where one that cannot be read has ended that."""
+    try:
+        found: Sequence[FileIdentity | Problem | None] = xrootd.headers(urls) if urls else []
+    except InputError:
+        found = [None] * len(urls)
+    left = [url for url, header in zip(urls, found, strict=True) if header is None]
+    alone = iter(_answers([partial(storage.identify, url) for url in left]))
+    return [
+        next(alone) if header is None else _with_time(url, header, states[url])
+        for url, header in zip(urls, found, strict=True)
+    ]
+
+
+def _with_time(url: str, header: FileIdentity | Problem, state: State | None) -> FileIdentity | BaseException:
+    if isinstance(header, Problem):
+        return storage.unreadable(url, header.text)
+    return header if state is None else replace(header, mtime_ns=state.mtime_ns)
+
+
+def _is_same(identity: FileIdentity, state: State | None) -> bool:
+    return state is not None and (identity.size, identity.mtime_ns) == (state.size, state.mtime_ns)
+
+
+def _is_settled(mtime_ns: int) -> bool:
+    return 0 < mtime_ns < time.time_ns() - _SETTLED_NS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import ROOT
@@ -14,64 +15,26 @@ from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import DataFile
-from lambda_runtime import diagnostics
+from dask_root_lambda.rdf import known, probes, xrootd
+from dask_root_lambda.rdf.known import Known
+from dask_root_lambda.rdf.xrootd import Problem
 from lambda_runtime.datasets import rntuple_entries
-from lambda_runtime.declaring import declared
 
 _ENTRY_NUMBER = re.compile(r"\b[rt]dfentry_\b")
 _SLOT = re.compile(r"\b[rt]dfslot_\b")
 _STATIC = re.compile(r"\bstatic\b(?!\s+(?:const|constexpr|thread_local|inline)\b)")
 """A variable that a function keeps between its calls, or a function that looks like one."""
+_FEW_FILES = 16
+"""Files that are opened at once to count their entries, where not all are needed."""
 _OF_MISSING = ("DefaultValueFor", "FilterAvailable", "FilterMissing")
 _NAME = re.compile(r"\brdfsampleinfo_(?!\s*\.\s*(?:Get\w+|Empty)\b)")
 """Sample information beyond what a specification says of its samples."""
 _PART = re.compile(r"\brdfsampleinfo_(?!\s*\.\s*(?:Get\w+|Empty|AsString|Contains)\b)")
 """Sample information that may tell which part of a file is read."""
 
-_PROBES = 16
-"""Files that are opened at once."""
-
-# In C++: ROOT's own function opens a file while it holds the GIL, or, told not to, mixes up its results.
-_CODE = r"""
-#include <TFile.h>
-#include <TTree.h>
-#include <algorithm>
-#include <atomic>
-#include <memory>
-#include <string>
-#include <thread>
-#include <vector>
-
-namespace dask_root_lambda {
-
-Long64_t CountEntries(const std::string &url, const std::string &tree)
-{
-   std::unique_ptr<TFile> file{TFile::Open(url.c_str())};
-   auto *found = file ? file->Get<TTree>(tree.c_str()) : nullptr;
-   return found ? found->GetEntries() : -1;
-}
-
-// Of a tree that cannot be read: -1.
-std::vector<Long64_t>
-CountAll(const std::vector<std::string> &urls, const std::vector<std::string> &trees, std::size_t atOnce)
-{
-   std::vector<Long64_t> entries(urls.size());
-   std::atomic<std::size_t> next{0};
-   auto count = [&] {
-      for (auto i = next++; i < urls.size(); i = next++)
-         entries[i] = CountEntries(urls[i], trees[i]);
-   };
-   std::vector<std::thread> counting;
-   for (std::size_t i = 0; i < std::min(atOnce, urls.size()); ++i)
-      counting.emplace_back(count);
-   for (auto &each : counting)
-      each.join();
-   return entries;
-}
-
-} // namespace dask_root_lambda
-"""
-_counted: dict[tuple[str, str, FileIdentity], int] = {}
+_Tree = tuple[str, str, FileIdentity]
+"""URL, name of the tree, and what identifies the file."""
+_counted: dict[_Tree, int] = {}
 """Entries of trees in files, as they were."""
 
 
@@ -119,9 +82,12 @@ def _texts(nodes: Mapping[int, Any]) -> Iterator[str]:
 
 def entries(head: Any, files: Sequence[DataFile]) -> tuple[int, ...]:
     """Return how many entries each of a head node's files has; those that are not known yet are opened."""
+    _counted.update(_recalled([file for file in files if _key(file) not in _counted]))
     unknown = [file for file in files if _key(file) not in _counted]
     count = _rntuple_entries if isinstance(head, HeadNode.RNTupleHeadNode) else _tree_entries
-    _counted.update(zip(map(_key, unknown), count(unknown), strict=True))
+    counted = dict(zip(map(_key, unknown), count(unknown), strict=True))
+    _remember(counted)
+    _counted.update(counted)
     return tuple(_counted[_key(file)] for file in files)
 
 
@@ -130,12 +96,12 @@ def known_entries(head: Any) -> int | None:
     if isinstance(head, HeadNode.EmptySourceHeadNode):
         return int(head.nentries)
     trees = head.subnames if isinstance(head, HeadNode.RNTupleHeadNode) else head.subtreenames
-    known = [url for url in head.inputfiles if url in head.identities]
-    if len(known) < len(head.inputfiles):
+    urls = [url for url in head.inputfiles if url in head.identities]
+    if len(urls) < len(head.inputfiles):
         return None
-    files = [DataFile(url, str(tree), head.identities[url]) for url, tree in zip(known, trees, strict=True)]
+    files = [DataFile(url, str(tree), head.identities[url]) for url, tree in zip(urls, trees, strict=True)]
     unknown = [file.url for file in files if _key(file) not in _counted]
-    if len(unknown) > _PROBES or any(rootfile.local_path(url) is None for url in unknown):
+    if len(unknown) > _FEW_FILES or any(rootfile.local_path(url) is None for url in unknown):
         return None
     return sum(entries(head, files))
 
@@ -147,7 +113,7 @@ def place(head: Any, files: Sequence[DataFile], wanted: int) -> Fraction | None:
     """
     before, n_looked = 0, 0
     while n_looked < len(files):
-        looked = files[n_looked : n_looked + (_PROBES if n_looked else 1)]
+        looked = files[n_looked : n_looked + (_FEW_FILES if n_looked else 1)]
         for count in entries(head, looked):
             if before + count > wanted:
                 return n_looked + Fraction(max(wanted - before, 1), count)
@@ -155,24 +121,43 @@ def place(head: Any, files: Sequence[DataFile], wanted: int) -> Fraction | None:
     return None
 
 
+def _recalled(files: Sequence[DataFile]) -> dict[_Tree, int]:
+    """Return the entries that an earlier process counted, of the content that the files have now."""
+    remembered = known.recall(file.url for file in files)
+    return {
+        _key(file): found.entries[file.tree]
+        for file in files
+        if (found := remembered.get(file.url)) is not None
+        and found.identity == file.identity
+        and file.tree in found.entries
+    }
+
+
+def _remember(counted: Mapping[_Tree, int]) -> None:
+    learned: dict[str, Known] = {}
+    for (url, tree, identity), entries in counted.items():
+        others = learned[url].entries if url in learned else {}
+        learned[url] = Known(identity, {**others, tree: entries})
+    known.remember(learned)
+
+
 def _tree_entries(files: Sequence[DataFile]) -> list[int]:
     if not files:
         return []
-    count = declared(_CODE).CountAll
-    count.__release_gil__ = True
-    with diagnostics.record() as reported:
-        found = list(count([file.url for file in files], [file.tree for file in files], _PROBES))
-    if -1 in found:
-        failed = files[found.index(-1)]
-        raise InputError(f"cannot read the tree {failed.tree} of {failed.url}: {reported.text}")
-    return found
+    (found,) = probes.waited_for(
+        [partial(xrootd.entries, [file.url for file in files], [file.tree for file in files])]
+    )
+    for file, count in zip(files, found, strict=True):
+        if isinstance(count, Problem):
+            raise InputError(f"cannot read the tree {file.tree} of {file.url}: {count.text}")
+    return [count for count in found if isinstance(count, int)]
 
 
 def _rntuple_entries(files: Sequence[DataFile]) -> list[int]:
     return [rntuple_entries(file.tree, file.url) for file in files]
 
 
-def _key(file: DataFile) -> tuple[str, str, FileIdentity]:
+def _key(file: DataFile) -> _Tree:
     return file.url, file.tree, file.identity
 
 

@@ -1,0 +1,117 @@
+"""An XRootD server with a certificate of an authority of its own, which asks for a token."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import xrootd
+
+# What an XRootD server asks whether a token is good; that of the grid would ask its issuer.
+_CHECK = r"""
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+class XrdSecEntity;
+struct XrdSciTokensHelper {
+   struct ValidIssuer { std::string fName, fUrl; };
+   virtual std::vector<ValidIssuer> IssuerList() = 0;
+   virtual bool Validate(const char *token, std::string &why, long long *end, XrdSecEntity *entity) = 0;
+   virtual ~XrdSciTokensHelper() {}
+};
+struct Check : XrdSciTokensHelper {
+   std::vector<ValidIssuer> IssuerList() override { return {}; }
+   bool Validate(const char *token, std::string &why, long long *end, XrdSecEntity *) override
+   {
+      if (end)
+         *end = -1;
+      why = "token is not the one that is good";
+      return !std::strcmp(token, GOOD);
+   }
+} gCheck;
+extern "C" {
+XrdSciTokensHelper *SciTokensHelper = &gCheck;
+void *XrdAccAuthorizeObject = nullptr;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Secure:
+    """What there is of the server."""
+
+    data: Path
+    """What it serves."""
+    url: str
+    authority: Path
+    """The certificate of its authority."""
+    good: Path
+    """The token that it takes."""
+    expired: Path
+    """One that it does not take any more."""
+
+
+@contextlib.contextmanager
+def serving(directory: Path, *, asks: bool) -> Iterator[Secure]:
+    """Serve while in this context; ``asks`` says whether the server wants a token."""
+    if shutil.which("xrootd") is None:
+        pytest.skip("needs an XRootD server: apt-get install xrootd-server")
+    _certify(directory)
+    now_s = int(time.time())
+    for name, end_s in (("good", now_s + 3600), ("expired", now_s - 3600)):
+        (directory / name).write_text(token(end_s))
+        (directory / name).chmod(0o600)
+    settings = (
+        f"xrd.tls {directory}/host.pem {directory}/host.key\nxrd.tlsca certfile {directory}/authority.pem\n"
+        "xrootd.tls capable all\n"
+    )
+    if asks:
+        _make_check(directory)
+        settings += (
+            f"xrootd.seclib libXrdSec.so\nsec.protocol ztn -expiry ignore -tokenlib {directory}/check.so\n"
+        )
+    with xrootd.serving(settings, owned=[directory / "host.key"]) as (data, url):
+        port = url.rstrip("/").rpartition(":")[2]
+        yield Secure(
+            data,
+            f"roots://localhost:{port}/",
+            directory / "authority.pem",
+            directory / "good",
+            directory / "expired",
+        )
+
+
+def _make_check(directory: Path) -> None:
+    source = f'#define GOOD "{(directory / "good").read_text()}"\n{_CHECK}'
+    compiler = ["c++", "-shared", "-fPIC", "-o", "check.so", "-x", "c++", "-"]
+    subprocess.run(compiler, cwd=directory, input=source, text=True, check=True)
+
+
+def _certify(directory: Path) -> None:
+    """Make an authority, and a certificate of it for this machine."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+    new = ("-newkey", "rsa:2048", "-nodes")
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "authority.pem", "-subj", "/CN=Tests")
+    openssl("req", *new, "-keyout", "host.key", "-out", "host.csr", "-subj", "/CN=localhost")
+    (directory / "names").write_text("subjectAltName=DNS:localhost\n")
+    by = ("-CA", "authority.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+    openssl("x509", "-req", "-in", "host.csr", *by, "-out", "host.pem")
+
+
+def token(end_s: int) -> str:
+    parts = ({"alg": "RS256", "typ": "JWT"}, {"iss": "https://issuer", "sub": "somebody", "exp": end_s})
+    written = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
+    return ".".join((*written, "c2lnbmF0dXJl"))
