@@ -14,7 +14,7 @@ from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.rdf import known, xrootd
 from dask_root_lambda.rdf.known import Known
-from dask_root_lambda.rdf.xrootd import State
+from dask_root_lambda.rdf.xrootd import Problem, State
 from lambda_runtime import ending, storage
 from lambda_runtime import xrootd as client
 

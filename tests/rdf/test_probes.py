@@ -117,6 +117,20 @@ def test_a_missing_file_among_many_is_named(served, many):
         probes.identify([*urls, f"{served[1]}/nowhere.root"])
 
 
+def test_bad_files_among_many_do_not_hide_the_others(served, many):
+    """A missing and a truncated file have their errors in their places, and all others are identified."""
+    data, url = served
+    short = data / "short.root"
+    short.write_bytes((data / many[0]).read_bytes()[:2000])
+    short.chmod(0o644)
+    names = [*many[:3], "nowhere.root", *many[3:9], short.name, *many[9:]]
+    found = dict(zip(names, probes.look([f"{url}/{name}" for name in names]), strict=True))
+    assert {name: found[name] for name in many} == {name: storage.identify(f"{url}/{name}") for name in many}
+    assert isinstance(found["nowhere.root"], InputError)
+    assert "truncated" in str(found["short.root"])
+    short.unlink()
+
+
 def test_a_missing_tree_among_many_is_named(served, many, local):
     """So does one of a file that has not the tree."""
     data, url = served
