@@ -56,7 +56,7 @@ class Pace:
 
 
 def share(
-    processed: int, entries_by_file: Mapping[int, int], *, n_files: int, entries: int | None = None
+    processed: int, entries_by_file: Mapping[int, int], *, n_files: float, entries: int | None = None
 ) -> float:
     """Estimate which part of the entries of a dataset has been processed, from 0 to 1.
 
@@ -67,7 +67,7 @@ def share(
     entries_by_file
         Entries of the files that were opened. The others count with as many in the mean.
     n_files
-        Files of the dataset.
+        Files of the dataset, and the part of the last one that is read.
     entries
         Entries of a dataset without files.
     """

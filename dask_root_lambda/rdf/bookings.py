@@ -250,7 +250,8 @@ class Bookings:
 
     def group(self, asked: Booked) -> list[Booked]:
         """Return the results that are computed in one pass with one, in booking order."""
-        pending = {result.node.node_id: result for result in self._pending()}
+        # A run that was stopped may still arrive: the one that is asked for is among them, pending or not.
+        pending = {result.node.node_id: result for result in (*self._pending(), asked)}
         numbers = together(asked.node.node_id, pending.keys(), self._failures)
         results = [result for number, result in sorted(pending.items()) if number in numbers]
         return [result for result in results if heads.alike(asked.node, result.node)]
@@ -275,7 +276,7 @@ class Bookings:
         """
         if heads.is_search(asked.node):
             return self._search(asked)
-        compute = self._visualize if self.drawn(asked) else self._compute
+        compute = self._compute if self.head.drawables_dict is None else self._visualize
         for _ in range(_TRIES - 1):
             # What is gone from the store, or damaged there, is computed again, and nothing else.
             with suppress(MissingBlobError, DamagedBlobError):
@@ -320,8 +321,10 @@ class Bookings:
         return self.together(asked, marked) if marked else []
 
     def _visualize(self, asked: Booked) -> None:
-        drawn = self.drawn(asked)
-        drawables = self.head.drawables_dict
+        """Compute a result as `run` does, and draw those of its pass that are to be drawn."""
+        drawn, drawables = self.drawn(asked), self.head.drawables_dict
+        if not drawn:
+            return self._compute(asked)
         visualization = Visualization([drawables[result.node.node_id] for result in drawn])
         try:
             for update in self.follow(asked, drawn):

@@ -141,7 +141,11 @@ def _updates(computation: Computation, pace: Pace, finish: Finish) -> Generator[
 def _update(blob: bytes, finish: Finish) -> Update:
     with values.making:
         merged: PartialResult = wire.loads(blob)
-    part = share(merged.processed, merged.entries_by_file, n_files=finish.n_files, entries=finish.entries)
+    length = float(finish.n_files if finish.entries is None else finish.entries)
+    if finish.stop is not None:
+        length = float(finish.stop)
+    entries = None if finish.entries is None else round(length)
+    part = share(merged.processed, merged.entries_by_file, n_files=length, entries=entries)
     return Update(merged.values, merged.processed, part)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 
@@ -200,6 +201,8 @@ class TestPartialResults:
             for part in partial_results(histogram):
                 turns.take(part.values[0])
             turns.check(histogram.GetValue())
+            # Futures are given back on the client's event loop.
+            client.sync(asyncio.sleep, 0)
             assert not client.futures
 
     def test_who_stops_iterating_stops_the_run(self, local, events_file, turns):
