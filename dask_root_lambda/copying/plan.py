@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dask_root_lambda.copying import places
 from dask_root_lambda.copying.places import Found, Named
+from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime.copying import sources, transfer
 from lambda_runtime.copying.content import Content
@@ -25,6 +26,11 @@ class Item:
     target: str
     is_there: bool
     """Whether that is there already, and equal."""
+
+    @property
+    def is_far(self) -> bool:
+        """Whether neither end is on this machine."""
+        return rootfile.local_path(self.content.url) is None and rootfile.local_path(self.target) is None
 
     @property
     def shown(self) -> str:

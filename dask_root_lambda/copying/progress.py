@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from dask_root_lambda.copying.plan import Item
 from dask_root_lambda.copying.run import Outcome, Watch
+from dask_root_lambda.cost.report import Report
 
 _UNITS = ("kB", "MB", "GB", "TB")
 
@@ -60,11 +61,13 @@ def planned(items: Sequence[Item]) -> str:
     return "\n".join([*lines, f"{len(todo):,} of {len(items):,} files to copy, {total}"])
 
 
-def summary(outcome: Outcome) -> str:
-    """Tell what was done."""
+def summary(outcome: Outcome, report: Report | None) -> str:
+    """Tell what was done, and what functions cost."""
     seconds = max(outcome.seconds, 1e-3)
     text = (
         f"{len(outcome.copied):,} files copied, {size(outcome.copied_bytes)} in {outcome.seconds:.1f} s "
         f"({size(outcome.copied_bytes / seconds)}/s); {len(outcome.skipped):,} were there already"
     )
-    return f"{text}; {len(outcome.failed):,} failed" if outcome.failed else text
+    if outcome.failed:
+        text = f"{text}; {len(outcome.failed):,} failed"
+    return text if report is None else f"{text}\n\n{report}"

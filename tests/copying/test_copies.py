@@ -215,6 +215,17 @@ def test_from_xrootd(s3, tmp_path, capsys):
         assert copy(capsys, f"{url}/none.bin", tmp_path / "near")[0] == 1
 
 
+def test_functions_copy_what_is_far_at_both_ends(s3, folder, capsys):
+    """What they did is in the report; what they cannot reach goes through this process."""
+    copy(capsys, folder, f"s3://{BUCKET}/in/")
+    status, done, _ = copy(
+        capsys, "--execution", "emulated", "--at-once", 2,
+        f"s3://{BUCKET}/in/", folder / "run 1" / "a+b.root", f"s3://{BUCKET}/out/",
+    )  # fmt: skip
+    assert (status, len(done["copied"]), done["report"]["total"]["invocations"]) == (0, 3, 2)
+    assert content(s3, "out/run 1/a+b.root") == (folder / "run 1" / "a+b.root").read_bytes()
+
+
 _MEASURE = """
 import resource, sys
 from dask_root_lambda import cli
