@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("target", metavar="DST", help="a local path, or s3://bucket/key")
     where = (
-        "where files that are far at both ends are copied: AWS Lambda, an emulated Lambda on this machine, or "
-        "this process (default: %(default)s)"
+        "where files that are far at both ends are copied: AWS Lambda, an emulated Lambda on this machine, "
+        "or this process (default: %(default)s)"
     )
     add("--execution", choices=EXECUTIONS, default="local", help=where)
     at_once = f"files at once (default: {_AT_ONCE} in this process, else as many as functions)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,5 +85,13 @@ def _below(target: str) -> Callable[[str], str]:
     folder = f"{target.rstrip('/')}/"
     name = names.parse_s3(folder)
     if name is None:
-        return lambda relative: f"{folder}{relative}"
+        return lambda relative: _inside(folder, relative)
     return lambda relative: S3Name(name.bucket, f"{name.key}{relative}", name.place).internal()
+
+
+def _inside(folder: str, relative: str) -> str:
+    """Return the path of a file in a folder of this machine, from a name that others have given."""
+    path = os.path.normpath(f"{folder}{relative}")
+    if not path.startswith(folder):
+        raise InputError(f"{relative!r} would be outside of {folder}: copy it by its own name")
+    return path

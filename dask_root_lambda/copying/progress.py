@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,15 +26,17 @@ def shown(items: Sequence[Item], step: Callable[[str], None]) -> Iterator[Watch]
         return
     total = sum(item.content.size for item in items if not item.is_there)
     with tqdm(total=total, unit="B", unit_scale=True, file=sys.stderr) as bar:
-        yield Watch(lambda n_bytes: _update(bar, n_bytes), lambda item, problem: _tell(bar, item, problem))
+        lock = threading.Lock()
+
+        def came(n_bytes: int) -> None:
+            with lock:
+                bar.update(n_bytes)
+
+        yield Watch(came, lambda item, problem: _tell(bar, item, problem))
 
 
 def _ignore(n_bytes: int) -> None:
     """Where no terminal is, only whole files are told."""
-
-
-def _update(bar: Any, n_bytes: int) -> None:
-    bar.update(n_bytes)
 
 
 def _tell(bar: Any, item: Item, problem: str | None) -> None:
