@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dask_root_lambda.cli.console import Console
+from dask_root_lambda.config import EXECUTIONS
 from lambda_runtime.remote import names
 
 if TYPE_CHECKING:
     from dask_root_lambda.copying.plan import Item
     from dask_root_lambda.copying.run import Outcome
+    from dask_root_lambda.cost.report import Report
+    from dask_root_lambda.execution.executor import LambdaExecutor
 
 _FAILED = 1
+_AT_ONCE = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files, patterns, folders (with a slash)",
     )
     add("target", metavar="DST", help="a local path, or s3://bucket/key")
-    add("--at-once", type=_positive, default=4, metavar="N", help="files at once (default: %(default)s)")
+    where = (
+        "where files that are far at both ends are copied: AWS Lambda, an emulated Lambda on this machine, "
+        "or this process (default: %(default)s)"
+    )
+    add("--execution", choices=EXECUTIONS, default="local", help=where)
+    at_once = f"files at once (default: {_AT_ONCE} in this process, else as many as functions)"
+    add("--at-once", type=_positive, metavar="N", help=at_once)
     add("--dry-run", action="store_true", help="tell what would be copied, and stop")
     add("--json", action="store_true", help="answer in JSON, on standard output")
 
@@ -45,14 +56,31 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         console.result({"files": list(map(_planned, items))}, lambda: progress.planned(items))
         return 0
-    with progress.shown(items, console.step) as watch:
-        outcome = copies.run(items, args.at_once, watch)
-    console.result(_document(outcome), lambda: progress.summary(outcome))
+    with (
+        _functions(args, items) as functions,
+        progress.shown(items, console.step) as watch,
+    ):
+        outcome = copies.run(items, args.at_once or _AT_ONCE, watch, functions)
+    report = None if functions is None else functions.report()
+    console.result(_document(outcome, report), lambda: progress.summary(outcome, report))
     return _FAILED if outcome.failed else 0
 
 
-def _document(outcome: Outcome) -> dict[str, Any]:
+@contextmanager
+def _functions(args: argparse.Namespace, items: Sequence[Item]) -> Iterator[LambdaExecutor | None]:
+    """Open the functions that copy, where there is something for them to do."""
+    if args.execution == "local" or not any(item.is_far and not item.is_there for item in items):
+        yield None
+        return
+    from dask_root_lambda.execution.executor import LambdaExecutor
+
+    with LambdaExecutor(args.execution, concurrency=args.at_once) as executor:
+        yield executor
+
+
+def _document(outcome: Outcome, report: Report | None) -> dict[str, Any]:
     return {
+        **({} if report is None else {"report": report.to_dict()}),
         "copied": _described(outcome.copied),
         "skipped": _described(outcome.skipped),
         "failed": [{**_described([item])[0], "problem": problem} for item, problem in outcome.failed],

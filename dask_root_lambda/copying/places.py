@@ -9,12 +9,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from dask_root_lambda import s3_names
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime.copying import sources
 from lambda_runtime.remote import listing, names
+from lambda_runtime.remote.names import S3Name
 
 _WILDCARD = re.compile(r"[*\[]")
 
@@ -53,14 +55,14 @@ def find(text: str) -> Named:
     elif rootfile.local_path(text) is not None:
         named = _on_disk(str(rootfile.local_path(os.path.expanduser(text))))  # noqa: PTH111  (a string)
     else:
-        named = _one(text)
+        named = _one(text, unquote(urlsplit(text).path))
     if not named.files:
         raise InputError(f"no file to copy is in {text}: check the name, the folder and the pattern")
     return named
 
 
-def _one(url: str, name: str | None = None) -> Named:
-    last = (name or url.partition("?")[0]).rsplit("/", 1)[-1]
+def _one(url: str, path: str) -> Named:
+    last = path.rsplit("/", 1)[-1]
     if not last:
         raise InputError(f"cannot copy {url}: a web server does not list folders; name the files")
     return Named((Found(url, last),), several=False)
@@ -91,7 +93,7 @@ def _on_disk(text: str) -> Named:
             tuple(Found(str(each), each.relative_to(path).as_posix()) for each in paths), several=True
         )
     if not _WILDCARD.search(text) or path.exists():
-        return _one(text)
+        return _one(text, text)
     matching = [each for each in sorted(glob.glob(text)) if Path(each).is_file()]  # noqa: PTH207  (any path)
     return Named(tuple(Found(each, Path(each).name) for each in matching), several=True)
 
@@ -100,7 +102,7 @@ def _over_xrootd(text: str) -> Named:
     base, question, query = text.partition("?")
     folder, _, last = base.rpartition("/")
     if last and not _WILDCARD.search(last):
-        return _one(text)
+        return _one(text, base)
     tail = f"{question}{query}"
     if not last:
         files = [Found(f"{folder}/{name}{tail}", name) for name in _below(folder, tail)]
@@ -137,7 +139,9 @@ def target(text: str) -> str:
         name = s3_names.read(text)
         if not name.bucket:
             raise InputError(f"{text} names no bucket: write s3://bucket/key")
-        return f"{name.internal()}" if name.key else f"{name.internal().rstrip('/')}/"
+        if name.key and not name.key.endswith("/"):
+            return name.internal()
+        return f"{S3Name(name.bucket, name.key.rstrip('/'), name.place).internal().rstrip('/')}/"
     path = rootfile.local_path(os.path.expanduser(text))  # noqa: PTH111  (its last slash says something)
     if path is None:
         raise InputError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from dask_root_lambda.copying import places
 from dask_root_lambda.copying.places import Found, Named
+from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime.copying import sources, transfer
 from lambda_runtime.copying.content import Content
@@ -25,6 +27,11 @@ class Item:
     target: str
     is_there: bool
     """Whether that is there already, and equal."""
+
+    @property
+    def is_far(self) -> bool:
+        """Whether neither end is on this machine."""
+        return rootfile.local_path(self.content.url) is None and rootfile.local_path(self.target) is None
 
     @property
     def shown(self) -> str:
@@ -78,5 +85,13 @@ def _below(target: str) -> Callable[[str], str]:
     folder = f"{target.rstrip('/')}/"
     name = names.parse_s3(folder)
     if name is None:
-        return lambda relative: f"{folder}{relative}"
+        return lambda relative: _inside(folder, relative)
     return lambda relative: S3Name(name.bucket, f"{name.key}{relative}", name.place).internal()
+
+
+def _inside(folder: str, relative: str) -> str:
+    """Return the path of a file in a folder of this machine, from a name that others have given."""
+    path = os.path.normpath(f"{folder}{relative}")
+    if not path.startswith(folder):
+        raise InputError(f"{relative!r} would be outside of {folder}: copy it by its own name")
+    return path

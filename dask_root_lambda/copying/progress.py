@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm.auto import tqdm
 
 from dask_root_lambda.copying.plan import Item
 from dask_root_lambda.copying.run import Outcome, Watch
+from dask_root_lambda.cost.report import Report
 
 _UNITS = ("kB", "MB", "GB", "TB")
 
@@ -24,15 +26,17 @@ def shown(items: Sequence[Item], step: Callable[[str], None]) -> Iterator[Watch]
         return
     total = sum(item.content.size for item in items if not item.is_there)
     with tqdm(total=total, unit="B", unit_scale=True, file=sys.stderr) as bar:
-        yield Watch(lambda n_bytes: _update(bar, n_bytes), lambda item, problem: _tell(bar, item, problem))
+        lock = threading.Lock()
+
+        def came(n_bytes: int) -> None:
+            with lock:
+                bar.update(n_bytes)
+
+        yield Watch(came, lambda item, problem: _tell(bar, item, problem))
 
 
 def _ignore(n_bytes: int) -> None:
     """Where no terminal is, only whole files are told."""
-
-
-def _update(bar: Any, n_bytes: int) -> None:
-    bar.update(n_bytes)
 
 
 def _tell(bar: Any, item: Item, problem: str | None) -> None:
@@ -60,11 +64,13 @@ def planned(items: Sequence[Item]) -> str:
     return "\n".join([*lines, f"{len(todo):,} of {len(items):,} files to copy, {total}"])
 
 
-def summary(outcome: Outcome) -> str:
-    """Tell what was done."""
+def summary(outcome: Outcome, report: Report | None) -> str:
+    """Tell what was done, and what functions cost."""
     seconds = max(outcome.seconds, 1e-3)
     text = (
         f"{len(outcome.copied):,} files copied, {size(outcome.copied_bytes)} in {outcome.seconds:.1f} s "
         f"({size(outcome.copied_bytes / seconds)}/s); {len(outcome.skipped):,} were there already"
     )
-    return f"{text}; {len(outcome.failed):,} failed" if outcome.failed else text
+    if outcome.failed:
+        text = f"{text}; {len(outcome.failed):,} failed"
+    return text if report is None else f"{text}\n\n{report}"

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 
 from dask_root_lambda.copying.plan import Item
+from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, RunCancelledError
 from lambda_runtime.copying import transfer
 
@@ -38,7 +40,9 @@ class Watch:
     """Called with each file that is copied, or the reason why not."""
 
 
-def run(items: Sequence[Item], at_once: int, watch: Watch) -> Outcome:
+def run(
+    items: Sequence[Item], at_once: int, watch: Watch, functions: LambdaExecutor | None = None
+) -> Outcome:
     """Copy what is not there; a file that fails does not stop the others.
 
     Parameters
@@ -46,9 +50,11 @@ def run(items: Sequence[Item], at_once: int, watch: Watch) -> Outcome:
     items
         The plan.
     at_once
-        Files that are copied side by side.
+        Files that are copied side by side in this process.
     watch
         Who is told.
+    functions
+        Where files that are far at both ends are copied; None for this process.
     """
     began_s = time.monotonic()
     outcome = Outcome(skipped=[item for item in items if item.is_there])
@@ -61,11 +67,16 @@ def run(items: Sequence[Item], at_once: int, watch: Watch) -> Outcome:
 
     with ThreadPoolExecutor(at_once, "copy") as pool:
         try:
-            futures: dict[Future[None], Item] = {
-                pool.submit(transfer.copy, item.content, item.target, came): item
-                for item in items
-                if not item.is_there
-            }
+            futures: dict[Future[None], Item] = {}
+            for item in items:
+                if item.is_there:
+                    continue
+                if functions is not None and item.is_far:
+                    future = functions.submit(transfer.copy, item.content, item.target)
+                    future.add_done_callback(partial(_count, item, watch))
+                else:
+                    future = pool.submit(transfer.copy, item.content, item.target, came)
+                futures[future] = item
             for future in as_completed(futures):
                 _note(outcome, futures[future], future.exception(), watch)
         finally:
@@ -74,6 +85,12 @@ def run(items: Sequence[Item], at_once: int, watch: Watch) -> Outcome:
             pool.shutdown(wait=False, cancel_futures=True)
     outcome.seconds = time.monotonic() - began_s
     return outcome
+
+
+def _count(item: Item, watch: Watch, future: Future[None]) -> None:
+    """Count the bytes of a file that a function has copied."""
+    if not future.cancelled() and future.exception() is None:
+        watch.came(item.content.size)
 
 
 def _note(outcome: Outcome, item: Item, error: BaseException | None, watch: Watch) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
+
+_OPTIONS = re.compile(r"^(x?roots?://[^?]*)\?.*")
+"""Options of a file over XRootD, such as a token, behind its name, which is the group."""
 
 
 @dataclass(frozen=True)
@@ -33,5 +37,5 @@ class Content:
     @property
     def identity(self) -> str:
         """A name of this content of this file, without a token that its URL may have."""
-        place = self.url.partition("?")[0] if self.url.startswith("root") else self.url
+        place = _OPTIONS.sub(r"\1", self.url)
         return hashlib.sha256(f"{place}\n{self.size}\n{self.version}".encode()).hexdigest()[:32]

@@ -66,9 +66,11 @@ def opened(content: Content) -> Iterator[Reader]:
     path = rootfile.local_path(url)
     name = names.parse_s3(url)
     if path is not None:
-        with Path(path).open("rb") as file:
-            number = file.fileno()
-            yield Reader(lambda offset, size: _pread(number, size, offset), at_once=1)
+        number = _opened_locally(path)
+        try:
+            yield Reader(lambda offset, size: _read_locally(path, number, size, offset), at_once=1)
+        finally:
+            os.close(number)
     elif name is not None:
         yield Reader(lambda offset, size: buckets.read(content, name, offset, size), at_once=2)
     elif url.startswith(SCHEMES_OF_XROOTD):
@@ -90,6 +92,20 @@ def _look_locally(path: Path) -> Content:
     if not path.is_file():
         raise InputError(f"cannot copy {path}: it is no file")
     return Content(os.path.abspath(path), found.st_size, str(found.st_mtime_ns), found.st_mtime_ns)  # noqa: PTH100
+
+
+def _opened_locally(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _read_locally(path: Path, number: int, size: int, offset: int) -> bytes:
+    try:
+        return _pread(number, size, offset)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _pread(number: int, size: int, offset: int) -> bytes:

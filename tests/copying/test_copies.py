@@ -14,7 +14,9 @@ import boto3
 import pytest
 
 from dask_root_lambda import cli
+from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime.copying import buckets, sources, stream
+from lambda_runtime.copying.content import Content
 from tests import web, xrootd
 
 BUCKET = "copies"
@@ -129,6 +131,20 @@ def test_two_files_of_one_name(folder, tmp_path, capsys):
     assert "would both be" in said
 
 
+def test_a_name_that_leads_out_of_the_folder(s3, tmp_path, capsys):
+    """Who writes into a bucket does not write elsewhere on the disk of who copies from it."""
+    s3.put_object(Bucket=BUCKET, Key="set/../../out.txt", Body=b"x")
+    status, _, said = copy(capsys, f"s3://{BUCKET}/set/", tmp_path / "in" / "here")
+    assert (status, list(tmp_path.rglob("out.txt"))) == (1, [])
+    assert "would be outside of" in said
+
+
+def test_a_source_that_goes_before_it_is_opened(tmp_path):
+    """It is told as other sources that are not there."""
+    with pytest.raises(InputError, match=r"cannot read .*none"), sources.opened(Content("/none", 1, "1")):
+        pass
+
+
 def test_a_dry_run_copies_nothing(s3, folder, capsys):
     status, done, _ = copy(capsys, "--dry-run", folder, f"s3://{BUCKET}/")
     assert (status, len(done["files"]), keys(s3)) == (0, 2, [])
@@ -193,6 +209,8 @@ def test_from_a_web_server(s3, tmp_path, capsys):
     with web.serving() as server:
         server.files["/a b.bin"] = os.urandom(PART + 17)
         url = f"{server.url}/a%20b.bin"
+        assert copy(capsys, url, f"{tmp_path}/")[0] == 0
+        assert (tmp_path / "a b.bin").read_bytes() == server.files["/a b.bin"]
         assert copy(capsys, url, f"s3://{BUCKET}/a.bin")[0] == 0
         assert copy(capsys, url, tmp_path / "a.bin")[0] == 0
         assert content(s3, "a.bin") == (tmp_path / "a.bin").read_bytes() == server.files["/a b.bin"]
@@ -213,6 +231,17 @@ def test_from_xrootd(s3, tmp_path, capsys):
             assert len(done["copied"]) == expected
         assert (tmp_path / "near" / "b+2.bin").read_bytes() == (data / "in" / "b+2.bin").read_bytes()
         assert copy(capsys, f"{url}/none.bin", tmp_path / "near")[0] == 1
+
+
+def test_functions_copy_what_is_far_at_both_ends(s3, folder, capsys):
+    """What they did is in the report; what they cannot reach goes through this process."""
+    copy(capsys, folder, f"s3://{BUCKET}/in/")
+    status, done, _ = copy(
+        capsys, "--execution", "emulated", "--at-once", 2,
+        f"s3://{BUCKET}/in/", folder / "run 1" / "a+b.root", f"s3://{BUCKET}/out/",
+    )  # fmt: skip
+    assert (status, len(done["copied"]), done["report"]["total"]["invocations"]) == (0, 3, 2)
+    assert content(s3, "out/run 1/a+b.root") == (folder / "run 1" / "a+b.root").read_bytes()
 
 
 _MEASURE = """
