@@ -11,14 +11,14 @@ from dask_root_lambda.protocol.errors import ConfigurationError
 from lambda_runtime import certificates
 from lambda_runtime.once import once
 
-_LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout": 300}
+LIMITS = {"ConnectionWindow": 5, "ConnectionRetry": 2, "RequestTimeout": 300}
 """Limits of the XRootD client in seconds and tries, where the user has set none. Its own would have a host
 that does not answer hold a range for many minutes."""
 _REMOTE = "Path.ForceRemote"
 """ROOT's setting that a URL of a server is never a path of this machine."""
 _SECURE = re.compile(r"x?roots://")
 
-for _name, _limit in _LIMITS.items():
+for _name, _limit in LIMITS.items():
     if f"XRD_{_name.upper()}" not in os.environ and not ROOT.gEnv.Defined(f"NetXNG.{_name}"):
         ROOT.gEnv.SetValue(f"NetXNG.{_name}", _limit)
 

@@ -62,13 +62,21 @@ class Stream:
         wanted = self._left if size < 0 else min(size, self._left)
         parts = []
         while wanted:
-            if not self._block:
-                self._block = memoryview(self._next())
-            part, self._block = self._block[:wanted], self._block[wanted:]
-            parts.append(part)
-            wanted -= len(part)
-            self._left -= len(part)
+            parts.append(self._take(wanted))
+            wanted -= len(parts[-1])
+            self._left -= len(parts[-1])
         return b"".join(parts)
+
+    def _take(self, wanted: int) -> bytes | memoryview:
+        """Return what is left of a block, or a part of it; a whole block is not copied."""
+        if not self._block:
+            block = self._next()
+            if len(block) <= wanted:
+                return block
+            self._block = memoryview(block)
+        part, rest = self._block[:wanted], self._block[wanted:]
+        self._block = rest or memoryview(b"")
+        return part
 
     def _ask(self) -> None:
         offset = next(self._offsets, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,30 +11,31 @@ from typing import Any
 import ROOT
 
 from dask_root_lambda.protocol.errors import InputError, UnavailableInputError
-from lambda_runtime import (
-    diagnostics,
-    storage,  # noqa: F401  (it limits how long XRootD waits)
-)
+from lambda_runtime import diagnostics, storage
+from lambda_runtime import xrootd as client
 from lambda_runtime.copying.content import Content
-from lambda_runtime.storage_token import token
 
 # Files are opened and read in threads.
 ROOT.EnableThreadSafety()
 
+# ROOT gives XRootD its limits with the first file that is opened, and folders are asked for before.
+for _name in client.LIMITS:
+    os.environ.setdefault(f"XRD_{_name.upper()}", str(ROOT.gEnv.GetValue(f"NetXNG.{_name}", 0)))
+
 
 def look(url: str) -> Content:
     """Ask a file's server for its size and its last change."""
-    status = ROOT.FileStat_t()
-    with diagnostics.record():
-        missing = ROOT.gSystem.GetPathInfo(url, status)
-    if missing:
-        # Opening it tells why.
-        _open(url).Close()
-        raise InputError(f"cannot read {url}: its server does not describe it")
-    if ROOT.R_ISDIR(status.fMode):
-        raise InputError(f"cannot copy {url}: it is a folder; end its name with a slash")
-    mtime_s = int(status.fMtime)
-    return Content(url, int(status.fSize), str(mtime_s), mtime_s * 1_000_000_000)
+    try:
+        file = _open(url)
+    except InputError:
+        if _is_folder(url):
+            raise InputError(f"cannot copy {url}: it is a folder; end its name with a slash") from None
+        raise
+    size = int(file.GetSize())
+    file.Close()
+    status = _status(url)
+    mtime_s = int(status.fMtime) if status is not None else 0
+    return Content(url, size, str(mtime_s), mtime_s * 1_000_000_000)
 
 
 @contextmanager
@@ -47,37 +49,58 @@ def opened(url: str) -> Iterator[Callable[[int, int], bytes]]:
 
 
 def names_in(folder: str) -> Iterator[tuple[str, bool]]:
-    """Yield the names in a folder, whose own ends in a slash, and whether each is a folder."""
-    base, _, query = folder.partition("?")
+    """Yield the names in a folder, whose own ends in a slash, and whether each is a folder.
+
+    Raises
+    ------
+    InputError
+        It cannot be listed.
+    """
+    base, question, query = folder.partition("?")
+    client.prepare(folder)
+    with diagnostics.record(quiet=True) as reported:
+        names = list(_entries(folder))
+    if reported.text:
+        said = reported.text.strip().partition("\n")[0]
+        raise InputError(
+            f"cannot list {folder}: check the host and the path, and whether it needs a token or a proxy. "
+            f"{said}"
+        )
+    for name in names:
+        yield name, _is_folder(f"{base}{name}{question}{query}")
+
+
+def _entries(folder: str) -> Iterator[str]:
     system = ROOT.gSystem
-    with diagnostics.record():
-        handle = system.OpenDirectory(folder)
-    if not handle:
-        raise InputError(f"cannot list {folder}: check the host and the path, and whether it needs a token")
+    handle = system.OpenDirectory(folder)
     try:
-        while name := system.GetDirEntry(handle):
-            if str(name) in (".", ".."):
-                continue
-            child = f"{base}{name}{'?' if query else ''}{query}"
-            # ROOT adds to what a status says already.
-            status = ROOT.FileStat_t()
-            unknown = system.GetPathInfo(child, status)
-            yield str(name), not unknown and bool(ROOT.R_ISDIR(status.fMode))
+        while handle and (name := system.GetDirEntry(handle)):
+            if str(name) not in (".", ".."):
+                yield str(name)
     finally:
         system.FreeDirectory(handle)
 
 
+def _is_folder(url: str) -> bool:
+    status = _status(url)
+    return status is not None and bool(ROOT.R_ISDIR(status.fMode))
+
+
+def _status(url: str) -> Any:
+    """Ask a server what it knows of a file or folder; None if it has none.
+
+    Each call has what it needs for itself, as `storage` says of names: a server far away is asked in threads.
+    """
+    name = ctypes.c_char_p(url.encode())
+    status = ROOT.FileStat_t()
+    ask = ROOT.TNetXNGSystem(name, False).GetPathInfo
+    ask.__release_gil__ = True
+    with diagnostics.record(quiet=True):
+        return None if ask(name, status) else status
+
+
 def _open(url: str) -> Any:
-    try:
-        with diagnostics.record() as reported:
-            file = ROOT.TFile.Open(f"{url}{'&' if '?' in url else '?'}filetype=raw", "READ")
-    except OSError:
-        problem = token.problem
-        said = reported.text.strip().partition("\n")[0]
-        raise InputError(
-            f"cannot open {url}: check the host and the path, and whether the data needs a token or a proxy. "
-            f"{f'{problem}. ' if problem else ''}{said}".rstrip()
-        ) from None
+    file = storage.open_raw(url)
     # Another file is read, or this one written, meanwhile.
     type(file).ReadBuffer.__release_gil__ = True
     return file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -230,7 +231,23 @@ def test_from_xrootd(s3, tmp_path, capsys):
             done = copy(capsys, f"{url}/in/*.bin", tmp_path / "near")[1]
             assert len(done["copied"]) == expected
         assert (tmp_path / "near" / "b+2.bin").read_bytes() == (data / "in" / "b+2.bin").read_bytes()
-        assert copy(capsys, f"{url}/none.bin", tmp_path / "near")[0] == 1
+        for missing, said in ("none.bin", "cannot open"), ("none/", "cannot list"), ("in", "it is a folder"):
+            status, _, told = copy(capsys, f"{url}/{missing}", tmp_path / "near")
+            assert (status, said in told) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["a.root", "folder/"])
+def test_a_host_that_does_not_answer(name, tmp_path):
+    """A closed port is told within a minute, of files and folders, by a process that has opened none."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "dask_root_lambda.cli", "copy", f"root://127.0.0.2:{port}//{name}", tmp_path],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "check the host" in done.stderr
 
 
 def test_functions_copy_what_is_far_at_both_ends(s3, folder, capsys):
