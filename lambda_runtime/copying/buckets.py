@@ -95,6 +95,8 @@ def write(flow: Flow, name: S3Name, content: Content) -> None:
         found = _head(client, name)
     except (BotoCoreError, ClientError) as error:
         raise _failed(f"write {name}", error) from None
+    if found["Metadata"].get(IDENTITY) != content.identity:
+        raise StoreError(f"{name} was written by another program just now: see which is to be there")
     sums = flow.crc32 if _crc32(found) is not None else None
     if (found["ContentLength"], _crc32(found)) != (content.size, sums):
         client.delete_object(Bucket=name.bucket, Key=name.key)
@@ -174,6 +176,12 @@ def _code(error: Any) -> str:
 
 def _failed(what: str, error: Exception) -> InputError:
     advice = _ADVICE.get(_code(error))
-    if advice is not None or isinstance(error, ClientError):
+    if advice is not None or (isinstance(error, ClientError) and not _passes(error)):
         return InputError(f"cannot {what}: {advice or error}")
     return UnavailableInputError(f"cannot {what}: {error}")
+
+
+def _passes(error: ClientError) -> bool:
+    """Whether S3 may do later what it did not do now: it was busy, or failed."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return bool(status >= 500 or status == 429)

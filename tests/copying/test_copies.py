@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import time
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from dask_root_lambda import cli
 from dask_root_lambda.protocol.errors import InputError
@@ -194,6 +196,21 @@ def test_a_block_that_does_not_come_is_read_again(s3, folder, tmp_path, capsys, 
     monkeypatch.setattr(stream, "_DELAYS_S", (0, 0, 0))
     assert copy(capsys, f"s3://{BUCKET}/a", tmp_path / "a")[0] == 0
     assert (tmp_path / "a").read_bytes() == (folder / "run 1" / "a+b.root").read_bytes()
+
+
+def test_what_passes_of_s3s_refusals():
+    """A server that is busy is asked again, one that denies is not."""
+    for status, code, passes in (503, "SlowDown", True), (403, "AccessDenied", False), (400, "Odd", False):
+        said = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+        failed = buckets._failed("read a", ClientError(said, "GetObject"))
+        assert failed.retryable is passes
+
+
+def test_a_terminal_shows_rate_and_time_left(s3, folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    status, _, said = copy(capsys, folder, f"s3://{BUCKET}/")
+    assert status == 0
+    assert re.search(r"100%\|.*16\.8M/16\.8M .*[0-9.]+[kMG]?B/s\]", said)
 
 
 def test_a_wrong_checksum_is_found(s3, folder, tmp_path, capsys, monkeypatch):
