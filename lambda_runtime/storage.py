@@ -28,6 +28,8 @@ def _releasing(opened: Any) -> Any:
 
     @functools.wraps(opened)
     def open_file(*args: Any) -> Any:
+        if args and isinstance(args[0], str):
+            xrootd.prepare(args[0])
         return opened(*(ctypes.c_char_p(os.fsencode(arg)) if isinstance(arg, str) else arg for arg in args))
 
     return staticmethod(open_file)

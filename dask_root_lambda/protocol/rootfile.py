@@ -69,9 +69,8 @@ def identify(url: str, header: bytes, size: int) -> FileIdentity:
 
 def local_path(url: str) -> Path | None:
     """Return the path that ``url`` means on this machine, or None if it is remote."""
-    parts = urlsplit(url)
-    if parts.scheme == "file":
-        return Path(parts.path)
+    if url[:5].lower() == "file:":
+        return Path(urlsplit(url).path)
     return None if "://" in url else Path(url)
 
 

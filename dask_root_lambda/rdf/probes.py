@@ -121,23 +121,20 @@ def _look_far(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
 
 
 def _headers(urls: Sequence[str], states: Mapping[str, State | None]) -> list[FileIdentity | BaseException]:
-    """Read the headers of files together, and one by one where one that cannot be read has ended that."""
-    try:
-        found: Sequence[FileIdentity | Problem | None] = xrootd.headers(urls) if urls else []
-    except InputError:
-        found = [None] * len(urls)
-    left = [url for url, header in zip(urls, found, strict=True) if header is None]
-    alone = iter(_answers([partial(storage.identify, url) for url in left]))
     return [
-        next(alone) if header is None else _with_time(url, header, states[url])
-        for url, header in zip(urls, found, strict=True)
+        _with_time(url, header, states[url])
+        for url, header in zip(urls, xrootd.headers(urls) if urls else (), strict=True)
     ]
 
 
-def _with_time(url: str, header: FileIdentity | Problem, state: State | None) -> FileIdentity | BaseException:
+def _with_time(
+    url: str, header: FileIdentity | InputError | Problem, state: State | None
+) -> FileIdentity | BaseException:
     if isinstance(header, Problem):
         return storage.unreadable(url, header.text)
-    return header if state is None else replace(header, mtime_ns=state.mtime_ns)
+    if isinstance(header, InputError) or state is None:
+        return header
+    return replace(header, mtime_ns=state.mtime_ns)
 
 
 def _is_same(identity: FileIdentity, state: State | None) -> bool:

@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import ROOT
+
 from dask_root_lambda.protocol import rootfile
+from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics, ending
 from lambda_runtime.declaring import declared
 
-AT_ONCE = 64
-"""Files that are looked at at once: each waits for a server most of the time."""
+AT_ONCE, ASKED_AT_ONCE = 64, 128
+"""Files that are open at once, and about which a server is asked at once: each waits most of the time."""
 
 _under_way: set[Any] = set()
 """Looks that threads are busy with."""
@@ -63,10 +66,8 @@ class Looks {
             const bool good = look(i, fSeen[i]);
             const TString said = End();
             fSeen[i].fDone = true;
-            if (!good) {
+            if (!good)
                fSeen[i].fProblem = said.Length() ? said.Data() : "ROOT does not say why";
-               fStop = true;
-            }
          }
       };
       std::vector<std::thread> threads;
@@ -152,7 +153,7 @@ def states(urls: Sequence[str]) -> list[State | None]:
     """Ask how long files are, and when they were last changed; None where the server does not tell."""
     looks = _looks(urls)
     with _stoppable(looks):
-        looks.AskSizes(AT_ONCE)
+        looks.AskSizes(ASKED_AT_ONCE)
     seen = [looks.Seen(place) for place in range(len(urls))]
     return [
         State(int(each.fSize), int(each.fChanged) * 1_000_000_000) if each.fSize >= 0 else None
@@ -160,15 +161,10 @@ def states(urls: Sequence[str]) -> list[State | None]:
     ]
 
 
-def headers(urls: Sequence[str]) -> list[FileIdentity | Problem | None]:
+def headers(urls: Sequence[str]) -> list[FileIdentity | InputError | Problem]:
     """Read what identifies the content of files, without when they were changed.
 
-    After the first that cannot be read no more are begun: those are None.
-
-    Raises
-    ------
-    InputError
-        One is truncated, or not a ROOT file.
+    In the place of one that is truncated, or is no ROOT file, is its error.
     """
     looks = _looks(urls)
     with _stoppable(looks):
@@ -203,21 +199,28 @@ def _stop() -> None:
 ending.on_end(_stop)
 
 
-def _header(url: str, seen: Any) -> FileIdentity | Problem | None:
+def _header(url: str, seen: Any) -> FileIdentity | InputError | Problem:
     if not seen.fDone:
-        return None
+        return Problem("the process ends")
     if str(seen.fProblem):
         return Problem(str(seen.fProblem))
-    return rootfile.identify(url, bytes(seen.fHead), int(seen.fSize))
+    try:
+        return rootfile.identify(url, bytes(seen.fHead), int(seen.fSize))
+    except InputError as error:
+        return error
 
 
-def entries(urls: Sequence[str], trees: Sequence[str]) -> list[int | Problem | None]:
-    """Count the entries of a tree in each file, of this machine too; see `headers` for failures."""
+def entries(urls: Sequence[str], trees: Sequence[str]) -> list[int | Problem]:
+    """Count the entries of a tree in each file, of this machine too."""
     looks = _looks(urls)
+    # Where the interpreter's lock is let go, an argument must not be where PyROOT keeps those of all calls.
+    named = ROOT.std.vector["std::string"](list(trees))
     with _stoppable(looks):
-        looks.CountEntries(AT_ONCE, list(trees))
-    seen = (looks.Seen(place) for place in range(len(urls)))
-    return [
-        None if not each.fDone else Problem(str(each.fProblem)) if str(each.fProblem) else int(each.fEntries)
-        for each in seen
-    ]
+        looks.CountEntries(AT_ONCE, named)
+    return [_entries(looks.Seen(place)) for place in range(len(urls))]
+
+
+def _entries(seen: Any) -> int | Problem:
+    if not seen.fDone:
+        return Problem("the process ends")
+    return Problem(str(seen.fProblem)) if str(seen.fProblem) else int(seen.fEntries)
