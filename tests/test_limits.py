@@ -36,7 +36,7 @@ def test_few_open_files():
 _ANALYSIS = """
 import sys
 from dask_root_lambda import LambdaCluster, RDataFrame
-with LambdaCluster(execution=sys.argv[1], concurrency=2, dashboard_address=None) as c, c.get_client():
+with LambdaCluster(execution=sys.argv[1], concurrency=2, dashboard_address=None, progress=False) as c, c.get_client():
     frame = RDataFrame(100, npartitions=4).Define("x", "double(rdfentry_)")
     print(frame.Histo1D(("h", "", 10, 0, 100), "x").GetMean(), frame.Sum("x").GetValue())
 """
@@ -85,7 +85,7 @@ import json, os, psutil, sys, threading
 from dask_root_lambda import LambdaCluster, RDataFrame
 me = psutil.Process()
 def cluster():
-    with LambdaCluster(execution=sys.argv[1], concurrency=2) as c, c.get_client():
+    with LambdaCluster(execution=sys.argv[1], concurrency=2, progress=False) as c, c.get_client():
         assert RDataFrame(100, npartitions=2).Count().GetValue() == 100
 def held():
     return [threading.active_count(), me.num_fds(), len(me.children(recursive=True))]
@@ -114,7 +114,7 @@ _FORKING = """
 import os, sys
 from dask_root_lambda import LambdaCluster, RDataFrame
 def count():
-    with LambdaCluster(execution=sys.argv[1], concurrency=2, dashboard_address=None) as c, c.get_client():
+    with LambdaCluster(execution=sys.argv[1], concurrency=2, dashboard_address=None, progress=False) as c, c.get_client():
         return RDataFrame(100, npartitions=2).Define("x", "rdfentry_").Sum("x").GetValue()
 child = os.fork()
 if child == 0:

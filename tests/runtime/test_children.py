@@ -63,7 +63,7 @@ def deployment(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """A function that somebody deployed: the variables that lead a client to it."""
     settings = Settings.resolve(execution="emulated", concurrency=1, timeout_s=60, snapstart=request.param)
     invoker = EmulatedInvoker(settings)
-    qualifier = invoker._info.qualifier
+    qualifier = invoker._tiers.function(0).qualifier
     variables = {
         "AWS_ENDPOINT_URL": invoker._process.endpoint,
         "AWS_DEFAULT_REGION": "us-east-1",
