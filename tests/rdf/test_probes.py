@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import ROOT
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.rdf import probes, whole
+from dask_root_lambda.rdf import xrootd as xrootd_looks
 from lambda_runtime import storage
 from tests import xrootd, xrootd_proxy
 from tests.conftest import write_events
@@ -108,6 +110,27 @@ def test_entries_are_counted_once(served, many, local, monkeypatch):
             opened.append(far.requests()["open"])
             assert total.compute() == sum(range(1000 * N_FILES))
     assert opened[0] - opened[1] >= 2 * (N_FILES - 1)
+
+
+def test_entries_of_rntuples_are_counted_side_by_side(served, tmp_path, local, monkeypatch):
+    """So are those of RNTuples, with each file's own number."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(whole, "_counted", {})
+    data, _ = served
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    for index in range(12):
+        path = data / f"ntuple{index}.root"
+        ROOT.RDataFrame(10 + index).Define("x", "int(rdfentry_)").Snapshot("N", str(path), ["x"], options)
+        path.chmod(0o644)
+    with xrootd_proxy.before(served[1], delay_s=0.1) as far:
+        urls = [f"{far.url}/ntuple{index}.root" for index in range(12)]
+        found = xrootd_looks.entries(urls, ["N"] * 12, rntuples=True)
+        assert found == [10 + index for index in range(12)]
+        total = RDataFrame("N", urls, npartitions=3).Define("n", "int(rdfentry_)").Sum("n")
+        assert total.compute() == sum(range(sum(range(10, 22))))
+        (problem,) = xrootd_looks.entries(urls[:1], ["M"], rntuples=True)
+        assert isinstance(problem, xrootd_looks.Problem)
 
 
 def test_a_missing_file_among_many_is_named(served, many):
