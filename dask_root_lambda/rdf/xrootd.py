@@ -20,6 +20,9 @@ from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics, ending
 from lambda_runtime.declaring import declared
 
+# ROOT has to know of threads before the first of them starts.
+ROOT.EnableThreadSafety()
+
 AT_ONCE, ASKED_AT_ONCE = 64, 128
 """Files that are open at once, and about which a server is asked at once: each waits most of the time."""
 
