@@ -77,7 +77,7 @@ def _by_part(urls: Iterable[str]) -> dict[Path, list[str]]:
 
 
 def _key(url: str) -> str:
-    """Return what names a file, without what is asked for beside it: a token, which another time is another."""
+    """Return what names a file, without what is asked for beside it, such as a token."""
     return _digest(url.partition("?")[0])
 
 

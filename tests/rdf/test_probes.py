@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 from pathlib import Path
 
@@ -146,12 +147,25 @@ def test_bad_files_among_many_do_not_hide_the_others(served, many):
     short = data / "short.root"
     short.write_bytes((data / many[0]).read_bytes()[:2000])
     short.chmod(0o644)
-    names = [*many[:3], "nowhere.root", *many[3:9], short.name, *many[9:]]
+    names = ["missing.root", *many[:3], "nowhere.root", *many[3:9], short.name, *many[9:]]
     found = dict(zip(names, probes.look([f"{url}/{name}" for name in names]), strict=True))
     assert {name: found[name] for name in many} == {name: storage.identify(f"{url}/{name}") for name in many}
-    assert isinstance(found["nowhere.root"], InputError)
+    assert all(isinstance(found[name], InputError) for name in ("missing.root", "nowhere.root"))
     assert "truncated" in str(found["short.root"])
     short.unlink()
+
+
+def test_a_server_that_does_not_answer_is_waited_for_once(served, many):
+    """However many files it is said to have, and those of another server are identified."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dead = [f"root://127.0.0.2:{port}//{index}.root" for index in range(50)]
+    began_s = time.monotonic()
+    found = probes.look([*dead, *(f"{served[1]}/{name}" for name in many)])
+    assert time.monotonic() - began_s < 60
+    assert all(isinstance(each, InputError) for each in found[: len(dead)])
+    assert not any(isinstance(each, BaseException) for each in found[len(dead) :])
 
 
 def test_a_missing_tree_among_many_is_named(served, many, local):
