@@ -27,6 +27,7 @@ NAMES = (
     "scaling",
     "soak",
     "reading",
+    "starting",
 )
 _TIMEOUT_S = 1200.0
 

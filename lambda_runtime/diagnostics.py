@@ -22,7 +22,7 @@ from dask_root_lambda.protocol.errors import (
     DaskRootLambdaError,
     UserCodeError,
 )
-from lambda_runtime import jupyter
+from lambda_runtime import jupyter, storage_token
 from lambda_runtime.declaring import declared
 from lambda_runtime.once import once
 
@@ -232,8 +232,9 @@ def user_code(what: str, *, python: bool = False) -> Iterator[None]:
             if reported.from_compiler
             else f"raised {name}: {error}"
         )
+        expired = storage_token.expired() if "TNetXNGFile::" in reported.text else ""
         raise kind(
-            f"{what} {verdict}",
+            f"{what} {verdict}{f'; {expired}' if expired else ''}",
             type_name=name,
             traceback="".join(traceback.format_exception(error)),
             diagnostics=reported.text,

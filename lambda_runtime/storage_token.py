@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 import os
 import tempfile
 import time
@@ -29,6 +30,8 @@ _KEPT_S = 600.0
 """How long a token is used before it is looked for again: who renews the secret need not deploy."""
 _RETRY_S = 60.0
 """How long a secret that could not be read is left alone."""
+_LAST_S = 1e11
+"""Seconds since the epoch that are a time, in the next thousands of years."""
 
 
 class StorageToken:
@@ -65,14 +68,17 @@ class StorageToken:
             return
         try:
             with _nothing_logged():
-                self._file = _write(self._fetch(secret).strip())
+                text = self._fetch(secret).strip()
+                self._file = _write(text)
         except Exception as error:  # botocore makes its error classes at run time
             self.problem = f"the token for storage cannot be read from the function's secret: {_name(error)}"
             self._due_s = now_s + _RETRY_S
             logger.warning("%s", self.problem)
         else:
             self.problem = ""
-            self._due_s = now_s + _KEPT_S
+            end_s = _end_s(text) or math.inf
+            # When it expires there may be a new one; until there is, it is looked for now and then.
+            self._due_s = min(now_s + _KEPT_S, max(now_s + _RETRY_S, end_s))
 
 
 def _fetch(secret: str) -> str:
@@ -133,7 +139,7 @@ def _end_s(token: str) -> float | None:
     try:
         claims = token.strip().split(".")[1]
         end_s = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
-        return float(end_s)
+        return float(end_s) if 0 < end_s < _LAST_S else None
     except (IndexError, KeyError, TypeError, ValueError):
         return None
 

@@ -25,6 +25,7 @@ from benchmarks import (
     scaling,
     snapstart,
     soak,
+    starting,
 )
 from benchmarks.environments import Environments
 from benchmarks.figures import Figure, read, run, table, write
@@ -48,6 +49,12 @@ def test_dimuon_compares_with_root() -> None:
     ratio, ours, theirs = dimuon.measure(events=2_000, n_ranges=2, repetitions=1)
     assert ratio.at_most == 0.90
     assert ratio.value == pytest.approx(ours.value / theirs.value)
+
+
+def test_starting_starts_twice() -> None:
+    """Both starts have the target of the issue."""
+    first, _, second, _ = starting.measure(n_files=8)
+    assert (first.at_most, second.at_most) == (10, 2)
 
 
 def test_chaos_compares_with_a_run_without_faults() -> None:

@@ -13,8 +13,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import ROOT
 
-from lambda_runtime import certificates, storage_token
+from dask_root_lambda.protocol.errors import UserCodeError
+from lambda_runtime import certificates, diagnostics, storage_token
 from tests import xrootd_tls
 from tests.conftest import write_events
 
@@ -112,6 +114,22 @@ def test_where_certificates_are_looked_for(tmp_path):
     assert environment == {}
     certificates.name(environment, grid="/nowhere", files=["/nowhere", str(file)])
     assert environment == {"X509_CERT_FILE": str(file)}
+
+
+def test_a_token_that_expires_while_a_range_runs_is_named(tmp_path, monkeypatch):
+    """What XRootD could not read tells it; what was read wrong elsewhere has nothing to do with a token."""
+    (tmp_path / "old").write_text(xrootd_tls.token(1_000_000_000))
+    monkeypatch.setenv("BEARER_TOKEN_FILE", str(tmp_path / "old"))
+    for place, told in (("TNetXNGFile::ReadBuffers", True), ("TBasket::ReadBasketBuffers", False)):
+        with pytest.raises(UserCodeError) as raised:
+            _fail_at(place)
+        assert ("expired at 2001-09-09" in str(raised.value)) == told
+
+
+def _fail_at(place):
+    with diagnostics.user_code("the graph"):
+        ROOT.Error(place, "no")
+        raise RuntimeError("the loop ended")
 
 
 def test_when_a_token_expires(tmp_path):

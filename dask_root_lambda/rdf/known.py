@@ -1,6 +1,6 @@
 """What was learned of files, on this user's disk: the next start of a script need not open them again.
 
-A file of this store is about the data files of one directory. It names them by hashes: URLs may hold tokens.
+It names them by hashes: URLs may hold tokens.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from dask_root_lambda.protocol.rootfile import FileIdentity
 
 _FORMAT = 1
 """Of the files of this store; others are not read."""
-_MOST_FILES = 10_000
-"""Data files of one directory that are remembered: the last."""
-_MOST_DIRECTORIES = 100
-"""Directories that are remembered: those used last. The store takes 200 MB at most, and commonly one."""
+_PARTS = 64
+"""Files of this store. A data file's directory says which of them it is in: a data set is commonly in one."""
+_MOST_FILES = 20_000
+"""Data files that one of them is about: the last. The store takes 250 MB at most, and commonly one."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,9 @@ class Known:
 def recall(urls: Iterable[str]) -> dict[str, Known]:
     """Return what is remembered of files; whether they are still the same is the caller's to see."""
     found = {}
-    for path, group in _by_directory(urls).items():
+    for path, group in _by_part(urls).items():
         records = _read(path)
-        found.update(
-            {url: known for url in group if (known := _known(records.get(_digest(url)))) is not None}
-        )
+        found.update({url: known for url in group if (known := _known(records.get(_key(url)))) is not None})
     return found
 
 
@@ -53,29 +51,34 @@ def remember(learned: Mapping[str, Known]) -> None:
 
     Where nothing can be written, nothing is kept.
     """
-    for path, group in _by_directory(learned).items():
+    for path, group in _by_part(learned).items():
         records = _read(path)
         for url in group:
-            digest, known = _digest(url), learned[url]
-            before = _known(records.pop(digest, None))
+            key, known = _key(url), learned[url]
+            before = _known(records.pop(key, None))
             if before is not None and before.identity == known.identity:
                 known = Known(known.identity, {**before.entries, **known.entries})
-            records[digest] = asdict(known)
+            records[key] = asdict(known)
         last = dict(list(records.items())[-_MOST_FILES:])
         with contextlib.suppress(OSError):
             _write(path, json.dumps({"format": _FORMAT, "files": last}, separators=(",", ":")))
-            _forget_oldest(path.parent)
 
 
 def _directory() -> Path:
     return state_home.home() / "files"
 
 
-def _by_directory(urls: Iterable[str]) -> dict[Path, list[str]]:
+def _by_part(urls: Iterable[str]) -> dict[Path, list[str]]:
     groups: dict[Path, list[str]] = {}
     for url in urls:
-        groups.setdefault(_directory() / f"{_digest(url.rpartition('/')[0])}.json", []).append(url)
+        part = int(_digest(url.partition("?")[0].rpartition("/")[0]), 16) % _PARTS
+        groups.setdefault(_directory() / f"{part:02}.json", []).append(url)
     return groups
+
+
+def _key(url: str) -> str:
+    """Return what names a file, without what is asked for beside it, such as a token."""
+    return _digest(url.partition("?")[0])
 
 
 def _digest(text: str) -> str:
@@ -118,9 +121,3 @@ def _write(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def _forget_oldest(directory: Path) -> None:
-    paths = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    for path in paths[:-_MOST_DIRECTORIES]:
-        path.unlink(missing_ok=True)

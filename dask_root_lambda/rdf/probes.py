@@ -50,10 +50,9 @@ def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
     if len(far) <= _FEW:
         return _answers([partial(storage.identify, url) for url in urls])
     others = [url for url in urls if not xrootd.serves(url)]
-    # ROOT gives the XRootD client its limits when it opens a file; and a server that does not answer is told.
+    # ROOT gives the XRootD client its limits when it opens a file. A server that does not answer then is not
+    # waited for again.
     found = dict(zip(far[:1], _answers([partial(storage.identify, far[0])]), strict=True))
-    if isinstance(found[far[0]], BaseException):
-        return [found.get(url, found[far[0]]) for url in urls]
     both = waited_for([partial(_look_far, far[1:]), partial(look, others)])
     found.update(zip((*far[1:], *others), (*both[0], *both[1]), strict=True))
     return [found[url] for url in urls]

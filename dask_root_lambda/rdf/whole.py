@@ -19,6 +19,7 @@ from dask_root_lambda.rdf import known, probes, xrootd
 from dask_root_lambda.rdf.known import Known
 from dask_root_lambda.rdf.xrootd import Problem
 from lambda_runtime.datasets import rntuple_entries
+from lambda_runtime.remote.names import shown
 
 _ENTRY_NUMBER = re.compile(r"\b[rt]dfentry_\b")
 _SLOT = re.compile(r"\b[rt]dfslot_\b")
@@ -32,6 +33,8 @@ _NAME = re.compile(r"\brdfsampleinfo_(?!\s*\.\s*(?:Get\w+|Empty)\b)")
 _PART = re.compile(r"\brdfsampleinfo_(?!\s*\.\s*(?:Get\w+|Empty|AsString|Contains)\b)")
 """Sample information that may tell which part of a file is read."""
 
+_FEW = 8
+"""RNTuples for which nothing is compiled: each is opened in its turn."""
 _Tree = tuple[str, str, FileIdentity]
 """URL, name of the tree, and what identifies the file."""
 _counted: dict[_Tree, int] = {}
@@ -84,8 +87,8 @@ def entries(head: Any, files: Sequence[DataFile]) -> tuple[int, ...]:
     """Return how many entries each of a head node's files has; those that are not known yet are opened."""
     _counted.update(_recalled([file for file in files if _key(file) not in _counted]))
     unknown = [file for file in files if _key(file) not in _counted]
-    count = _rntuple_entries if isinstance(head, HeadNode.RNTupleHeadNode) else _tree_entries
-    counted = dict(zip(map(_key, unknown), count(unknown), strict=True))
+    found = _entries(unknown, rntuples=isinstance(head, HeadNode.RNTupleHeadNode))
+    counted = dict(zip(map(_key, unknown), found, strict=True))
     _remember(counted)
     _counted.update(counted)
     return tuple(_counted[_key(file)] for file in files)
@@ -141,20 +144,17 @@ def _remember(counted: Mapping[_Tree, int]) -> None:
     known.remember(learned)
 
 
-def _tree_entries(files: Sequence[DataFile]) -> list[int]:
+def _entries(files: Sequence[DataFile], *, rntuples: bool) -> list[int]:
+    if rntuples and len(files) <= _FEW:
+        return [rntuple_entries(file.tree, file.url) for file in files]
     if not files:
         return []
-    (found,) = probes.waited_for(
-        [partial(xrootd.entries, [file.url for file in files], [file.tree for file in files])]
-    )
+    urls, trees = [file.url for file in files], [file.tree for file in files]
+    (found,) = probes.waited_for([partial(xrootd.entries, urls, trees, rntuples=rntuples)])
     for file, count in zip(files, found, strict=True):
         if isinstance(count, Problem):
-            raise InputError(f"cannot read the tree {file.tree} of {file.url}: {count.text}")
+            raise InputError(f"cannot read the tree {file.tree} of {shown(file.url)}: {count.text}")
     return [count for count in found if isinstance(count, int)]
-
-
-def _rntuple_entries(files: Sequence[DataFile]) -> list[int]:
-    return [rntuple_entries(file.tree, file.url) for file in files]
 
 
 def _key(file: DataFile) -> _Tree:

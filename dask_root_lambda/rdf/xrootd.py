@@ -20,6 +20,9 @@ from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics, ending
 from lambda_runtime.declaring import declared
 
+# ROOT has to know of threads before the first of them starts.
+ROOT.EnableThreadSafety()
+
 AT_ONCE, ASKED_AT_ONCE = 64, 128
 """Files that are open at once, and about which a server is asked at once: each waits most of the time."""
 
@@ -52,6 +55,7 @@ struct Glimpse {
 };
 
 class Looks {
+protected:
    std::vector<std::string> fUrls;
    std::vector<Glimpse> fSeen;
    std::atomic<std::size_t> fNext{0};
@@ -125,6 +129,33 @@ public:
 } // namespace dask_root_lambda
 """
 
+# Apart: it takes a second to compile, and is needed for RNTuples only.
+_RNTUPLE_CODE = r"""
+#include <ROOT/RNTupleReader.hxx>
+#include <exception>
+
+namespace dask_root_lambda {
+
+class RNTupleLooks : public Looks {
+public:
+   using Looks::Looks;
+
+   void CountEntries(std::size_t atOnce, const std::vector<std::string> &names)
+   {
+      Each(atOnce, [&](std::size_t i, Glimpse &seen) {
+         try {
+            seen.fEntries = ROOT::RNTupleReader::Open(names[i], fUrls[i])->GetNEntries();
+         } catch (const std::exception &error) {
+            Error("RNTupleReader::Open", "%s", error.what());
+         }
+         return seen.fEntries >= 0;
+      });
+   }
+};
+
+} // namespace dask_root_lambda
+"""
+
 
 @dataclass(frozen=True)
 class State:
@@ -172,9 +203,11 @@ def headers(urls: Sequence[str]) -> list[FileIdentity | InputError | Problem]:
     return [_header(url, looks.Seen(place)) for place, url in enumerate(urls)]
 
 
-def _looks(urls: Sequence[str]) -> Any:
+def _looks(urls: Sequence[str], *, rntuples: bool = False) -> Any:
     with diagnostics.record():  # its code, which ours calls, is declared then
         looks = declared(_CODE).Looks
+        if rntuples:
+            looks = declared(_RNTUPLE_CODE).RNTupleLooks
     for name in ("AskSizes", "ReadHeads", "CountEntries"):
         getattr(looks, name).__release_gil__ = True
     return looks(list(urls))
@@ -210,9 +243,9 @@ def _header(url: str, seen: Any) -> FileIdentity | InputError | Problem:
         return error
 
 
-def entries(urls: Sequence[str], trees: Sequence[str]) -> list[int | Problem]:
-    """Count the entries of a tree in each file, of this machine too."""
-    looks = _looks(urls)
+def entries(urls: Sequence[str], trees: Sequence[str], *, rntuples: bool = False) -> list[int | Problem]:
+    """Count the entries of a tree, or of an RNTuple, in each file, of this machine too."""
+    looks = _looks(urls, rntuples=rntuples)
     # Where the interpreter's lock is let go, an argument must not be where PyROOT keeps those of all calls.
     named = ROOT.std.vector["std::string"](list(trees))
     with _stoppable(looks):

@@ -32,6 +32,13 @@ def test_what_was_learned_is_remembered():
     assert known.recall([URL, "root://host//else.root"]) == {URL: Known(IDENTITY, {"Events": 5, "Runs": 1})}
 
 
+def test_another_token_is_no_other_file():
+    """What is asked for beside a file's name, such as a token, does not name it."""
+    known.remember({URL: Known(IDENTITY)})
+    renewed = URL.replace("secret", "renewed")
+    assert known.recall([renewed]) == {renewed: Known(IDENTITY)}
+
+
 def test_another_content_takes_the_place():
     """What was learned of a file's former content is forgotten with it."""
     known.remember({URL: Known(IDENTITY, {"Events": 5})})
@@ -83,14 +90,12 @@ def test_what_others_could_have_written_is_as_if_absent():
 
 
 def test_the_store_is_bounded(monkeypatch):
-    """Of many directories, and of many files in one, the last are remembered."""
-    monkeypatch.setattr(known, "_MOST_DIRECTORIES", 3)
+    """Of however many directories, the store has few files, and of many data files it knows the last."""
+    urls = [f"root://host//run{index}/events.root" for index in range(500)]
+    known.remember({url: Known(IDENTITY) for url in urls})
+    assert len(_files()) <= known._PARTS
+    assert set(known.recall(urls)) == set(urls)
     monkeypatch.setattr(known, "_MOST_FILES", 2)
-    urls = [f"root://host//run{index}/events.root" for index in range(5)]
-    for url in urls:
-        known.remember({url: Known(IDENTITY)})
-    assert len(_files()) == 3
-    assert urls[-1] in known.recall(urls)
     many = [f"root://host//run/events{index}.root" for index in range(5)]
     known.remember({url: Known(IDENTITY) for url in many})
     assert list(known.recall(many)) == many[-2:]

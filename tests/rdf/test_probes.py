@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import time
 from pathlib import Path
 
 import pytest
+import ROOT
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.rdf import probes, whole
+from dask_root_lambda.rdf import xrootd as xrootd_looks
 from lambda_runtime import storage
 from tests import xrootd, xrootd_proxy
 from tests.conftest import write_events
@@ -110,6 +113,27 @@ def test_entries_are_counted_once(served, many, local, monkeypatch):
     assert opened[0] - opened[1] >= 2 * (N_FILES - 1)
 
 
+def test_entries_of_rntuples_are_counted_side_by_side(served, tmp_path, local, monkeypatch):
+    """So are those of RNTuples, with each file's own number."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(whole, "_counted", {})
+    data, _ = served
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    for index in range(12):
+        path = data / f"ntuple{index}.root"
+        ROOT.RDataFrame(10 + index).Define("x", "int(rdfentry_)").Snapshot("N", str(path), ["x"], options)
+        path.chmod(0o644)
+    with xrootd_proxy.before(served[1], delay_s=0.1) as far:
+        urls = [f"{far.url}/ntuple{index}.root" for index in range(12)]
+        found = xrootd_looks.entries(urls, ["N"] * 12, rntuples=True)
+        assert found == [10 + index for index in range(12)]
+        total = RDataFrame("N", urls, npartitions=3).Define("n", "int(rdfentry_)").Sum("n")
+        assert total.compute() == sum(range(sum(range(10, 22))))
+        (problem,) = xrootd_looks.entries(urls[:1], ["M"], rntuples=True)
+        assert isinstance(problem, xrootd_looks.Problem)
+
+
 def test_a_missing_file_among_many_is_named(served, many):
     """An error of one of many names it, with the server's words."""
     urls = [f"{served[1]}/{name}" for name in many]
@@ -123,12 +147,25 @@ def test_bad_files_among_many_do_not_hide_the_others(served, many):
     short = data / "short.root"
     short.write_bytes((data / many[0]).read_bytes()[:2000])
     short.chmod(0o644)
-    names = [*many[:3], "nowhere.root", *many[3:9], short.name, *many[9:]]
+    names = ["missing.root", *many[:3], "nowhere.root", *many[3:9], short.name, *many[9:]]
     found = dict(zip(names, probes.look([f"{url}/{name}" for name in names]), strict=True))
     assert {name: found[name] for name in many} == {name: storage.identify(f"{url}/{name}") for name in many}
-    assert isinstance(found["nowhere.root"], InputError)
+    assert all(isinstance(found[name], InputError) for name in ("missing.root", "nowhere.root"))
     assert "truncated" in str(found["short.root"])
     short.unlink()
+
+
+def test_a_server_that_does_not_answer_is_waited_for_once(served, many):
+    """However many files it is said to have, and those of another server are identified."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    dead = [f"root://127.0.0.2:{port}//{index}.root" for index in range(50)]
+    began_s = time.monotonic()
+    found = probes.look([*dead, *(f"{served[1]}/{name}" for name in many)])
+    assert time.monotonic() - began_s < 60
+    assert all(isinstance(each, InputError) for each in found[: len(dead)])
+    assert not any(isinstance(each, BaseException) for each in found[len(dead) :])
 
 
 def test_a_missing_tree_among_many_is_named(served, many, local):

@@ -18,6 +18,7 @@ from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime import storage, storage_token
 from lambda_runtime.storage_token import FILE_VARIABLE, SECRET_VARIABLE, StorageToken
 
+from .. import xrootd_tls
 from ..deployed import make_deployment
 
 SECRET = "eyJ0eXAi.of-cern.signature"
@@ -52,6 +53,16 @@ def test_a_renewed_secret_reaches_an_old_environment(clock):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert read == ["arn:of:the:secret"] * 2
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_token_that_expires_is_looked_for_again_then(clock):
+    """A token that is good for less than ten minutes is renewed when it ends, and then now and then."""
+    read = []
+    token = StorageToken(lambda arn: read.append(clock.now_s) or xrootd_tls.token(1300), clock)
+    for now_s in range(1000, 1500, 10):
+        clock.now_s = float(now_s)
+        token.keep_fresh()
+    assert read == [1000.0, 1300.0, 1360.0, 1420.0, 1480.0]
 
 
 def test_a_clock_that_was_set_back_does_not_keep_a_token_for_ever(clock):
