@@ -36,7 +36,10 @@ def test_few_open_files():
 _ANALYSIS = """
 import sys
 from dask_root_lambda import LambdaCluster, RDataFrame
-with LambdaCluster(execution=sys.argv[1], concurrency=2, dashboard_address=None, progress=False) as c, c.get_client():
+with (
+    LambdaCluster(execution=sys.argv[1], concurrency=2, dashboard_address=None, progress=False) as c,
+    c.get_client(),
+):
     frame = RDataFrame(100, npartitions=4).Define("x", "double(rdfentry_)")
     print(frame.Histo1D(("h", "", 10, 0, 100), "x").GetMean(), frame.Sum("x").GetValue())
 """
@@ -114,7 +117,10 @@ _FORKING = """
 import os, sys
 from dask_root_lambda import LambdaCluster, RDataFrame
 def count():
-    with LambdaCluster(execution=sys.argv[1], concurrency=2, dashboard_address=None, progress=False) as c, c.get_client():
+    with (
+        LambdaCluster(execution=sys.argv[1], concurrency=2, dashboard_address=None, progress=False) as c,
+        c.get_client(),
+    ):
         return RDataFrame(100, npartitions=2).Define("x", "rdfentry_").Sum("x").GetValue()
 child = os.fork()
 if child == 0:
