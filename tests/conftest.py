@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import ROOT
 
-from dask_root_lambda import LambdaCluster, LambdaExecutor
+from dask_root_lambda import LambdaCluster, LambdaExecutor, state_home
 from dask_root_lambda.config import Settings
 
 from .invokers import ScriptedInvoker
@@ -141,6 +142,12 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_history() -> None:
+    """Divide datasets as for graphs that have never run: other tests may have run the same."""
+    shutil.rmtree(state_home.home() / "history", ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
