@@ -206,7 +206,9 @@ def _urls(head: Any) -> list[str]:
 
 def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:
     unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in known]
-    for url, identity in zip(unknown, probes.identify(unknown), strict=True):
+    for url, identity in zip(unknown, probes.look(unknown), strict=True):
+        if isinstance(identity, BaseException):
+            raise identity
         if known.setdefault(url, identity) != identity:
             raise InputError(
                 f"{shown(url)} was replaced since the RDataFrame was made: make the RDataFrame again"

@@ -17,7 +17,7 @@ from pathlib import Path
 import ROOT
 from dask_root_lambda import LambdaCluster, RDataFrame
 sign, how, sleep_ms = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-cluster = LambdaCluster(execution="local", concurrency=2, dashboard_address=None)
+cluster = LambdaCluster(execution="local", concurrency=2, dashboard_address=None, progress=False)
 client = cluster.get_client()
 ROOT.RDF.Distributed.DistributeCppCode(
     '#include <cstdio>\\nint slow() { fclose(fopen("%s", "w")); gSystem->Sleep(%d); return 1; }'
