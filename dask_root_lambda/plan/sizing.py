@@ -49,5 +49,6 @@ def by_work(work_s: float, slots: int, clusters: int, *, source: str) -> Choice:
     """
     range_s = min(max(work_s / (_WAVES * slots), _SHORTEST_S), _LONGEST_S)
     n_ranges = max(1, min(round(work_s / range_s), clusters))
-    why = f"{n_ranges:,} ranges of {work_s / n_ranges:,.1f} s, because {source} took {work_s:,.1f} s of work"
+    ranges = "1 range" if n_ranges == 1 else f"{n_ranges:,} ranges"
+    why = f"{ranges} of {work_s / n_ranges:,.1f} s, because {source} took {work_s:,.1f} s of work"
     return Choice(n_ranges, why)

@@ -18,7 +18,7 @@ from dask_root_lambda.protocol.errors import (
     UserCodeError,
 )
 from dask_root_lambda.protocol.intervals import Interval
-from dask_root_lambda.rdf import packing
+from dask_root_lambda.rdf import inputs, packing
 from lambda_runtime.diagnostics import record, user_code
 from lambda_runtime.runner import Runner
 from tests.conftest import ROOT, write_events
@@ -153,8 +153,9 @@ def test_a_compiled_graph_serves_other_files_of_the_same_columns(runner, tmp_pat
     assert sums == [3 * 499500.0, 3 * (499500.0 + 1000)]
 
 
-def test_a_file_replaced_under_its_old_name(runner, tmp_path):
+def test_a_file_replaced_under_its_old_name(runner, tmp_path, monkeypatch):
     """A range that finds another file under the name refuses it; a new frame over it is another run."""
+    monkeypatch.setattr(inputs, "_QUIET_S", 0.0)
     path = tmp_path / "events.root"
     frame = RDataFrame("Events", write_events(path))
     total = frame.Sum("x")
