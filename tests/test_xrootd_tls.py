@@ -51,11 +51,21 @@ def server():
         yield secure
 
 
-def _read(server, execution="local", **variables):
+_OPEN = """
+import sys
+import ROOT
+import dask_root_lambda
+dask_root_lambda.RDataFrame
+file = ROOT.TFile.Open(sys.argv[2])
+print(file.Get("Events").GetEntries())
+"""
+
+
+def _read(server, execution="local", script=_READ, **variables):
     named = {
         name: value for name, value in os.environ.items() if not name.startswith(("X509_", "SSL_", "BEARER"))
     }
-    command = [sys.executable, "-W", "ignore", "-c", _READ, execution, f"{server.url}/events.root"]
+    command = [sys.executable, "-W", "ignore", "-c", script, execution, f"{server.url}/events.root"]
     done = subprocess.run(
         command, env={**named, **variables}, capture_output=True, text=True, timeout=200, check=False
     )
@@ -66,6 +76,12 @@ def test_a_file_is_read_over_tls_by_a_token(server):
     """With the authority's certificate, and the token, roots:// reads."""
     variables = {"X509_CERT_FILE": str(server.authority), "BEARER_TOKEN_FILE": str(server.good)}
     assert _read(server, **variables) == "499500.0"
+
+
+def test_plain_root_opens_it(server):
+    """So does TFile.Open, once the package is imported: ROOT's own plugin for roots:// opens nothing."""
+    variables = {"X509_CERT_FILE": str(server.authority), "BEARER_TOKEN_FILE": str(server.good)}
+    assert _read(server, script=_OPEN, **variables) == "1000"
 
 
 def test_environments_read_over_tls():

@@ -179,7 +179,7 @@ def _begun(
         why = choices[-1].why if choices else f"{len(division):,} ranges, as it was begun before"
     else:
         division, why = data.divided(n_ranges), f"{n_ranges:,} ranges, as asked for"
-    worker = f"{client.id if client is not None else ''} {tokenize(division)}"
+    worker = f"{client.id if client is not None else ''} {tokenize([str(interval) for interval in division])}"
     return unfinished.begin(user, run, worker, _alive(client)), division, why
 
 
