@@ -1,4 +1,4 @@
-"""What a run is going to take and cost, reckoned from a few of its ranges."""
+"""The cost and the time of a run, extrapolated from a few of its ranges."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Rest:
     """Ranges that run at once."""
 
 
-def reckon(
+def extrapolate(
     samples: Sequence[Sample], rest: Rest, prices: Prices, *, why: str, standing_usd_per_s: float = 0.0
 ) -> Estimate:
     """Reckon what the samples and the rest take and cost together.

@@ -1,4 +1,4 @@
-"""Who may steer: whoever has the secret, from a page of the dashboard itself.
+"""Who may steer: a page of the dashboard itself that sends the secret.
 
 The dashboard has no login, and web pages of any origin can send it requests from the user's browser. A page
 that has bound a name of its own to this machine (DNS rebinding) even has the dashboard's origin, as browsers

@@ -29,5 +29,5 @@ class Component:
             self.draw(state, moments)
 
     def draw(self, state: State, moments: Sequence[Moment]) -> None:
-        """Draw a state, and what was before it."""
+        """Draw a state, and what was before it; each component does so in its own way."""
         raise NotImplementedError

@@ -41,7 +41,7 @@ def link(dashboard_link: str | None, secret: str | None) -> str:
     Raises
     ------
     ConfigurationError
-        There is no dashboard, or no secret.
+        The cluster has no dashboard, or no secret.
     """
     if not dashboard_link or secret is None:
         raise ConfigurationError(

@@ -13,7 +13,7 @@ from dask_root_lambda.dashboard.feed import Feed
 
 NAME = "dask-root-lambda-page"
 SECRET_OPERATION = "dask_root_lambda_secret"  # noqa: S105  (the name of what gives it)
-"""What clients ask the scheduler for; whoever reaches it can run code there anyway."""
+"""The operation by which clients get the secret: they can run code on the scheduler anyway."""
 
 
 class PagePlugin(SchedulerPlugin):

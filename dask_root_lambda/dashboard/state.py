@@ -81,7 +81,7 @@ class State:
     runs: Sequence[RunState] = ()
     """The last runs, in the order in which they began."""
     ranges: RangeTable = field(default_factory=RangeTable)
-    """Of the last run that has ranges."""
+    """Ranges of the last run that has any."""
     execution: str = ""
     """Where ranges that start from now on run; several where workers differ."""
     executions: Mapping[str, str] = field(default_factory=dict)

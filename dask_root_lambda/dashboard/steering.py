@@ -39,7 +39,7 @@ class Action:
         kinds = _KINDS.get(name)
         if kinds is None or not isinstance(value, kinds) or isinstance(value, bool):
             known = ", ".join(f'{{"{each}": ...}}' for each in _KINDS)
-            raise ConfigurationError(f"that is no action: there are {known}")
+            raise ConfigurationError(f"the page knows the actions {known} only")
         return cls(name, value)
 
     def to_json(self) -> str:

@@ -129,7 +129,7 @@ class Tries:
         except DaskRootLambdaError as error:
             job.errors.append(error)
             return self._after(job, job.account, invoker, error)
-        except Exception as error:
+        except Exception as error:  # whatever the user's function raises
             self._fail(job, error)
         except BaseException as error:
             # In a process of its own, such as an environment, sys.exit() would have ended that.

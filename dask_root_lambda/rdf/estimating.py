@@ -12,7 +12,7 @@ from dask.typing import Key
 from distributed import Client, Worker
 
 from dask_root_lambda import destination
-from dask_root_lambda.cost.estimate import Estimate, Rest, Sample, pace, reckon
+from dask_root_lambda.cost.estimate import Estimate, Rest, Sample, extrapolate, pace
 from dask_root_lambda.cost.prices import NO_PRICES, Prices
 from dask_root_lambda.gateway import EXECUTOR, GatewayExecutor
 from dask_root_lambda.plan import sampling, secret, sizing, unfinished
@@ -142,7 +142,7 @@ class _Sampler:
         samples += both.samples[len(first.samples) :]
         rest, why = self._rest(samples)
         prices = both.prices[-1] if both.prices else NO_PRICES
-        return reckon(samples, rest, prices, why=why)
+        return extrapolate(samples, rest, prices, why=why)
 
     def _measured(self, mapper: PackedMapper, intervals: Sequence[Interval]) -> _Seen:
         """Run ranges at once; return all that their run has taken so far."""
@@ -161,7 +161,7 @@ class _Sampler:
         )
 
     def _rest(self, samples: Sequence[Sample]) -> tuple[Rest, str]:
-        """Divide what was not sampled, where that is left to us, and reckon how large it is, in entries."""
+        """Divide what was not sampled, where that is left to us, and extrapolate its number of entries."""
         run = self._plan.intervals
         sampled = sum(map(self._data.size, run))
         per_size = sum(each.size for each in samples) / sampled if sampled else 0.0

@@ -77,7 +77,7 @@ def display_arguments(frame: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     if isinstance(columns, str):
         try:
             columns = ROOT.Internal.RDF.ConvertRegexToColumns(frame.GetColumnNames(), columns, "Display")
-        except Exception as error:
+        except Exception as error:  # ROOT raises what no column matches as std::runtime_error
             raise GraphError(f"Display: {diagnostics.first_line(error)}") from error
     return [str(name) for name in columns], *limits
 

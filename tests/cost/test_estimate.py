@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_root_lambda.cost.billing import Billing
-from dask_root_lambda.cost.estimate import Rest, Sample, pace, reckon
+from dask_root_lambda.cost.estimate import Rest, Sample, extrapolate, pace
 from dask_root_lambda.cost.prices import prices_of
 
 PRICES = prices_of("us-east-1")
@@ -67,7 +67,7 @@ def test_within_a_fifth(seed, fixed_s, per_size_s, first_s, start_s, slots, wave
     then, _ = account.run([1.0, 3.0] * (WAVE // 2), slots)
     samples = [*(Sample(**{**vars(each), "first": True}) for each in first), *then]
     sizes = [5.0] * (slots * waves)
-    estimate = reckon(samples, Rest(sum(sizes), len(sizes), slots), PRICES, why="")
+    estimate = extrapolate(samples, Rest(sum(sizes), len(sizes), slots), PRICES, why="")
     rest, wall_s = account.run(sizes, slots)
     usd = sum(PRICES.usd(each.billing) for each in (*samples, *rest))
     assert estimate.usd == pytest.approx(usd, rel=0.2)
@@ -88,14 +88,14 @@ def test_the_parts_of_a_pace():
 def test_few_samples_leave_doubt():
     """Two ranges tell little, and the interval says so."""
     samples = [Sample(1.0, 1.0, Billing(1.0, 1.0, MEMORY_MB, 900.0), "a")] * 2
-    estimate = reckon(samples, Rest(8.0, 8, 2), PRICES, why="")
+    estimate = extrapolate(samples, Rest(8.0, 8, 2), PRICES, why="")
     assert estimate.wall_s_range == (pytest.approx(estimate.wall_s / 2), pytest.approx(estimate.wall_s * 1.5))
 
 
 def test_nothing_left():
     """A dataset that was sampled as a whole costs what it has cost."""
     samples = [Sample(1.0, 1.0, Billing(1.0, 1.0, MEMORY_MB, 900.0), "a")]
-    estimate = reckon(samples, Rest(0.0, 0, 2), PRICES, why="")
+    estimate = extrapolate(samples, Rest(0.0, 0, 2), PRICES, why="")
     assert estimate.usd == estimate.spent_usd == PRICES.usd(samples[0].billing)
     assert estimate.wall_s == 0
 
@@ -104,10 +104,10 @@ def test_memory():
     """At least a whole vCPU; more where the samples came near to it."""
     for peak_mb, recommended in ((600.0, 1769), (1700.0, 2176)):
         samples = [Sample(1.0, 1.0, Billing(1.0, 1.0, MEMORY_MB, peak_mb), "a")]
-        assert reckon(samples, Rest(1.0, 1, 1), PRICES, why="").memory_mb == recommended
+        assert extrapolate(samples, Rest(1.0, 1, 1), PRICES, why="").memory_mb == recommended
 
 
 def test_no_entries():
     """Ranges without entries take what is fixed."""
     samples = [Sample(0.0, 0.5, Billing(0.5, 0.5, MEMORY_MB, 300.0), "a")] * 3
-    assert reckon(samples, Rest(0.0, 4, 1), PRICES, why="").wall_s == pytest.approx(2.0)
+    assert extrapolate(samples, Rest(0.0, 4, 1), PRICES, why="").wall_s == pytest.approx(2.0)
