@@ -45,7 +45,7 @@ def test_watching_and_switching_in_mid_run(browser, emulated, events_file):
         futures = client.compute([histogram, pids])
         try:
             browser.driver.get(emulated.steering_link())
-            assert "secret" not in browser.driver.current_url
+            browser.wait(lambda: "secret" not in browser.driver.current_url, "the address shows the secret")
             browser.wait(lambda: browser.text(".in-flight") == "2 / 2", "nothing is in flight")
             first = browser.wait(lambda: browser.text(".ranges"), "no ranges")
             browser.wait(lambda: browser.text(".ranges") != first, "the figures do not change")

@@ -119,12 +119,14 @@ def test_children_go_on_with_the_next_event(own_cloud: OwnCloud) -> None:
 
 
 def test_a_frozen_environment_that_is_killed_is_replaced(own_cloud: OwnCloud) -> None:
-    """Its end is noticed, and the next event runs in another."""
+    """Its end is noticed, and an event after that runs in another."""
     cloud = own_cloud()
+    assert isinstance(cloud.emulator, Emulator)
     function = deploy(cloud)
     pid = cloud.invoke(event={}, **function).payload["pid"]
     wait_until(lambda: stopped(pid))
     os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: cloud.emulator.state()["environments"] == 0)
     assert cloud.invoke(event={}, **function).payload["pid"] != pid
 
 

@@ -70,6 +70,11 @@ class Turns:
         (self.folder / str(len(self.seen))).touch()
         self.seen.append(contents(histogram))
 
+    def end(self):
+        """Let everything go on."""
+        for update in range(3 * RANGES):
+            (self.folder / str(update)).touch()
+
     def check(self, result):
         """Compare what was seen with the result: ever more of its entries, and in the end all."""
         assert self.seen[-1] == contents(result)
@@ -95,9 +100,10 @@ class TestLiveVisualize:
         turns.check(histogram.GetValue())
         assert common == turns.seen
 
-    def test_a_failing_callback_ends_the_run(self, local, events_file):
+    def test_a_failing_callback_ends_the_run(self, local, events_file, turns):
         """What a callback raises reaches the script, and the results can be computed afterwards."""
-        histogram = RDataFrame("Events", events_file, npartitions=2).Histo1D(MODEL, "x")
+        df = RDataFrame("Events", events_file, npartitions=RANGES)
+        histogram = turns.gated(df).Histo1D(MODEL, "z")
 
         def fail(_):
             raise ValueError("of the callback")
@@ -105,6 +111,7 @@ class TestLiveVisualize:
         ROOT.RDF.Distributed.LiveVisualize([histogram], fail)
         with pytest.raises(ValueError, match="of the callback"):
             histogram.GetValue()
+        turns.end()
         ROOT.RDF.Distributed.LiveVisualize([histogram])
         assert contents(histogram.GetValue()) == contents(oracle(events_file))
 
