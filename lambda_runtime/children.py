@@ -31,6 +31,8 @@ Answer = Callable[[Mapping[str, Any], int], dict[str, Any]]
 
 _KEPT = 3
 """Children that an environment keeps, those used last: each has some 100 MB of its own."""
+_FULL_BYTES = 1 << 20
+"""A disk with less room is full."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -42,10 +44,13 @@ class Children:
     ----------
     answer
         Answers an event, as JSON, given how many events this environment had before; called in the child.
+    full
+        Answers an event whose child has filled the disk, and ended by that; given the disk's size in bytes.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, full: Callable[[int], dict[str, Any]]) -> None:
         self._answer = answer
+        self._full = full
         self._children: OrderedDict[str, _Child] = OrderedDict()
         self._events = 0
         self._scratch = scratch.make()
@@ -54,7 +59,8 @@ class Children:
         """Let the child of an event's identity answer it.
 
         How long that may take is the function's time limit, which Lambda keeps: it ends the children too.
-        Where the child ends, this process ends in the same way, so that Lambda says what happened.
+        Where the child ends, this process ends in the same way, so that Lambda says what happened. But for a
+        child that has filled the disk: then ROOT ends the process, and Lambda would not say why.
         """
         # What is no request, a child tells.
         identity = str(event.get("identity", "")) if isinstance(event, Mapping) else ""
@@ -68,7 +74,15 @@ class Children:
         try:
             return child.answer(event, self._events - 1, request_id)
         except (EOFError, OSError):
-            _die_like(self._buried(identity))
+            disk = shutil.disk_usage(self._scratch)
+            filled = disk.free < _FULL_BYTES and scratch.used_bytes(child.directory) > disk.total / 2
+            status = self._buried(identity)
+            # A kill from outside has other reasons.
+            if not filled or os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
+                _die_like(status)
+            self._children.clear()
+            self._scratch = scratch.make()
+            return self._full(disk.total)
 
     def _is_tight(self) -> bool:
         """Whether the children's files take more than they leave to the next child."""
@@ -131,7 +145,7 @@ class _Child:
     def __init__(self, pid: int, connection: Connection, directory: Path) -> None:
         self._pid = pid
         self.connection = connection
-        self._directory = directory
+        self.directory = directory
 
     def answer(self, event: Mapping[str, Any], number: int, request_id: str) -> dict[str, Any]:
         """Let it answer an event; EOFError or OSError where it has ended."""
@@ -149,7 +163,7 @@ class _Child:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         self.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _packed(event: object, number: int, request_id: str) -> bytes:

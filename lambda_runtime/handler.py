@@ -28,6 +28,7 @@ from dask_root_lambda.protocol.errors import (
     BrokenEnvironmentError,
     CorruptBlobError,
     DaskRootLambdaError,
+    FullStorageError,
     RemoteError,
     TooLargeError,
 )
@@ -42,7 +43,7 @@ from dask_root_lambda.protocol.task import (
     Versions,
     requested_versions,
 )
-from lambda_runtime import IN_FUNCTION, STARTED_S, snapstart
+from lambda_runtime import IN_FUNCTION, STARTED_S, room, snapstart
 from lambda_runtime.children import Children
 from lambda_runtime.event_loop import OnStop
 from lambda_runtime.once import once
@@ -114,7 +115,17 @@ def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
 @once
 def _children() -> Children:
     environment()  # made before the children are, which share its name
-    return Children(_answer)
+    return Children(_answer, _full)
+
+
+def _full(disk_bytes: int) -> dict[str, Any]:
+    """Answer an event whose process has filled /tmp, and ended by that."""
+    error = FullStorageError(
+        f"what the range writes does not fit into /tmp, which has {disk_bytes >> 20:,} MB. A part of a "
+        f"Snapshot to s3:// is written there before it is sent: {room.ADVICE}"
+    )
+    usage = Usage(environment=environment().identifier, invocation=environment().invocations, init_s=_INIT_S)
+    return Reply(failure=_failure(error), usage=usage, versions=VERSIONS).to_json()
 
 
 def _answer(event: Mapping[str, Any], number: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import IncompleteResultError, InputError, ProtocolError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import PartialResult, Skipped
-from lambda_runtime import ending, merging, skipping, snapshots
+from lambda_runtime import ending, merging, room, skipping, snapshots
 from lambda_runtime.diagnostics import user_code
 from lambda_runtime.event_loop import EventLoop, OnStop
 from lambda_runtime.mappers import LoadedMapper, Mappers
@@ -103,6 +103,8 @@ class Runner:
         read = [(file.url, file.identity) for file in loaded.files_of(data_range)]
         # What was read has to be right before anything that was written of it is seen.
         with snapshots.stored() as values, objects.reading(read), user_code("the graph"):
+            if loaded.mapper.source != "entries":
+                room.check(loaded.program.nodes, loaded.mapper.files, interval)
             result = self._event_loop.run(loaded, data_range, interval, on_stop)
             values += result.values or ()
         return result
