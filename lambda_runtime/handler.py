@@ -28,7 +28,6 @@ from dask_root_lambda.protocol.errors import (
     BrokenEnvironmentError,
     CorruptBlobError,
     DaskRootLambdaError,
-    FullStorageError,
     RemoteError,
     TooLargeError,
 )
@@ -120,12 +119,8 @@ def _children() -> Children:
 
 def _full(disk_bytes: int) -> dict[str, Any]:
     """Answer an event whose process has filled /tmp, and ended by that."""
-    error = FullStorageError(
-        f"what the range writes does not fit into /tmp, which has {disk_bytes >> 20:,} MB. A part of a "
-        f"Snapshot to s3:// is written there before it is sent: {room.ADVICE}"
-    )
     usage = Usage(environment=environment().identifier, invocation=environment().invocations, init_s=_INIT_S)
-    return Reply(failure=_failure(error), usage=usage, versions=VERSIONS).to_json()
+    return Reply(failure=_failure(room.full(disk_bytes)), usage=usage, versions=VERSIONS).to_json()
 
 
 def _answer(event: Mapping[str, Any], number: int) -> dict[str, Any]:

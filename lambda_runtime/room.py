@@ -1,28 +1,31 @@
-"""Whether what a range writes on its way to S3 has room in /tmp: told beforehand, where that is known.
+"""Whether what a range writes has room: told beforehand, where that is known, else when it has none.
 
-It is where nothing is cut: then columns of the input are written as they are, and take about the bytes that
-they have there, or more. What a cut leaves, and what is defined, nobody knows before.
+Of a Snapshot to S3 it is known where nothing is cut: then columns of the input are written as they are, and
+take about the bytes that they have there, or more. What a cut leaves, and what is defined, nobody knows before.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
 import ROOT
 from ROOT._distrdf.Operation import Snapshot
 
-from dask_root_lambda.protocol.errors import FullStorageError
+from dask_root_lambda.protocol.errors import BrokenEnvironmentError, FullStorageError, RemoteError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile
+from lambda_runtime import diagnostics
 from lambda_runtime.remote.names import shown
 from lambda_runtime.snapshots import Output
 
-ADVICE = (
+_ADVICE = (
     "divide the data set into more ranges (npartitions=...), or give the functions a larger /tmp, which "
     "SnapStart does not allow: 'dask-root-lambda deploy --var tmp_mb=2048'"
 )
@@ -31,6 +34,11 @@ _COMPRESSORS = ("none", "LZ4", "ZLIB", "ZSTD", "LZMA")
 """Each makes the same data as small as those before it, or smaller."""
 _NUMBERS = {0: "none", 1: "ZLIB", 2: "LZMA", 4: "LZ4", 5: "ZSTD"}
 """ROOT's: https://root.cern/doc/master/Compression_8h.html"""
+_WRITING = re.compile(r"^T(?:\w*File|Branch\w*|Basket|Tree)::(?:\w+::)?(?:Write|Fill|Flush)", re.MULTILINE)
+"""Where ROOT's errors of writing come from."""
+_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|error writing all requested bytes"
+)
 _SURE = 0.9
 """So much of what is expected is taken for certain: levels of compression differ."""
 
@@ -63,9 +71,56 @@ def check(nodes: Mapping[int, Any], files: Sequence[DataFile], interval: Interva
         times = math.ceil(expected / free) if free else "several"
         raise FullStorageError(
             f"the range would write about {expected / 2**20:,.0f} MB for {shown(str(uncut[0].args[1]))}, "
-            f"and /tmp has room for {free / 2**20:,.0f} MB: {ADVICE}. {times} times as many "
+            f"and /tmp has room for {free / 2**20:,.0f} MB: {_ADVICE}. {times} times as many "
             "ranges may be enough, where the files have clusters for them"
         )
+
+
+def full(disk_bytes: int) -> FullStorageError:
+    """Make the error of a range whose output does not fit into a /tmp of a size."""
+    return FullStorageError(
+        f"what the range writes does not fit into /tmp, which has {disk_bytes >> 20:,} MB. A part of a "
+        f"Snapshot to s3:// is written there before it is sent: {_ADVICE}"
+    )
+
+
+@contextmanager
+def written_whole(nodes: Mapping[int, Any]) -> Iterator[None]:
+    """Run a graph in the block, whose Snapshots fail where ROOT could not write all: it only says so.
+
+    Parameters
+    ----------
+    nodes
+        The graph.
+
+    Raises
+    ------
+    FullStorageError
+        A disk is full.
+    BrokenEnvironmentError
+        A file could not be written for another reason.
+    """
+    outputs = [node.operation for node in nodes.values() if isinstance(node.operation, Snapshot)]
+    try:
+        with diagnostics.user_code("the graph") as reported:
+            yield
+    except RemoteError as error:
+        _check_written(outputs, error.diagnostics)
+        raise
+    _check_written(outputs, reported.text)
+
+
+def _check_written(outputs: Sequence[Any], said: str) -> None:
+    found = _WRITING.search(said) if outputs else None
+    if found is None:
+        return
+    urls = [str(operation.args[1]) for operation in outputs]
+    if _FULL.search(said):
+        if any(Output(url).in_s3 is not None for url in urls):
+            raise full(shutil.disk_usage(tempfile.gettempdir()).total)
+        raise FullStorageError(f"cannot write all of {', '.join(urls)}: the disk is full. Make room there")
+    line = said[found.start() :].partition("\n")[0]
+    raise BrokenEnvironmentError(f"cannot write all of {', '.join(map(shown, urls))}: {line}")
 
 
 def _uncut(nodes: Mapping[int, Any]) -> Iterator[Any]:

@@ -102,9 +102,10 @@ class Runner:
         loaded.check_files(data_range)
         read = [(file.url, file.identity) for file in loaded.files_of(data_range)]
         # What was read has to be right before anything that was written of it is seen.
-        with snapshots.stored() as values, objects.reading(read), user_code("the graph"):
+        nodes = loaded.program.nodes
+        with snapshots.stored() as values, objects.reading(read), room.written_whole(nodes):
             if loaded.mapper.source != "entries":
-                room.check(loaded.program.nodes, loaded.mapper.files, interval)
+                room.check(nodes, loaded.mapper.files, interval)
             result = self._event_loop.run(loaded, data_range, interval, on_stop)
             values += result.values or ()
         return result

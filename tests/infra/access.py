@@ -27,6 +27,7 @@ module "access" {{
   bucket_arn    = "arn:aws:s3:::{BUCKET}"
   prefix        = "partial"
   input_buckets = ["open-data"]
+  output_buckets = ["skims"]
   function_arns = ["{FUNCTION}", "{FUNCTION}-3538"]
   alias         = "live"
   log_group     = "/dask-root-lambda/{NAME}"
