@@ -1,7 +1,8 @@
 """Whether what a range writes has room: told beforehand, where that is known, else when it has none.
 
 Of a Snapshot to S3 it is known where nothing is cut: then columns of the input are written as they are, and
-take about the bytes that they have there, or more. What a cut leaves, and what is defined, nobody knows before.
+take about the bytes that they have there, or more. What a cut leaves, and what is defined, nobody knows
+before.
 """
 
 from __future__ import annotations
