@@ -97,6 +97,7 @@ def test_through_roots_own_door(bucket, s3, emulated, events_file):
 def test_the_parts_are_read_by_pattern_and_by_name(bucket, local, events_file):
     """By frames that users make of them, lazily written ones too."""
     lazy = frame_of(events_file).Snapshot("s", SKIM, ["x"], options(fLazy=True))
+    assert "'s3://skims/run 1/skim+a.root'" in repr(lazy)
     count = lazy.GetValue().Count()
     assert (count.GetValue(), lazy.GetValue().files[0]) == (1000, f"s3://{BUCKET}/run 1/skim+a_0.root")
     assert values(RDataFrame("s", f"s3://{BUCKET}/run 1/skim+a_*.root", npartitions=2)) == list(range(1000))
@@ -108,6 +109,16 @@ def test_what_is_read_from_a_bucket_may_be_written_to_it(bucket, s3, emulated, e
     with emulated.get_client():
         written = frame_of(f"s3://{BUCKET}/in/events.root").Filter("x < 300").Snapshot("s", SKIM, ["x"])
         assert values(written) == list(range(300))
+
+
+def test_what_is_shown_has_the_users_name(bucket, local, events_file):
+    """Errors and the page name the object as the user did."""
+    with pytest.raises(GraphError, match=r"'s3://skims/run 1/skim\+a.root', .*no column 'z'"):
+        frame_of(events_file).Snapshot("s", SKIM, ["z"])
+    frame_of(events_file).Snapshot("s", SKIM, ["x"])
+    lazy = frame_of(events_file).Snapshot("s", SKIM, ["x"], options(fLazy=True))
+    (mapper,) = (task for key, task in lazy.dask.items() if str(key).startswith("rdf-mapper"))
+    assert mapper().results == ("Snapshot(s, s3://skims/run 1/skim+a.root)"[:39] + "…",)
 
 
 class TestTwice:

@@ -85,7 +85,7 @@ def stored(name: S3Name) -> tuple[int, str] | None:
 
 def write(flow: Flow, name: S3Name, content: Content) -> None:
     """Write an object, which is there when it is complete, and compare what S3 has with what was sent."""
-    client = access.signer(name.place).client(name.bucket)
+    client = access.signer(name.place).client(name.bucket, writes=True)
     extra: dict[str, Any] = {"Metadata": {IDENTITY: content.identity}, **payer(name)}
     if client.meta.config.request_checksum_calculation != "when_required":
         extra |= {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}

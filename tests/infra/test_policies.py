@@ -26,6 +26,7 @@ from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol import seal, wire
+from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.task import Body, Request
 
 from ..conftest import EVENTS
@@ -162,6 +163,39 @@ def test_large_bodies_go_through_the_store_with_the_policies(as_user: dict[str, 
         assert list(invoker.store.keys()) == []
     finally:
         invoker.close()
+
+
+@pytest.fixture
+def reader(access: Access) -> Iterator[None]:
+    """Let the user see what functions write to buckets of others."""
+    for bucket in ("skims", "of-others"):
+        resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        allowed = {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": resources}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        access.root("iam").put_user_policy(UserName="physicist", PolicyName=bucket, PolicyDocument=policy)
+    yield
+    for bucket in ("skims", "of-others"):
+        access.root("iam").delete_user_policy(UserName="physicist", PolicyName=bucket)
+
+
+@pytest.mark.usefixtures("reader")
+def test_functions_write_to_output_buckets_alone(
+    access: Access, as_user: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Snapshot of parts that are sent in pieces, by functions; the user may only read what they write."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", access.emulator.endpoint)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    with LambdaCluster(**as_user, progress=False) as cluster, cluster.get_client():
+        frame = RDataFrame(4000, npartitions=2).Define("v", "ROOT::RVecD(1000, gRandom->Rndm() + rdfentry_)")
+        written = frame.Snapshot("t", "s3://skims/2012/skim.root", ["v"])
+        assert written.files == ("s3://skims/2012/skim_0.root", "s3://skims/2012/skim_1.root")
+        assert written.Count().GetValue() == 4000
+        with pytest.raises(
+            InputError, match=r"cannot write s3://of-others/a_\d\.root: .*--output-bucket of-o"
+        ):
+            frame.Snapshot("t", "s3://of-others/a.root", ["v"])
+        with pytest.raises(InputError, match=r"cannot write s3://skims/2012/skim_\d\.root: .* s3:PutObject"):
+            frame.Snapshot("t", "s3://skims/2012/skim.root", ["v"])
 
 
 @pytest.mark.parametrize(
