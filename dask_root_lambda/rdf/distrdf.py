@@ -19,6 +19,7 @@ from ROOT._distrdf.Backends.Base import BaseBackend
 
 from dask_root_lambda import destination
 from dask_root_lambda.config import Settings
+from dask_root_lambda.plan import archive
 from dask_root_lambda.plan import graph as graphs
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
@@ -107,6 +108,8 @@ class Lowered:
     """DistRDF's nodes, in the order of the graph's results."""
     whole: bool
     """Whether all entries are read."""
+    keep_days: int = 0
+    """For how many days the results are to be kept; 0 for not at all."""
 
 
 def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
@@ -122,7 +125,9 @@ def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
     inputs.look(head)
     client = client or destination.current_client()
     # Looked up for every result of a computation: as they stand, they tell whether they changed.
-    settings = [dask.config.get(f"dask-root-lambda.{name}") for name in ("fan-in", "merge-on")]
+    settings = [
+        dask.config.get(f"dask-root-lambda.{name}") for name in ("fan-in", "merge-on", "results.keep-days")
+    ]
     return packing.registered(head.backend), client and client.id, *settings
 
 
@@ -156,6 +161,11 @@ def lower(
     """
     settings = Settings.resolve()
     packed = pack(head, actions, client, wanted)
+    space, whole = packed.mapper.space, packed.finish.stop is None
+    keep_days = settings.keep_results_days if packed.repeatable else 0
+    known = archive.find(space, keep_days) if keep_days else None
+    if known is not None:
+        return Lowered(space, graphs.of_known(packed.mapper, known), packed.finish, packed.actions, whole)
     run = graphs.build(
         packed.mapper,
         packed.finish,
@@ -164,7 +174,7 @@ def lower(
         failures=failures.get(packed.mapper.run, 0),
         annotations=annotations,
     )
-    return Lowered(packed.mapper.space, run, packed.finish, packed.actions, packed.finish.stop is None)
+    return Lowered(space, run, packed.finish, packed.actions, whole, keep_days)
 
 
 def pack(
