@@ -189,9 +189,9 @@ def test_functions_write_to_output_buckets_alone(
     options = ROOT.RDF.RSnapshotOptions()
     options.fLazy = True
     with LambdaCluster(**as_user, progress=False) as cluster, cluster.get_client():
-        frame = RDataFrame(4000, npartitions=2).Define("v", "ROOT::RVecD(1000, gRandom->Rndm() + rdfentry_)")
 
         def write(url: str) -> None:
+            frame = RDataFrame(4000, npartitions=2).Define("v", "ROOT::RVecD(1000, gRandom->Rndm())")
             # ROOT would wait for this process's emulator, and not let it answer, were the frame made.
             written = frame.Snapshot("t", url, ["v"], options)
             written.bookings.run(written)
