@@ -72,9 +72,14 @@ class Dataset:
         return float(sum(part * size for part, size in zip(parts, sizes, strict=True)))
 
     @property
+    def end(self) -> Fraction:
+        """Where what is wanted of it ends."""
+        return self.stop or Fraction(self.length)
+
+    @property
     def whole_size(self) -> float:
         """The size of all of it that is wanted."""
-        return self.size(Interval(Fraction(), self.stop or Fraction(self.length)))
+        return self.size(Interval(Fraction(), self.end))
 
     def divided(self, n_ranges: int) -> Division:
         """Divide it into as many ranges as ``n_ranges`` of the whole are."""
