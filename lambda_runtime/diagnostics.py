@@ -127,6 +127,8 @@ _UNDECLARED = re.compile(
 )
 _READING = re.compile(r"(?:T(?:Basket|Branch|Buffer|File|Key|NetXNGFile|Tree)\w*|R__unzip\w*|RNTuple\w*)\b")
 """Where ROOT's errors of reading come from."""
+_OF_OVERLOAD = re.compile(r"=>\n +\w+: (.*?)(?=\n  \S[^\n]* =>\n|\Z)", re.DOTALL)
+"""What each C++ function said that PyROOT has tried: it writes signature, type of the error, and text."""
 _TRAVELS = (
     "what gInterpreter.Declare, ProcessLine, .L and Numba.Declare make does not travel. Give the C++ code to "
     "ROOT.RDF.Distributed.DistributeCppCode, or a Python function that makes it to "
@@ -230,7 +232,7 @@ def user_code(what: str, *, python: bool = False) -> Iterator[None]:
         verdict = (
             f"does not compile; see the line below{_hint(reported.text)}"
             if reported.from_compiler
-            else f"raised {name}: {error}"
+            else f"raised {name}: {said(error)}"
         )
         expired = storage_token.expired() if "TNetXNGFile::" in reported.text else ""
         raise kind(
@@ -273,9 +275,15 @@ def check_compiler() -> None:
         )
 
 
+def said(error: BaseException) -> str:
+    """Return what an error says, without the C++ functions that PyROOT has tried to call."""
+    texts = (text.strip() for text in _OF_OVERLOAD.findall(str(error)))
+    return "\n".join(dict.fromkeys(filter(None, texts))) or str(error).strip() or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that says anything."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """Return the first line of what an error says."""
+    return said(error).partition("\n")[0].strip()
 
 
 @once

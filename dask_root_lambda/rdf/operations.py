@@ -6,6 +6,7 @@ import difflib
 import importlib.util
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import ROOT
@@ -133,7 +134,7 @@ def _apply(frame: Any, operation: Operation) -> Any:
         with diagnostics.record() as reported:
             return getattr(frame, operation.name)(*operation.args, **operation.kwargs)
     except Exception as error:
-        said = reported.text.strip() or diagnostics.first_line(error)
+        said = reported.text.strip() or diagnostics.said(error)
         raise GraphError(f"{_written(operation.name, operation.args)} does not work:\n{said}") from error
 
 
@@ -181,7 +182,7 @@ def _limits(model: Any, n_axes: int) -> Iterator[tuple[float, float]]:
         return
     rest = list(model[3:])
     for _ in range(n_axes):
-        if len(rest) >= 2 and all(isinstance(limit, int | float) for limit in rest[:2]):
+        if len(rest) >= 2 and all(isinstance(limit, Real) for limit in rest[:2]):
             yield rest[0], rest[1]
             rest = rest[3:]
         else:
