@@ -20,6 +20,7 @@ from dask_root_lambda.protocol.errors import (
     CompilationError,
     ConfigurationError,
     DaskRootLambdaError,
+    RemoteError,
     UserCodeError,
 )
 from lambda_runtime import jupyter, storage_token
@@ -127,6 +128,9 @@ _UNDECLARED = re.compile(
 )
 _READING = re.compile(r"(?:T(?:Basket|Branch|Buffer|File|Key|NetXNGFile|Tree)\w*|R__unzip\w*|RNTuple\w*)\b")
 """Where ROOT's errors of reading come from."""
+_COMPILES_NO_MORE = ("failed to retrieve the JIT helper function", "unordered_map::at")
+"""What ROOT 6.40 says of each graph with something new in it, once code that it made for one did not compile:
+it goes on to look for that code's functions (``DeclareAndRetrieveDeferredJitCalls`` of RLoopManager.cxx)."""
 _OF_OVERLOAD = re.compile(r"=>\n +\w+: (.*?)(?=\n  \S[^\n]* =>\n|\Z)", re.DOTALL)
 """What each C++ function said that PyROOT has tried: it writes signature, type of the error, and text."""
 _TRAVELS = (
@@ -228,12 +232,7 @@ def user_code(what: str, *, python: bool = False) -> Iterator[None]:
             found = None if reported.from_reading else failure.find()
             what, error = found or what, failure.__cause__
         name = type(error).__name__
-        kind = CompilationError if reported.from_compiler else UserCodeError
-        verdict = (
-            f"does not compile; see the line below{_hint(reported.text)}"
-            if reported.from_compiler
-            else f"raised {name}: {said(error)}"
-        )
+        kind, verdict = _verdict(error, reported)
         expired = storage_token.expired() if "TNetXNGFile::" in reported.text else ""
         raise kind(
             f"{what} {verdict}{f'; {expired}' if expired else ''}",
@@ -241,6 +240,18 @@ def user_code(what: str, *, python: bool = False) -> Iterator[None]:
             traceback="".join(traceback.format_exception(error)),
             diagnostics=reported.text,
         ) from None
+
+
+def _verdict(error: Exception, reported: Record) -> tuple[type[RemoteError], str]:
+    """Return the class of the error that is raised for what user code raised, and what is said of the code."""
+    if reported.from_compiler:
+        return CompilationError, f"does not compile; see the line below{_hint(reported.text)}"
+    if any(mark in str(error) for mark in _COMPILES_NO_MORE):
+        return CompilationError, (
+            "cannot be compiled in this process: another graph did not compile in it before, and ROOT compiles "
+            "nothing new after that. Start the process (the kernel, the script or Dask's workers) again"
+        )
+    return UserCodeError, f"raised {type(error).__name__}: {said(error)}"
 
 
 def undeclared(text: str) -> list[str]:
