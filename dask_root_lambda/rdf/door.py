@@ -78,7 +78,8 @@ def run_graphs(results: Iterable[Result]) -> int:
     Exception
         What the first graph that failed raised, once all have ended.
     """
-    frames = {id(result.bookings): result for result in results if not result.computed}
+    asked = [result for result in results if not result.computed]
+    frames = {id(result.bookings): result for result in asked}
     for result in frames.values():
         # Before there are threads: the user's code is compiled.
         result.bookings.lower(result)
@@ -92,6 +93,9 @@ def run_graphs(results: Iterable[Result]) -> int:
             result.GetValue()
     for done in running:
         done.result()
+    for result in asked:
+        # What needs the first entries only, or failed before, is computed apart from the rest of its frame.
+        result.GetValue()
     return len(frames)
 
 

@@ -81,6 +81,14 @@ class TestTheHook:
         assert ROOT.RDF.RunGraphs(counts) == 2
         assert [count.GetValue() for count in counts] == [999, 998]
 
+    def test_run_graphs_runs_what_is_computed_apart(self, client, local, events_file):
+        """Results of one frame of which some need its first entries only are all there afterwards."""
+        frame = ROOT.RDataFrame("Events", events_file, executor=client)
+        results = [frame.Count(), frame.Range(10).Sum("x"), frame.Display(["x"], 2)]
+        assert ROOT.RDF.RunGraphs(results) == 1
+        assert all(result.IsReady() for result in results)
+        assert results[1].GetValue() == sum(range(10))
+
     def test_errors_are_the_same(self, client, events_file):
         """An error where the range runs is raised where the script touches the result."""
         df = ROOT.RDataFrame("Events", events_file, executor=client)
