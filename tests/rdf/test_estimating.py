@@ -6,8 +6,10 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 
-from dask_root_lambda import LambdaCluster, RDataFrame, estimate
+from dask_root_lambda import LambdaCluster, LambdaPlugin, RDataFrame, estimate
+from dask_root_lambda.plan import sampling
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
+from dask_root_lambda.rdf import estimating
 from tests.conftest import EVENTS, ROOT, write_events
 
 
@@ -49,6 +51,18 @@ def test_twice(local, files):
     first, second = estimate(total), estimate(total)
     assert second.npartitions == first.npartitions
     assert total.GetValue() == ROOT.RDataFrame("Events", files).Sum("x").GetValue()
+
+
+def test_on_several_workers(files, monkeypatch):
+    """Each sample counts once, and is of the first wave or not, whichever worker's executor ran it."""
+    told = []
+    monkeypatch.setattr(estimating, "extrapolate", lambda samples, *_, **__: told.extend(samples))
+    workers = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with LocalCluster(**workers, dashboard_address=None) as cluster, cluster.get_client() as client:
+        client.register_plugin(LambdaPlugin(execution="local", concurrency=1))
+        estimate(RDataFrame("Events", files).Sum("x"))
+    assert len({id(sample.billing) for sample in told}) == len(told) == 8
+    assert sum(sample.first for sample in told) == sampling.WAVE
 
 
 def test_entries_without_files(local):
