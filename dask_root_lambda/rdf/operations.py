@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
@@ -64,6 +65,10 @@ _COLUMN_ACTIONS = (
     "Snapshot",
 )
 """Actions that name columns."""
+
+_CALCULATING = ("Graph", "Histo", "Max", "Mean", "Min", "Profile", "Stats", "StdDev", "Sum")
+"""Actions that calculate with columns."""
+_TEXT = re.compile(r"\b(?:TString|string(?:_view)?)\b")
 
 
 def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -164,7 +169,8 @@ def _check_axes(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -
     if name not in _AXES:
         return
     if named or not arguments:
-        raise GraphError(f"{name} takes a model and columns, by position, as in ROOT: no {', '.join(named)}")
+        instead = f"not {', '.join(named)}" if named else "given nothing"
+        raise GraphError(f"{name} takes a model and columns, by position, as in ROOT; {instead}")
     model = arguments[0]
     if isinstance(model, str) or any(not low < high for low, high in _limits(model, _AXES[name])):
         raise GraphError(
@@ -201,7 +207,19 @@ def _check_columns(parent: Any, operation: Operation) -> None:
             hint = (
                 f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:20])}"
             )
-            raise GraphError(f"{_written(operation.name, operation.args)}: no column {name!r}; {hint}")
+            given = operation.args or [operation.kwargs.get("columns")]
+            raise GraphError(f"{_written(operation.name, given)}: no column {name!r}; {hint}")
+        if name and operation.name.startswith(_CALCULATING):
+            _check_numbers(operation, name, str(frame.GetColumnType(name)))
+
+
+def _check_numbers(operation: Operation, column: str, type_name: str) -> None:
+    """Refuse text where ROOT needs numbers: its code would not compile, and spoil the process for others."""
+    if _TEXT.search(type_name):
+        raise GraphError(
+            f"{_written(operation.name, operation.args)}: {column!r} is a {type_name}, not a number: Define "
+            "a number of it, or read it by Take or AsNumpy"
+        )
 
 
 def _column_names(operation: Operation) -> Iterator[str]:

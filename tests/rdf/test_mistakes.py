@@ -102,6 +102,17 @@ def test_a_histogram_without_a_model(frame):
         frame.Histo1D("x")
 
 
+@pytest.mark.parametrize("action", ["Sum", "Max", "Histo1D"])
+def test_calculating_with_text(frame, action):
+    """ROOT's code would not compile where it runs; told at the user's line."""
+    texts = frame.Define("s", "std::to_string(x)").Define("v", "std::vector<std::string>{s}")
+    model = [("h", "", 5, 0.0, 1.0)] if action == "Histo1D" else []
+    for column in ("s", "v"):
+        with pytest.raises(GraphError, match=f"{action}.*'{column}' is a .*string.*, not a number"):
+            getattr(texts, action)(*model, column)
+    assert len(texts.Take["std::string"]("s").GetValue()) == 1000
+
+
 def test_an_operation_that_does_not_exist(frame):
     """What cannot be run on ranges is refused with what can."""
     with pytest.raises(AttributeError, match="Foreach is not possible over ranges: Define columns"):
