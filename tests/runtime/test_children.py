@@ -43,7 +43,7 @@ from dask_root_lambda import LambdaCluster, RDataFrame
 with LambdaCluster(execution="lambda", function="dask-root-lambda", concurrency=1, progress=False) as cluster:
     with cluster.get_client():
         try:
-            RDataFrame(10, npartitions=2).Define("y", "std::vector<std::string>{}").Sum("y").GetValue()
+            RDataFrame(10, npartitions=2).Define("y", "std::pair<int, int>{}").Sum("y").GetValue()
         except Exception as error:
             told = type(error).__name__
     report = cluster.report()
