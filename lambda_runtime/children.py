@@ -46,7 +46,9 @@ class Children:
         Tells by an answer whether the child that gave it can answer no others: it is ended.
     """
 
-    def __init__(self, answer: Answer, is_spent: Callable[[Mapping[str, Any]], bool] = lambda _: False) -> None:
+    def __init__(
+        self, answer: Answer, is_spent: Callable[[Mapping[str, Any]], bool] = lambda _: False
+    ) -> None:
         self._answer = answer
         self._is_spent = is_spent
         self._children: OrderedDict[str, _Child] = OrderedDict()

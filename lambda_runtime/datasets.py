@@ -22,7 +22,7 @@ class Sample:
 
     name: str
     metadata: str
-    """In JSON, as ROOT exports it."""
+    """What the specification says of it, in JSON, as ROOT exports that."""
     n_files: int
     """Rows of the file table that belong to it."""
 

@@ -112,7 +112,7 @@ class Lowering:
     searching: bool = False
     """Whether the first entries are read only, which may have too few rows for a Display."""
     keep_days: int = 0
-    """For how many days the results are to be kept for later sessions."""
+    """Days for which the results are kept for later sessions; 0 for not at all."""
     _failed: bool = False
 
     def arrived(self, blobs: Sequence[bytes]) -> None:
@@ -175,7 +175,7 @@ class Bookings:
         self.head = head
         self.client = client
         self._results: weakref.WeakKeyDictionary[Booked, Mapping[str, Any]] = weakref.WeakKeyDictionary()
-        """With Dask's annotations as they were when each was booked, without where to run."""
+        """Result -> Dask's annotations when it was booked, without the executor."""
         self._lock = threading.Lock()
         """Held to add to the results and to list them: values arrive in threads of Dask's."""
         self._failures: list[Failure] = []
@@ -206,7 +206,7 @@ class Bookings:
         self._changes += 1
 
     def drop(self, result: Booked) -> None:
-        """Leave a result out that is no longer wanted, whoever holds it."""
+        """Leave a result out that is no longer wanted, even if something holds it."""
         with self._lock:
             self._results.pop(result, None)
         self.release(result.node)

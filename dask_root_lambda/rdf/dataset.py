@@ -52,9 +52,9 @@ class Dataset:
     names: tuple[str, ...] = ()
     """See `dask_root_lambda.protocol.task.Mapper`."""
     stop: Fraction | None = None
-    """Where the part ends that is wanted; None for the end."""
+    """End of the part that is wanted, on the line; None for the end of all."""
     share: float = 1.0
-    """Which part that is of all."""
+    """Length of the part that is wanted, as a share of all, from 0 to 1."""
 
     @property
     def length(self) -> int:
@@ -73,12 +73,12 @@ class Dataset:
 
     @property
     def end(self) -> Fraction:
-        """Where what is wanted of it ends."""
+        """End of the part that is wanted."""
         return self.stop or Fraction(self.length)
 
     @property
     def whole_size(self) -> float:
-        """The size of all of it that is wanted."""
+        """Size of the part that is wanted."""
         return self.size(Interval(Fraction(), self.end))
 
     def divided(self, n_ranges: int) -> Division:

@@ -112,7 +112,7 @@ class Lowered:
     whole: bool
     """Whether all entries are read."""
     keep_days: int = 0
-    """For how many days the results are to be kept; 0 for not at all."""
+    """Days for which the results are kept; 0 for not at all."""
 
 
 def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
