@@ -12,10 +12,11 @@ from dask.typing import Key
 from distributed import Client, Worker
 
 from dask_root_lambda import destination
+from dask_root_lambda.config import Settings
 from dask_root_lambda.cost.estimate import Estimate, Rest, Sample, extrapolate, pace
 from dask_root_lambda.cost.prices import NO_PRICES, Prices
 from dask_root_lambda.gateway import EXECUTOR, GatewayExecutor
-from dask_root_lambda.plan import sampling, secret, sizing, unfinished
+from dask_root_lambda.plan import archive, sampling, secret, sizing, unfinished
 from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import MapRange, PackedMapper
@@ -48,8 +49,8 @@ def estimate(result: Result) -> Estimate:
     ConfigurationError
         No client is there whose workers have the executor.
     GraphError
-        The result is computed already or needs the first entries only, the client is asynchronous, or a
-        Snapshot would be written.
+        The result is computed already, was kept by an earlier session or needs the first entries only, the
+        client is asynchronous, or a Snapshot would be written.
 
     Examples
     --------
@@ -71,6 +72,9 @@ def estimate(result: Result) -> Estimate:
     sampler = _Sampler(bookings, client)
     packed = packing.pack(bookings.head, actions, bookings.head.npartitions, client, sampler.begin)
     try:
+        keep_days = Settings.resolve().keep_results_days if packed.repeatable else 0
+        if keep_days and archive.find(packed.mapper.space, keep_days) is not None:
+            raise GraphError(f"{result!r} was kept by an earlier session: touch it, that costs nothing")
         return sampler.run(packed.mapper)
     finally:
         sampler.active = False
@@ -183,4 +187,6 @@ class _Sampler:
         room = max(1, dataset.clusters(self._head) - len(samples))
         choice = sizing.by_work(work_s, self._slots, room, source="samples")
         plan = sampling.around(self._plan.intervals, self._data.length, choice.n_ranges + len(samples))
-        return unfinished.division(self._user, self._run, lambda: plan), choice.why
+        division = unfinished.division(self._user, self._run, lambda: plan)
+        left_s = f"{work_s:,.1f} s of work"
+        return division, f"{len(division):,} ranges: {len(samples)} sampled, the others with {left_s}"

@@ -32,6 +32,7 @@ def test_samples_are_part_of_the_run(local, files, npartitions):
     told = estimate(total)
     sampled = local.report().total
     assert told.sampled == sampled.invocations > 0
+    assert f" {told.npartitions} ranges" in str(told)
     assert 0 < sampled.entries < 3 * EVENTS
     oracle = ROOT.RDataFrame("Events", files)
     assert dask.compute(total, count) == (
@@ -102,6 +103,17 @@ def test_the_next_run_is_divided_by_what_the_last_took(local, files):
 
 class TestRefusals:
     """What cannot be estimated is told."""
+
+    def test_a_result_that_an_earlier_session_kept(self, local, files):
+        """It costs nothing, and no sample is run for it."""
+        with dask.config.set({"dask-root-lambda.results.keep-days": 1}):
+            RDataFrame("Events", files).Sum("x").GetValue()
+            invoked = local.report().total.invocations
+            total = RDataFrame("Events", files).Sum("x")
+            with pytest.raises(GraphError, match="kept by an earlier session"):
+                estimate(total)
+            assert total.GetValue() == ROOT.RDataFrame("Events", files).Sum("x").GetValue()
+        assert local.report().total.invocations == invoked
 
     def test_a_result_that_is_there(self, local, files):
         total = RDataFrame("Events", files).Sum("x")
