@@ -103,8 +103,12 @@ def _ours_drawn(roots: Callable[..., Any]) -> Callable[..., Any]:
     """Make ROOT's LiveVisualize, which takes results, or results and what to call for each."""
 
     def call(drawables: Any, *args: Any, **kwargs: Any) -> None:
-        ours = any(isinstance(each, Result) for each in drawables)
-        (live_visualize if ours else roots)(drawables, *args, **kwargs)
+        # One result is told apart first: to iterate over it would compute it.
+        given = [] if isinstance(drawables, Result) else list(drawables)
+        n_ours = sum(isinstance(each, Result) for each in given)
+        if isinstance(drawables, Result) or 0 < n_ours < len(given):
+            raise ValueError("LiveVisualize takes a list of results of one frame, or a dict of them")
+        (live_visualize if n_ours else roots)(drawables, *args, **kwargs)
 
     return call
 

@@ -148,6 +148,26 @@ def test_a_client_of_any_cluster_with_the_plugin():
     assert done.stdout.split() == ["dask_root_lambda.rdf.frame", "10"]
 
 
+_NO_CLUSTER = """
+import dask, ROOT
+from dask_root_lambda import RDataFrame
+
+frame = RDataFrame(10, npartitions=2).Define("x", "double(rdfentry_)")
+with dask.config.set(scheduler="synchronous"):
+    varied = ROOT.RDF.Experimental.VariationsFor(frame.Vary("x", "ROOT::RVecD{x + 1, x}", 2).Sum("x"))
+    count = frame.Count()
+    print(ROOT.RDF.RunGraphs([count]), count.IsReady(), varied["nominal"], len(ROOT.RDF.SaveGraph(frame)) > 0)
+"""
+
+
+def test_roots_functions_without_a_cluster():
+    """They take our results from the import of RDataFrame on, under any scheduler of Dask's."""
+    done = subprocess.run(
+        [sys.executable, "-c", _NO_CLUSTER], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.split() == ["1", "True", "45.0", "True"], done.stderr
+
+
 class TestDistribution:
     """What users register with DistRDF reaches the environments, through either door."""
 
