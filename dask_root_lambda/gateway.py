@@ -144,13 +144,15 @@ class GatewayExecutor(Executor):
             if self._in_flight.get(task.key) is in_flight:
                 del self._in_flight[task.key]
             dropped = in_flight.dropped
-            if call.run is not None and not dropped and (error := done.exception()) is not None:
-                arrivals.failed(call.run, error)
             # The same key may have been asked for again meanwhile: then it is run again, and not failed.
             func = _reschedule if dropped else done.result
             message = _run_task_simple(Task(task.key, func), {}, delay_s)
             message["start"] = began_s + delay_s
-            self._outcomes.put(outcome, message)
+            try:
+                if call.run is not None and not dropped and (error := done.exception()) is not None:
+                    arrivals.failed(call.run, error)
+            finally:
+                self._outcomes.put(outcome, message)
 
         in_flight.future.add_done_callback(settle)
         return outcome

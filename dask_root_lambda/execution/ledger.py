@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -15,6 +16,8 @@ from dask_root_lambda.cost.prices import Prices
 from dask_root_lambda.cost.report import Report, RunReport
 from dask_root_lambda.execution.budget import Spending
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
+
+logger = logging.getLogger(__name__)
 
 CALLS = "calls"
 """The run that plain function calls are counted under."""
@@ -177,15 +180,19 @@ class Ledger:
         self._current: dict[str, Account] = {}
         self._prices: list[Prices] = []
         self._notes: list[str] = []
-        self._watchers: list[Callable[[Progress], None]] = []
+        self._watchers: tuple[Callable[[Progress], None], ...] = ()
 
     def now_s(self) -> float:
         """Return the time by the ledger's clock."""
         return self._clock()
 
     def watch(self, watcher: Callable[[Progress], None]) -> None:
-        """Call ``watcher`` whenever a run gets on; it must be quick and thread-safe."""
-        self._watchers.append(watcher)
+        """Call ``watcher`` whenever a run gets on; it must be quick and thread-safe.
+
+        One that raises is not called again.
+        """
+        with self._lock:
+            self._watchers = (*self._watchers, watcher)
 
     def begin(self, run: str, n_ranges: int, invoker: Invoker, why: str = "") -> Account:
         """Count a task that starts; the account is where the rest of it is counted.
@@ -353,4 +360,9 @@ class Ledger:
             return
         progress = self.progress(account)
         for watcher in self._watchers:
-            watcher(progress)
+            try:
+                watcher(progress)
+            except Exception as error:  # whatever a display raises: the task that it looks at goes on
+                logger.warning("how far runs are is not shown any more: %r", error)
+                with self._lock:
+                    self._watchers = tuple(each for each in self._watchers if each is not watcher)

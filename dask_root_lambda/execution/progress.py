@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
@@ -12,6 +14,8 @@ from tqdm.auto import tqdm
 from dask_root_lambda.execution.ledger import Ledger, Progress
 from dask_root_lambda.execution.phases import figures, phase
 from dask_root_lambda.plan import arrivals
+
+logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
 """Between two looks at runs that tell nothing."""
@@ -151,7 +155,8 @@ class _Run:
     def close(self, now_s: float) -> None:
         """Show what became of it."""
         self._show(self._outcome or "stopped", now_s)
-        self._display.close()
+        with _harmless():
+            self._display.close()
 
     def _end(self, outcome: str) -> None:
         self._outcome = self._outcome or outcome
@@ -161,7 +166,17 @@ class _Run:
         progress = self._progress
         if progress is not None:
             known = list(figures(progress, now_s, self._slots))
-            self._display.show(doing, progress.ranges_done, known, now_s)
+            with _harmless():
+                self._display.show(doing, progress.ranges_done, known, now_s)
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Let a display fail: what it shows goes on."""
+    try:
+        yield
+    except Exception as error:  # whatever a terminal or a notebook raises that is gone
+        logger.debug("a run is not shown: %r", error)
 
 
 class Bar:

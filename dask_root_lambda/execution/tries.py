@@ -99,6 +99,14 @@ class Tries:
             return []
         try:
             return self._run(job, execution)
+        except Exception as error:
+            logger.exception(
+                "a defect of dask-root-lambda, please report it: %s cannot be tried", job.call.task
+            )
+            self._settle_failed(job, error)
+            # Its outcome may have been decided before, and not told.
+            job.fail(error)
+            return []
         finally:
             self.failures.ended(job)
 

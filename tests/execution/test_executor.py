@@ -486,3 +486,38 @@ class ScriptedHandler(LocalInvoker):
                 self.script[request.task] = errors[1:]
                 raise errors[0]
         return super().invoke(request, cancellation)
+
+
+class TestNothingWaitsForever:
+    """Whatever fails beside a task, its future is settled, and others go on."""
+
+    def test_a_watcher_that_fails(self, make_executor, caplog):
+        """A display whose terminal is gone is not called again, and changes nothing of the tasks."""
+        called = []
+
+        def watch(progress):
+            called.append(progress)
+            raise BrokenPipeError("the terminal is gone")
+
+        executor, _ = make_executor()
+        executor.ledger.watch(watch)
+        assert [executor.submit(abs, -index).result(20) for index in range(3)] == [0, 1, 2]
+        assert len(called) == 1
+        assert "the terminal is gone" in caplog.text
+        executor.shutdown()
+        assert executor.ledger.in_flight == 0
+
+    @pytest.mark.parametrize("where", ["start", "answer", "end"])
+    def test_a_defect(self, make_executor, monkeypatch, where):
+        """It is raised by the future of the task that it met; the slot is free for the next one."""
+        executor, _ = make_executor(concurrency=1)
+        good = getattr(executor.tracks, where)
+
+        def bad(*args, **options):
+            monkeypatch.setattr(executor.tracks, where, good)
+            raise LookupError("a defect")
+
+        monkeypatch.setattr(executor.tracks, where, bad)
+        assert isinstance(executor.submit(abs, -1).exception(20), LookupError)
+        assert executor.submit(abs, -2).result(20) == 2
+        executor.shutdown()

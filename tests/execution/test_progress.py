@@ -112,6 +112,25 @@ def test_a_run_whose_ranges_fail_is_over(watched):
     assert screens["a"].shown[-1] == ("stopped", 0)
 
 
+@pytest.mark.parametrize("method", ["show", "close"])
+def test_a_display_that_fails_is_left_alone(watched, monkeypatch, method):
+    """A terminal that is gone is no reason for a step of the run to fail, and the other runs are shown."""
+    ledger, screens = watched
+
+    def fail(*_):
+        raise BrokenPipeError("the terminal is gone")
+
+    monkeypatch.setattr(Screen, method, fail)
+    account = ledger.begin("run-of-this-test", 1, Place("local"))
+    monkeypatch.undo()
+    monkeypatch.setattr(screens["run-of-this-test"], method, fail)
+    other = ledger.begin("another", 1, Place("local"))
+    ledger.end(account, is_range=True, failed=False)
+    arrivals.arrived("run-of-this-test", [])
+    ledger.end(other, is_range=True, failed=False)
+    assert screens["another"].shown == [("compiling", 0), ("merging", 1)]
+
+
 def test_lines(capsys):
     """One for each phase and each tenth, and none between."""
     lines = Lines("0123456789abcdef", 40)
