@@ -21,7 +21,7 @@ from dask_root_lambda.execution.forecast import Forecast
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
 from dask_root_lambda.execution.memory import Learned
-from dask_root_lambda.execution.policy import Again, Divide, Grow, RetryPolicy
+from dask_root_lambda.execution.policy import Divide, Grow, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
 from dask_root_lambda.execution.tracks import Tracks
 from dask_root_lambda.execution.watch import Watch
@@ -118,8 +118,8 @@ class Tries:
         """
         invoker = self._invokers[execution]
         if job.account is None:
-            job.account = self._begin(job.call, invoker)
             self._watch.begun(job)
+            job.account = self._begin(job.call, invoker)
         self.tracks.start(job, execution)
         try:
             self._check_budget(job.account)
@@ -254,8 +254,7 @@ class Tries:
             self.learned.add(job, failed=True)
         if isinstance(error, FunctionTimeoutError) and invoker.timeout_s is not None:
             self.forecast.add(job, invoker.timeout_s)
-        if job.has_twin and not isinstance(decision, Again | Grow):
-            job.gave_up = True
+        if isinstance(decision, Divide) and self._left_to_another(job):
             return []
         if decision is None or job.cancellation.cancelled or self.failures.concern(job):
             self._fail(job, error)
@@ -302,7 +301,12 @@ class Tries:
         self._settle_failed(job, _stopped(job))
 
     def _fail(self, job: Job, error: BaseException) -> None:
-        """Let a job fail, and if it is a range, its run; see `dask_root_lambda.execution.failures`."""
+        """Let a job fail, and if it is a range, its run; see `dask_root_lambda.execution.failures`.
+
+        A try beside which another one goes on is given up, and nothing fails.
+        """
+        if self._left_to_another(job):
+            return
         space = job.call.space
         if job.call.mapper is None or space is None or job.ended:
             self._settle_failed(job, error)
@@ -310,6 +314,13 @@ class Tries:
         with self.pool.lock:
             in_flight = [each for each in self.pool.running if each.call.space == space]
             self.failures.add(space, job, error, in_flight)
+
+    def _left_to_another(self, job: Job) -> bool:
+        """Give a try up if another one of the same range goes on; tell whether it does."""
+        # Of two that fail at once, one has to see that the other has given up.
+        with self.pool.lock:
+            job.gave_up = job.has_twin
+            return job.gave_up
 
     def _settle_failed(self, job: Job, error: BaseException) -> None:
         if not job.claim():

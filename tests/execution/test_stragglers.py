@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_root_lambda.execution import stragglers
+from dask_root_lambda.execution import jobs, stragglers
 from dask_root_lambda.execution.stragglers import Durations, slow_after_s
 from dask_root_lambda.protocol.errors import CrashError, ServiceError, UserCodeError
 from tests.invokers import Gate, packed_mapper, ranges
@@ -143,3 +146,27 @@ class TestSecondTries:
         executor.shutdown()
         assert executor.ledger.in_flight == 0
         assert len(invoker.requests) <= 7
+
+    def test_both_fail_at_once(self, make_executor, monkeypatch):
+        """Each sees the other go on before either gives up: then one of them has to fail all the same."""
+        gate, both = Gate(), threading.Barrier(2)
+
+        def fail():
+            gate()
+            raise UserCodeError("raised")
+
+        def has_twin(job):
+            found = any(each is not job for each in job.alive)
+            if found and job.call.task == "range-0":
+                with suppress(threading.BrokenBarrierError):
+                    both.wait(1)
+            return found
+
+        executor, _ = make_executor(script={"range-0": [fail, fail]}, concurrency=2)
+        futures = ranges(executor, 6, packed_mapper("run", n_ranges=6))
+        gate.wait_for(2)
+        monkeypatch.setattr(jobs.Job, "has_twin", property(has_twin))
+        gate.open()
+        assert isinstance(futures[0].exception(20), UserCodeError)
+        executor.shutdown()
+        assert executor.ledger.in_flight == 0
