@@ -139,7 +139,8 @@ def of(executor: LambdaExecutor) -> State:
 
 def table(run: RunTrack, now_s: float) -> RangeTable:
     """Make a table of the ranges of a run that have begun."""
-    limit_s = slow_after_s(_done_s(run), run.account.ranges)
+    left_over = sum(track.left_over for track in run.ranges.values())
+    limit_s = slow_after_s(_done_s(run), run.account.ranges - left_over)
     shown = choose(list(run.ranges.values()), MOST_RANGES)
     seconds = [round(track.elapsed_s(now_s), 3) for track in shown]
     return RangeTable(
@@ -213,12 +214,11 @@ def _run(run: RunTrack, progress: Progress, concurrency: int, now_s: float) -> R
 
 def _usd_foreseen(run: RunTrack, progress: Progress) -> float | None:
     """Foresee what a run will have cost: ranges that are left as much as those that are done, in the mean."""
-    # Those that an earlier try has left were not invoked.
-    invoked = sum(track.state == "done" and bool(track.request_id) for track in run.ranges.values())
-    if not invoked:
+    n_done = sum(map(_was_done, run.ranges.values()))
+    if not n_done:
         return None
     usd = progress.report.usd
-    return usd + usd / invoked * (progress.report.ranges - progress.ranges_done)
+    return usd + usd / n_done * (progress.report.ranges - progress.ranges_done)
 
 
 def _log_options(settings: Settings) -> str:
@@ -227,7 +227,12 @@ def _log_options(settings: Settings) -> str:
 
 
 def _done_s(run: RunTrack) -> list[float]:
-    return sorted(track.seconds for track in run.ranges.values() if track.state == "done")
+    return sorted(track.seconds for track in run.ranges.values() if _was_done(track))
+
+
+def _was_done(track: RangeTrack) -> bool:
+    """Tell whether this run has done a range: one that an earlier try has left took no time, and no money."""
+    return track.state == "done" and not track.left_over
 
 
 _LARGEST = ("ranges", "wall_s", "peak_memory_mb")

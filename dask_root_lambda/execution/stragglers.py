@@ -62,6 +62,10 @@ class Durations:
         """Take note that a range is done."""
         insort(self.done_s, seconds)
 
+    def leave_out(self) -> None:
+        """Take note of a range whose duration tells nothing of the others."""
+        self._n_ranges -= 1
+
     def allows(self, elapsed_s: float, *, in_the_end: bool = False) -> bool:
         """Tell whether a range that has taken so long may be tried once more, and count it if so."""
         limit_s = slow_after_s(self.done_s, self._n_ranges, in_the_end=in_the_end)
@@ -70,6 +74,11 @@ class Durations:
             return False
         self._second_tries += 1
         return True
+
+    @property
+    def complete(self) -> bool:
+        """Whether all ranges are done."""
+        return len(self.done_s) >= self._n_ranges
 
     @property
     def enough(self) -> bool:

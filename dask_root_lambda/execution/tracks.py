@@ -34,6 +34,8 @@ class RangeTrack:
     """Which range of the run, from 0."""
     state: RangeState = "waiting"
     """``waiting`` is to be tried again, or was refused."""
+    left_over: bool = False
+    """Whether an earlier try of the run has left its result: then nothing was invoked for it."""
     attempts: int = 0
     """Tries that began and were not refused, a second one beside and those of its parts included."""
     refused: int = 0
@@ -136,6 +138,13 @@ class Tracks:
                 track.attempts -= 1
                 track.refused += 1
                 self._leave(track)
+
+    def take(self, job: Job) -> None:
+        """Take note that an earlier try of the run has left the result of a range."""
+        with self._lock:
+            if (track := self._range(job)) is not None:
+                track.left_over = True
+                track.attempts -= 1
 
     def retry(self, job: Job) -> None:
         """Take note that a try has failed, and another one follows."""

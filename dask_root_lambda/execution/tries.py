@@ -122,14 +122,16 @@ class Tries:
             job.account = self._begin(job.call, invoker)
         self.tracks.start(job, execution)
         try:
+            found = self.encoder.left_over(job.call, invoker)
+            if found is not None:
+                self._take(job, found)
+                return []
+            if self.forecast.too_long(job, invoker.timeout_s):
+                self.ledger.split(job.account)
+                self.tracks.retry(job)
+                return self._divided(job)
             self._check_budget(job.account)
-            value, empty = self.encoder.left_over(job.call, invoker), False
-            if value is None:
-                if self.forecast.too_long(job, invoker.timeout_s):
-                    self.ledger.split(job.account)
-                    self.tracks.retry(job)
-                    return self._divided(job)
-                value, empty = self._attempt(job, job.account, invoker)
+            value, empty = self._attempt(job, job.account, invoker)
         except CostLimitError as error:
             self._fail(job, error)
         except ThrottledError as error:
@@ -145,11 +147,15 @@ class Tries:
             ended.__cause__ = error
             self._fail(job, ended)
         else:
-            self._succeed(job, value, empty=empty)
+            self._succeed(job, value, empty=empty, seconds=time.monotonic() - job.started_s)
         return []
 
-    def _succeed(self, job: Job, value: Any, *, empty: bool) -> None:
-        seconds = time.monotonic() - job.started_s
+    def _take(self, job: Job, value: Any) -> None:
+        """Take what an earlier try of a range has left."""
+        self.tracks.take(job)
+        self._succeed(job, value, empty=False, seconds=None)
+
+    def _succeed(self, job: Job, value: Any, *, empty: bool, seconds: float | None) -> None:
         if not job.claim():
             return
         self._end(job, failed=False, empty=empty)
@@ -158,7 +164,7 @@ class Tries:
         if job.has_twin:
             self.cancel(job.others())
         if job.call.mapper is not None and job.whole is None:
-            self._watch.done(job.call.mapper, seconds)
+            self._watch.done(job.call.mapper, None if empty else seconds)
 
     def _begin(self, call: Call, invoker: Invoker) -> Account:
         run, mapper = call.run or CALLS, call.mapper
