@@ -190,8 +190,8 @@ class LambdaCluster(SpecCluster):
 
     @property
     def in_flight(self) -> int:
-        """Tasks that are being run now."""
-        return self._executor.ledger.in_flight
+        """Invocations that are being made now."""
+        return self._executor.ledger.invocations
 
     @property
     def total(self) -> RunReport:

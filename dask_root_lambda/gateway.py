@@ -319,7 +319,7 @@ class LambdaPlugin(WorkerPlugin):
         return {
             "execution": executor.execution,
             "concurrency": executor.concurrency,
-            "in_flight": executor.ledger.in_flight,
+            "in_flight": executor.ledger.invocations,
             "invocations": total.invocations,
             "cold": total.cold_starts,
             "retries": total.retries,

@@ -59,6 +59,7 @@ class RunState:
     """Names of the user's results."""
     ranges_done: int = 0
     in_flight: int = 0
+    """Its tasks that have begun and are not done."""
     usd_foreseen: float | None = None
     """What it will have cost; None as long as nobody can tell, and where it is over."""
     left_s: float | None = None
@@ -91,6 +92,7 @@ class State:
     most_concurrency: int = 0
     """What that can be raised to."""
     in_flight: int = 0
+    """Invocations that are being made."""
     max_usd: float | None = None
     """What all runs may cost together."""
     log_options: str = ""
@@ -129,7 +131,7 @@ def of(executor: LambdaExecutor) -> State:
         executions={str(name): reason for name, reason in executor.obstacles().items()},
         concurrency=concurrency,
         most_concurrency=executor.most_concurrency,
-        in_flight=ledger.in_flight,
+        in_flight=ledger.invocations,
         max_usd=executor.settings.max_cost_usd,
         log_options=_log_options(executor.settings),
         memory_mb=tuple(last.environments.values())[:MOST_ENVIRONMENTS] if last is not None else (),

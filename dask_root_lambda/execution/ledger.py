@@ -7,7 +7,8 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,11 @@ class Account:
     """Why it has as many ranges as it has."""
     ranges_done: int = 0
     in_flight: int = 0
+    """Tasks that have begun and are not done; some of them may wait for another try."""
+    invoking: int = 0
+    """Invocations that are being made now."""
     since_s: float = 0.0
+    """Since when something is in flight."""
     began_s: float = math.inf
     """When its first task began."""
     failed: bool = False
@@ -67,7 +72,7 @@ class Account:
     def spending(self) -> Spending:
         """What was spent on it."""
         usd, invocations = self._sums["usd"], int(self._sums["invocations"])
-        return Spending(usd, invocations, self.in_flight, max(0, self.ranges - self.ranges_done))
+        return Spending(usd, invocations, self.invoking, max(0, self.ranges - self.ranges_done))
 
     @property
     def work_s(self) -> float | None:
@@ -152,7 +157,7 @@ class Progress:
     """Of the run so far."""
     ranges_done: int
     in_flight: int
-    """Tasks of the run that are being run now."""
+    """Tasks of the run that have begun and are not done."""
     begun_s: Sequence[float] = ()
     """When its ranges began, in order, by the ledger's clock; it grows as the run goes on."""
     ended_s: Sequence[float] = ()
@@ -220,6 +225,19 @@ class Ledger:
                 self._prices.append(invoker.prices)
         self._tell(account)
         return account
+
+    @contextmanager
+    def invoking(self, account: Account) -> Iterator[None]:
+        """Count what is done in the block as an invocation that is being made."""
+        with self._lock:
+            for each in (account, self._total):
+                each.invoking += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                for each in (account, self._total):
+                    each.invoking -= 1
 
     def add(self, account: Account, invocation: Invocation) -> None:
         """Count an invocation, whether it succeeded or not."""
@@ -313,8 +331,13 @@ class Ledger:
 
     @property
     def in_flight(self) -> int:
-        """Tasks that are being run now."""
+        """Tasks that have begun and are not done."""
         return self._total.in_flight
+
+    @property
+    def invocations(self) -> int:
+        """Invocations that are being made now."""
+        return self._total.invoking
 
     def total(self) -> RunReport:
         """Return the sums over all runs."""

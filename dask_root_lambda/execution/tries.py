@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.cost.prices import NO_PRICES
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.deadlines import Deadlines
@@ -130,8 +131,9 @@ class Tries:
                 self.ledger.split(job.account)
                 self.tracks.retry(job)
                 return self._divided(job)
-            self._check_budget(job.account)
-            value, empty = self._attempt(job, job.account, invoker)
+            with self.ledger.invoking(job.account):
+                self._check_budget(job.account, invoker)
+                value, empty = self._attempt(job, job.account, invoker)
         except CostLimitError as error:
             self._fail(job, error)
         except ThrottledError as error:
@@ -174,9 +176,11 @@ class Tries:
             self.ledger.note(_NOT_REUSED.format(call.space.not_reused))
         return account
 
-    def _check_budget(self, account: Account) -> None:
+    def _check_budget(self, account: Account, invoker: Invoker) -> None:
         settings, ledger = self.settings, self.ledger
-        if settings.max_cost_usd is None and settings.max_run_cost_usd is None:
+        unlimited = settings.max_cost_usd is None and settings.max_run_cost_usd is None
+        # What costs nothing goes on, whatever was spent elsewhere.
+        if unlimited or invoker.prices == NO_PRICES:
             return
         reason = budget.refusal(ledger.spending(), settings.max_cost_usd, _TOTAL_LIMIT)
         if account.run != CALLS:
