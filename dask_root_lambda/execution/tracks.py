@@ -185,7 +185,7 @@ class Tracks:
             track.state = "waiting"
 
     def _begun(self, job: Job) -> RunTrack:
-        """Return the run of a job that begins; a new one takes the place of the oldest that goes on no more."""
+        """Return the run of a job that begins; a new run replaces the oldest of those that are over."""
         assert job.account is not None
         key = id(job.account)
         if key not in self._runs:
