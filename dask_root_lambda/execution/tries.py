@@ -40,6 +40,7 @@ from dask_root_lambda.protocol.errors import (
     RunCancelledError,
     ThrottledError,
 )
+from dask_root_lambda.protocol.task import Body
 
 logger = logging.getLogger(__name__)
 
@@ -300,11 +301,14 @@ class Tries:
         self._settle_failed(job, error)
         job.cancellation.cancel()
 
-    def _whole_done(self, whole: Job, *, failed: bool) -> None:
-        """Count a range whose parts are done, and end what is left of them if one has failed."""
+    def _whole_done(self, whole: Job, merged: Body | None) -> None:
+        """Count a range whose parts are done, and keep its result; end what is left of them if one failed."""
+        if merged is not None:
+            # Else the next try would find its parts only when it has failed as a whole again.
+            self.encoder.keep(whole.call, merged)
         if whole.claim():
-            self._end(whole, failed=failed)
-        if failed:
+            self._end(whole, failed=merged is None)
+        if merged is None:
             self.cancel(each for part in whole.parts for each in part.with_parts())
 
     def _stop(self, job: Job) -> None:

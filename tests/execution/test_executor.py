@@ -396,11 +396,14 @@ class TestDivided:
     def run(self, events_file):
         """Runs the ranges of a real graph by the real handler, with errors by a script."""
 
-        def run(script, n_ranges=2, **options):
+        def pack(n_ranges):
             frame = RDataFrame("Events", events_file)
             # A graph of its own: what is left of another test's run would be taken.
             total = frame.Filter(f"true /* {uuid.uuid4()} */").Count()
-            packed = packing.pack(frame._headnode, [total.node], n_ranges)
+            return packing.pack(frame._headnode, [total.node], n_ranges)
+
+        def run(script, n_ranges=2, packed=None, **options):
+            packed = packed or pack(n_ranges)
             invoker = ScriptedHandler(script)
             settings = Settings.resolve(execution="local", local_threads=2, **options)
             with LambdaExecutor(settings=settings, openers={"local": lambda _: invoker}) as executor:
@@ -410,6 +413,7 @@ class TestDivided:
             (blob,) = packed.finish(merged)
             return wire.loads(blob).GetValue(), report, invoker
 
+        run.pack = pack
         return run
 
     @pytest.mark.parametrize("error", [FunctionTimeoutError("slow"), OutOfMemoryError("large")])
@@ -420,6 +424,13 @@ class TestDivided:
         assert (report.ranges, report.done, report.retries, report.failures) == (2, 2, 2, 0)
         tasks = sorted(request.task for request in invoker.requests)
         assert tasks == ["range-0", "range-0.0", "range-0.1", "range-0.1.0", "range-0.1.1", "range-1"]
+
+    def test_the_whole_is_kept(self, run):
+        """The next try of the run takes it, and does not find out again that it is too large."""
+        packed = run.pack(2)
+        run({"range-0": [FunctionTimeoutError("slow")]}, packed=packed)
+        count, _, invoker = run({"range-0": [FunctionTimeoutError("slow")]}, packed=packed)
+        assert (count, invoker.requests) == (1000, [])
 
     def test_one_cluster_is_the_smallest_part(self, run):
         """A part that always takes too long ends the run, after a bounded number of tries."""
