@@ -180,7 +180,20 @@ class LambdaCluster(SpecCluster):
         self._executor.max_cost_usd = limit_usd
 
     def stop(self, run: str) -> None:
-        """End a run, by its identity in the report: who computes it gets a `RunCancelledError`."""
+        """End a run: computing it raises a `RunCancelledError`.
+
+        Parameters
+        ----------
+        run
+            Its identity, or the first digits of it, as the report shows them.
+
+        Raises
+        ------
+        ConfigurationError
+            No run of the report begins with these digits, or several that go on do.
+        """
+        if not run or not any(each.run.startswith(run) for each in self.report().runs):
+            raise ConfigurationError(f"no run begins with {run!r}: report() names those that there were")
         self._executor.stop(run)
 
     @property

@@ -247,21 +247,15 @@ class Ledger:
 
     def retry(self, account: Account) -> None:
         """Count a task that is tried again."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(retries=1)
+        self._count(account, "retries")
 
     def grow(self, account: Account) -> None:
         """Count a task that ran out of memory, and is tried with more."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(moved_up=1)
+        self._count(account, "moved_up")
 
     def split(self, account: Account) -> None:
         """Count a range that is divided before it is tried."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(split=1)
+        self._count(account, "split")
 
     def note(self, text: str) -> None:
         """Keep a sentence that the report is to say, once."""
@@ -271,21 +265,17 @@ class Ledger:
 
     def double(self, account: Account) -> None:
         """Count a second try of a range that is slow."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(second_tries=1)
+        self._count(account, "second_tries")
 
     def mend(self, run: str) -> None:
         """Count a partial result that was found damaged, and is computed again."""
         with self._lock:
-            for each in (self._account(run, 0), self._total):
-                each.count(mended=1)
+            account = self._account(run, 0)
+        self._count(account, "mended")
 
     def drop(self, account: Account) -> None:
         """Count an invocation whose answer nobody waits for."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(dropped=1)
+        self._count(account, "dropped")
 
     def spending(self, account: Account | None = None) -> Spending:
         """Return what was spent on a run; without one, on all together."""
@@ -312,9 +302,7 @@ class Ledger:
 
     def refuse(self, account: Account) -> None:
         """Count a request that the service refused."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(refused=1)
+        self._count(account, "refused")
 
     def end(self, account: Account, *, is_range: bool, failed: bool, empty: bool = False) -> None:
         """Count a task that ended; ``empty`` is a range without entries."""
@@ -327,6 +315,9 @@ class Ledger:
                 each.ranges_done += is_range and not failed
                 each.count(done=int(not failed), failures=int(failed), empty=int(empty))
                 each.end(now_s)
+            if account.over:
+                # Nobody asks any more how long the rest takes; accounts are kept for the report.
+                account.begun_s, account.ended_s = [], []
         self._tell(account)
 
     @property
@@ -365,6 +356,12 @@ class Ledger:
                 total.cold_starts,
                 total.init_s / max(1, total.cold_starts),
             )
+
+    def _count(self, account: Account, name: str) -> None:
+        """Count one more of what the report has under a name."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(**{name: 1})
 
     def _account(self, run: str, n_ranges: int) -> Account:
         account = self._current.get(run)

@@ -97,6 +97,10 @@ class Tries:
 
     def _run_unless_failing(self, job: Job, execution: Execution) -> Follow:
         """Try a job once, unless its run has failed; see `_run`."""
+        if job.ended:
+            # Another try of it was done just when this one was to start.
+            self._stop(job)
+            return []
         if self.failures.hold(job):
             return []
         try:

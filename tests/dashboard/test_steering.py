@@ -116,6 +116,12 @@ class TestWhoMay:
 class TestWhatItDoes:
     """A click does what the assignment in Python does."""
 
+    @pytest.mark.parametrize("run", ["", "no such run"])
+    def test_a_run_that_there_never_was(self, cluster, run):
+        """In Python a slip of the pen is an error; the page shows those that go on only."""
+        with pytest.raises(ConfigurationError, match="no run begins with"):
+            cluster.stop(run)
+
     def test_values(self, cluster):
         """Concurrency and the limit of cost are the cluster's, and the page shows them."""
         assert with_secret(cluster, {"concurrency": 1}) == (200, {})

@@ -194,6 +194,26 @@ class _Later:
         return Again(1000.0)
 
 
+def test_a_run_is_stopped_by_the_digits_of_the_report(make_executor):
+    """Those it prints are enough; what names no run ends nothing, and what fits two is an error."""
+    gate = Gate()
+    script = {"range-0": [gate] * 2}
+    executor, _ = make_executor(script=script)
+    names = [f"{digit * 7}{tail}" + "0" * 24 for digit, tail in (("a", "1"), ("a", "2"))]
+    futures = [ranges(executor, 1, packed_mapper(name, n_ranges=1))[0] for name in names]
+    gate.wait_for(2)
+    executor.stop("b")
+    executor.stop("")
+    with pytest.raises(ConfigurationError, match="2 runs that go on"):
+        executor.stop("aaaa")
+    assert not any(future.done() for future in futures)
+    executor.stop(names[0][:8])
+    assert isinstance(futures[0].exception(30), RunCancelledError)
+    gate.open()
+    assert futures[1].exception(30) is None
+    executor.stop(names[1][:8])
+
+
 @pytest.mark.parametrize("waiting", ["for a slot", "for another try"])
 def test_ending_one_of_many_takes_no_look_at_the_others(make_executor, waiting, monkeypatch):
     """Thousands of tasks are ended one by one, as Dask does it on its event loop, by a few calls each."""

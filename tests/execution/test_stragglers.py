@@ -163,6 +163,21 @@ class TestSecondTries:
         assert executor.ledger.in_flight == 0
         assert len(invoker.requests) <= 7
 
+    def test_a_second_try_of_what_is_done_is_not_invoked(self, make_executor):
+        """It is asked for while the range is running, and starts when that has just been done."""
+        gate, mapper = Gate(), packed_mapper("run", n_ranges=1)
+        executor, invoker = make_executor(script={"range-0": [gate]})
+        (future,) = ranges(executor, 1, mapper)
+        gate.wait_for(1)
+        (job,) = executor._pool.running
+        again = job.again()
+        gate.open()
+        assert future.result(30)
+        executor._pool.submit_first([again])
+        executor.shutdown()
+        assert len(invoker.requests) == 1
+        assert executor.ledger.in_flight == 0
+
     def test_both_fail_at_once(self, make_executor, monkeypatch):
         """Each sees the other go on before either gives up: then one of them has to fail all the same."""
         gate, both = Gate(), threading.Barrier(2)
