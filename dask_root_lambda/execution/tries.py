@@ -40,6 +40,7 @@ from dask_root_lambda.protocol.errors import (
     RunCancelledError,
     ThrottledError,
 )
+from dask_root_lambda.protocol.store import Store
 from dask_root_lambda.protocol.task import Body
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ class Tries:
             if self.forecast.too_long(job, invoker.timeout_s):
                 self.ledger.split(job.account)
                 self.tracks.retry(job)
-                return self._divided(job)
+                return self._divided(job, invoker)
             with self.ledger.invoking(job.account):
                 self._check_budget(job.account, invoker)
                 value, empty = self._attempt(job, job.account, invoker)
@@ -288,12 +289,13 @@ class Tries:
         self.tracks.retry(job)
         if isinstance(decision, Divide):
             logger.info("%s is divided: %s", job.call.task, error)
-            return self._divided(job)
+            return self._divided(job, invoker)
         logger.info("%s is tried again in %.1f s: %s", job.call.task, decision.delay_s, error)
         return [(job, decision.delay_s)]
 
-    def _divided(self, job: Job) -> Follow:
-        return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
+    def _divided(self, job: Job, invoker: Invoker) -> Follow:
+        done = partial(self._whole_done, job, invoker.store)
+        return [(part, 0.0) for part in jobs.divided(job, done)]
 
     def _doubled(self, job: Job) -> None:
         assert job.account is not None
@@ -305,11 +307,11 @@ class Tries:
         self._settle_failed(job, error)
         job.cancellation.cancel()
 
-    def _whole_done(self, whole: Job, merged: Body | None) -> None:
+    def _whole_done(self, whole: Job, store: Store, merged: Body | None) -> None:
         """Count a range whose parts are done, and keep its result; end what is left of them if one failed."""
         if merged is not None:
             # Else the next try would find its parts only when it has failed as a whole again.
-            self.encoder.keep(whole.call, merged)
+            self.encoder.keep(whole.call, merged, store)
         if whole.claim():
             self._end(whole, failed=merged is None)
         if merged is None:
