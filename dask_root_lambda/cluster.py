@@ -31,7 +31,7 @@ from dask_root_lambda.rdf import door
 from lambda_runtime import ending
 
 _LOOPBACK = "127.0.0.1:0"
-"""Any port of this machine only: whoever reaches a scheduler can run code."""
+"""Any port, on loopback only: to reach a scheduler is to be able to run code on it."""
 
 
 _NOT_SCALED = (

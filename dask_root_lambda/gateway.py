@@ -92,7 +92,7 @@ class GatewayExecutor(Executor):
         self._outcomes = Outcomes()
         self._in_flight: dict[Key, _InFlight] = {}
         self._dropped: list[Future[Any]] = []
-        """Of tasks that are going to be ended."""
+        """Futures of tasks that are going to be ended."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run one task of the worker. Called on its event loop: never blocks.

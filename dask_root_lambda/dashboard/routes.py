@@ -1,4 +1,4 @@
-"""Routes beside the page: the state as JSON, for everybody, and steering, for who has the secret."""
+"""Routes beside the page: the state as JSON, for everybody, and steering, which takes the secret."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class State:
     in_flight: int = 0
     """Invocations that are being made."""
     max_usd: float | None = None
-    """What all runs may cost together."""
+    """What all runs may cost together, USD; None for no limit."""
     log_options: str = ""
     """What ``dask-root-lambda logs`` has to be told to find the deployment."""
     memory_mb: Sequence[float] = ()

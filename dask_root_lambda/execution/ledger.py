@@ -45,10 +45,10 @@ class Account:
     """When its first task began."""
     failed: bool = False
     _standing: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By execution, since something is in flight: what its function costs besides the invocations, USD per
-    second, and since when it is used."""
+    """What the function of each execution costs besides the invocations, USD per second, and since when it is
+    used; empty while nothing is in flight."""
     _sums: dict[str, float] = field(default_factory=lambda: defaultdict(int))
-    """By the names that they have in the report, which is made only where somebody asks for it."""
+    """Sums by their names in the report, which is made only where somebody asks for it."""
     _peak_memory_mb: float = 0.0
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
     """What the last invocations that succeeded took; the size of a range is its entries."""
@@ -154,8 +154,9 @@ class Progress:
     """How far a run is, for those who show it."""
 
     report: RunReport
-    """Of the run so far."""
+    """Report of the run so far."""
     ranges_done: int
+    """Ranges of the run that are done."""
     in_flight: int
     """Tasks of the run that have begun and are not done."""
     begun_s: Sequence[float] = ()
@@ -165,7 +166,7 @@ class Progress:
     environments: int = 0
     """Environments that have told that they were new, in all runs."""
     start_s: float = 0.0
-    """How long these took to start, in the mean; 0 where that is not known."""
+    """Seconds that these took to start, in the mean; 0 where that is not known."""
 
 
 class Ledger:

@@ -18,13 +18,13 @@ from dask_root_lambda.plan import arrivals
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
-"""Between two looks at runs that tell nothing."""
+"""Seconds between two looks at runs that tell nothing."""
 _SHORTEST_S = 0.2
-"""Between two pictures of a bar."""
+"""Seconds between two pictures of a bar, at least."""
 _PATIENCE_S = 300.0
 """How long a run stays in view whose ranges are done and of which nothing is heard: nobody waits for it."""
 _RUN_WIDTH = 8
-"""Of a run's identity, as in the report."""
+"""Digits of a run's identity that are shown, as in the report."""
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} ranges{postfix}"
 
 
@@ -35,7 +35,7 @@ def show(ledger: Ledger) -> None:
 
 
 def _in_a_kernel() -> bool:
-    """Tell whether this process is a notebook's: whoever has the package installed may have imported it."""
+    """Tell whether this process is a notebook's kernel; that IPython was imported does not say so."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 

@@ -17,9 +17,9 @@ from dask_root_lambda.execution.ledger import Progress
 
 _STANDARD = NormalDist()
 _SPREAD = 0.25
-"""Of the logarithms, as long as nothing is known."""
+"""Standard deviation of the logarithms that is assumed as long as nothing is known."""
 _SPREAD_WEIGHT = 0.15
-"""How much that counts: as much as durations whose standard scores have squares with this sum."""
+"""Weight of that assumption: that of durations whose squared standard scores have this sum."""
 _LEAST_SPREAD, _MOST_SPREAD = 0.01, 1.0
 _ENOUGH_LATER = 2
 """Durations of ranges that did not start first, by which those that are left are judged: what environments do

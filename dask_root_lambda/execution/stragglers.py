@@ -17,13 +17,13 @@ FEWEST_DONE = 4
 SHARE_DONE = 0.5
 """Part of its ranges that has to be done."""
 FACTOR = 3.0
-"""So many times the median duration is slow."""
+"""A range is slow that takes this many times the median duration."""
 SHORTEST_S = 2.0
-"""Nothing is slow before."""
+"""Seconds before which nothing is slow."""
 END_FACTOR, END_SHARE = 1.15, 0.8
-"""In the end of a run: so many times as long as this part of the ranges have taken at most is slow."""
+"""In the end of a run, a range is slow that takes this many times as long as this part of them at most."""
 END_SHORTEST_S = 5.0
-"""Nothing is slow before, then: a second try may have to wait for a new environment."""
+"""Seconds before which nothing is slow then: a second try may have to wait for a new environment."""
 MOST_SHARE = 0.1
 """Second tries of a run, as a part of its ranges; two are allowed to any."""
 

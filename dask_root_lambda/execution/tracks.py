@@ -21,7 +21,7 @@ from dask_root_lambda.plan.steps import MapRange
 RUNS_KEPT = 20
 """Runs of which something is told: the last that began. More are kept where more go on at once."""
 RANGES_KEPT = 4
-"""Those of which the ranges are kept one by one: the last that began."""
+"""Runs whose ranges are kept one by one: the last that began."""
 
 RangeState = Literal["running", "waiting", "done", "failed"]
 
@@ -92,7 +92,7 @@ class Tracks:
         self._clock = clock
         self._lock = threading.Lock()
         self._runs: OrderedDict[int, RunTrack] = OrderedDict()
-        """By the identity of their account, which is theirs as long as it is here."""
+        """Runs by the `id` of their account, which the ledger keeps."""
 
     def start(self, job: Job, execution: Execution) -> None:
         """Take note that a try begins."""

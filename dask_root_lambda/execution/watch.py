@@ -48,7 +48,7 @@ class Watch:
         self._doubled = doubled
         self._overdue = overdue
         self._durations: dict[RunSpace, Durations] = {}
-        """Of the runs that are going on."""
+        """Durations of the runs that are going on."""
         self._timer: threading.Timer | None = None
 
     def begun(self, job: Job) -> None:

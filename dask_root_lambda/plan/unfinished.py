@@ -32,9 +32,9 @@ _DIVISION = "division.json"
 _SESSION = ".session"
 _PARTS = ".parts"
 _KEPT_S = 30 * 86_400.0
-"""What nobody has touched for so long is forgotten: the partial results have expired in the store."""
+"""Seconds after which a run that nobody touches is forgotten: what it has put into the store has expired."""
 _PARTS_KEPT_S = 86_400.0
-"""So are partial results on this machine."""
+"""Seconds after which partial results on this machine are deleted."""
 
 
 @dataclass(eq=False)
