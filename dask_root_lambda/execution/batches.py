@@ -121,9 +121,12 @@ class Batches:
                     found.keys.add(key)
         return found.contents.get(name)
 
-    def look_again(self, space: RunSpace) -> None:
-        """Put into the store what is collected, and read anew what is there: a try has failed."""
+    def put(self, space: RunSpace) -> None:
+        """Put into the store what is collected of a run, which may take as long as the store takes."""
         self._put(space.prefix)
+
+    def look_again(self, space: RunSpace) -> None:
+        """Read anew what there is, when somebody looks next: a try has failed."""
         with self._lock:
             for where in [where for where in self._found if where[0] == space.prefix]:
                 del self._found[where]
