@@ -172,6 +172,25 @@ def test_fewer_threads_than_slots(make_executor, monkeypatch, caplog):
     assert len(invoker.requests) == 20
 
 
+def test_no_thread_for_an_alarm(make_executor, monkeypatch):
+    """What is to be tried again later is, also where the system allows no thread that waits for that."""
+    start = threading.Thread.start
+
+    def limited(thread):
+        if isinstance(thread, threading.Timer):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    monkeypatch.setattr(tries.RetryPolicy, "after", lambda *_, **__: Again(0.2))
+    executor, invoker = make_executor(script={f"task-{i}": [ServiceError("500")] * 2 for i in range(9)})
+    futures = [executor.submit_call(Call(f"task-{index}", abs, [-index])) for index in range(9)]
+    assert [future.result(30) for future in futures[:8]] == list(range(8))
+    executor.shutdown()
+    assert futures[8].result(0) == 8
+    assert len(invoker.requests) == 27
+
+
 def test_stopping_ends_what_runs_and_what_waits(make_executor):
     """After cancel_all every future raises at once, and nothing more is invoked."""
     gate = Gate()
