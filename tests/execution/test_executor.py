@@ -174,14 +174,11 @@ def test_fewer_threads_than_slots(make_executor, monkeypatch, caplog):
 
 def test_no_thread_for_an_alarm(make_executor, monkeypatch):
     """What is to be tried again later is, also where the system allows no thread that waits for that."""
-    start = threading.Thread.start
 
-    def limited(thread):
-        if isinstance(thread, threading.Timer):
-            raise RuntimeError("can't start new thread")
-        start(thread)
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", limited)
+    monkeypatch.setattr(threading.Timer, "start", refuse)
     monkeypatch.setattr(tries.RetryPolicy, "after", lambda *_, **__: Again(0.2))
     executor, invoker = make_executor(script={f"task-{i}": [ServiceError("500")] * 2 for i in range(9)})
     futures = [executor.submit_call(Call(f"task-{index}", abs, [-index])) for index in range(9)]
