@@ -54,9 +54,9 @@ class Account:
     """What the last invocations that succeeded took; the size of a range is its entries."""
     _executions: tuple[str, ...] = ()
     begun_s: list[float] = field(default_factory=list)
-    """When its ranges began, in order."""
+    """When its ranges began, in order, without those that an earlier try had left."""
     ended_s: list[float] = field(default_factory=list)
-    """When ranges of it were done, in order."""
+    """When those were done, in order."""
 
     @property
     def ranges(self) -> int:
@@ -160,9 +160,10 @@ class Progress:
     in_flight: int
     """Tasks of the run that have begun and are not done."""
     begun_s: Sequence[float] = ()
-    """When its ranges began, in order, by the ledger's clock; it grows as the run goes on."""
+    """When its ranges began, in order, by the ledger's clock, without those that an earlier try had left; it
+    grows as the run goes on."""
     ended_s: Sequence[float] = ()
-    """When ranges were done, in order."""
+    """When those were done, in order."""
     environments: int = 0
     """Environments that have told that they were new, in all runs."""
     start_s: float = 0.0
@@ -305,12 +306,37 @@ class Ledger:
         """Count a request that the service refused."""
         self._count(account, "refused")
 
-    def end(self, account: Account, *, is_range: bool, failed: bool, empty: bool = False) -> None:
-        """Count a task that ended; ``empty`` is a range without entries."""
+    def end(
+        self,
+        account: Account,
+        *,
+        is_range: bool,
+        failed: bool,
+        empty: bool = False,
+        left_over: bool = False,
+    ) -> None:
+        """Count a task that ended.
+
+        Parameters
+        ----------
+        account
+            Where it is counted.
+        is_range
+            Whether it is a range of a run.
+        failed
+            Whether it was given up.
+        empty
+            Whether it is a range without entries.
+        left_over
+            Whether an earlier try had left its result: then it took no time.
+        """
         now_s = self._clock()
         with self._lock:
             account.failed |= failed
-            if is_range and not failed:
+            if left_over:
+                # It has just begun; of those that began with it, it makes no difference which is taken out.
+                del account.begun_s[-1:]
+            elif is_range and not failed:
                 account.ended_s.append(now_s)
             for each in (account, self._total):
                 each.ranges_done += is_range and not failed

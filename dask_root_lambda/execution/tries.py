@@ -164,9 +164,10 @@ class Tries:
         self._succeed(job, value, empty=False, seconds=None)
 
     def _succeed(self, job: Job, value: Any, *, empty: bool, seconds: float | None) -> None:
+        """Let a job have its value, after so many seconds; None for what an earlier try has left."""
         if not job.claim():
             return
-        self._end(job, failed=False, empty=empty)
+        self._end(job, failed=False, empty=empty, left_over=seconds is None)
         job.settle(value)
         self.learned.add(job, failed=False)
         if job.has_twin:
@@ -198,11 +199,11 @@ class Tries:
         waiting, _ = self.pool.take_out(job for job in self.pool.jobs() if job.call.space == space)
         return waiting
 
-    def _end(self, job: Job, *, failed: bool, empty: bool = False) -> None:
+    def _end(self, job: Job, *, failed: bool, empty: bool = False, left_over: bool = False) -> None:
         # A part of a range counts with the whole.
         if job.account is not None and job.whole is None:
             is_range = job.call.mapper is not None
-            self.ledger.end(job.account, is_range=is_range, failed=failed, empty=empty)
+            self.ledger.end(job.account, is_range=is_range, failed=failed, empty=empty, left_over=left_over)
             self.tracks.end(job, failed=failed)
 
     def _attempt(self, job: Job, account: Account, invoker: Invoker) -> tuple[Any, bool]:

@@ -46,10 +46,23 @@ def test_figures():
 
 def test_what_an_earlier_try_has_left_tells_nothing():
     """Ranges that are there at once do not make the others look short."""
-    report = RunReport("a", ranges=64, done=34, invocations=4)
-    begun = [0.0] * 30 + [0.0, 1.0, 2.0, 3.0, 4.0]
-    known = Progress(report, 34, 1, begun, [0.0] * 30 + [1.0, 2.0, 3.0, 4.0])
-    assert list(figures(known, 4.0, 1)) == ["about 30 s left"]
+    clock = Clock()
+    ledger = Ledger(clock)
+
+    def end(account, **options):
+        ledger.end(account, is_range=True, failed=False, **options)
+
+    for index in range(4):
+        account = ledger.begin("a", 64, Place())
+        # Between two that run, nine are there.
+        for _ in range(9):
+            end(ledger.begin("a", 64, Place()), left_over=True)
+        clock.now_s = index + 1.0
+        end(account)
+    ledger.begin("a", 64, Place())
+    known = ledger.progress(account)
+    assert (known.ranges_done, len(known.begun_s), len(known.ended_s)) == (40, 5, 4)
+    assert list(figures(known, 4.0, 1))[-1] == "about 24 s left"
 
 
 def test_durations():
