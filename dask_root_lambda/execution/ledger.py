@@ -69,10 +69,14 @@ class Account:
         return int(self._sums["retries"])
 
     @property
-    def spending(self) -> Spending:
-        """What was spent on it."""
+    def usd_each(self) -> float | None:
+        """Mean cost of its invocations, USD; None before the first is answered."""
+        return self._sums["usd"] / self._sums["invocations"] if self._sums["invocations"] else None
+
+    def spending(self, in_flight_usd: float) -> Spending:
+        """Return what was spent on it, with what is in flight."""
         usd, invocations = self._sums["usd"], int(self._sums["invocations"])
-        return Spending(usd, invocations, self.invoking, max(0, self.ranges - self.ranges_done))
+        return Spending(usd, invocations, in_flight_usd, max(0, self.ranges - self.ranges_done))
 
     @property
     def work_s(self) -> float | None:
@@ -282,7 +286,15 @@ class Ledger:
     def spending(self, account: Account | None = None) -> Spending:
         """Return what was spent on a run; without one, on all together."""
         with self._lock:
-            return (account or self._total).spending
+            if account is not None:
+                return account.spending(account.invoking * (account.usd_each or 0.0))
+            # Of runs that go on at once, one may cost many times as much as another.
+            mean_usd = self._total.usd_each or 0.0
+            costs_usd = (
+                each.invoking * (mean_usd if each.usd_each is None else each.usd_each)
+                for each in self._current.values()
+            )
+            return self._total.spending(sum(costs_usd))
 
     def samples(self, run: str) -> tuple[Sample, ...]:
         """Return what the last invocations of a run took."""

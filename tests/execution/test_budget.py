@@ -14,21 +14,38 @@ from dask_root_lambda.cost.prices import NO_PRICES
 from dask_root_lambda.execution import stragglers
 from dask_root_lambda.execution.budget import Spending, refusal
 from dask_root_lambda.execution.executor import LambdaExecutor
+from dask_root_lambda.execution.ledger import Ledger
 from dask_root_lambda.plan import unfinished
 from dask_root_lambda.protocol.errors import CostLimitError, ThrottledError
 from tests.invokers import Gate, ScriptedInvoker, packed_mapper, ranges
+
+from .test_ledger import Clock, Place, invocation
 
 USD = ScriptedInvoker.prices.usd(ScriptedInvoker.bill)
 """What each invocation of the scripted invoker costs."""
 
 
-@given(st.floats(0, 100), st.integers(1, 100), st.integers(1, 100), st.floats(0.001, 100))
-def test_what_is_in_flight_counts(usd, invocations, in_flight, limit_usd):
-    """At the mean cost of what came before; without a limit nothing is refused."""
-    spending = Spending(usd, invocations, in_flight, left=3)
+@given(st.floats(0, 100), st.floats(0, 100), st.floats(0.001, 100))
+def test_what_is_in_flight_counts(usd, in_flight_usd, limit_usd):
+    """By what it will cost; without a limit nothing is refused."""
+    spending = Spending(usd, 10, in_flight_usd, left=3)
     assert refusal(spending, None, "x") is None
-    over = usd + in_flight * usd / invocations > limit_usd
-    assert (refusal(spending, limit_usd, "x") is not None) == over
+    assert (refusal(spending, limit_usd, "x") is not None) == (usd + in_flight_usd > limit_usd)
+
+
+def test_each_run_is_foreseen_by_its_own_cost():
+    """Invocations of a dear run do not count as those of a cheap one that is computed beside."""
+    ledger = Ledger(Clock())
+    cheap, dear, new = (ledger.begin(name, 9, Place()) for name in ("cheap", "dear", "new"))
+    for _ in range(9):
+        ledger.add(cheap, invocation(usd=1.0))
+    ledger.add(dear, invocation(usd=21.0))
+    with ledger.invoking(cheap), ledger.invoking(dear), ledger.invoking(dear), ledger.invoking(new):
+        assert ledger.spending(dear).foreseen_usd == 21.0 + 2 * 21.0
+        assert ledger.spending(new).foreseen_usd == 0.0
+        # Nothing is known of the new one: it may cost as much as all in the mean.
+        assert ledger.spending().foreseen_usd == 30.0 + 1.0 + 2 * 21.0 + 3.0
+    assert ledger.spending().foreseen_usd == 30.0
 
 
 @pytest.fixture
