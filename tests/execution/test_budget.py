@@ -86,6 +86,21 @@ def test_a_limit_of_a_run_is_each_runs(run):
     assert len(invoker.requests) == 6
 
 
+def test_runs_share_the_limit(build):
+    """Of three frames in one compute each gets a third of what is allowed, and all say why they ended."""
+    executor, invoker = build({}, concurrency=1, max_cost_usd=12.5 * USD)
+    with executor._pool.lock:
+        futures = [
+            future
+            for name in ("first", "second", "third")
+            for future in ranges(executor, 10, packed_mapper(name, n_ranges=10))
+        ]
+    errors = [future.exception(30) for future in futures]
+    assert [sum(error is None for error in errors[start : start + 10]) for start in (0, 10, 20)] == [4] * 3
+    assert {type(error) for error in errors if error is not None} == {CostLimitError}
+    assert len(invoker.requests) == 12
+
+
 def test_without_a_limit_all_is_run(run):
     """That is the default."""
     errors, _, _ = run()
