@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.encoding import Call
-from dask_root_lambda.execution.ledger import Account
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan.steps import MapRange, Merge

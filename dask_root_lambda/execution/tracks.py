@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dask_root_lambda.config import Execution
+from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.jobs import Job
-from dask_root_lambda.execution.ledger import Account
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan.steps import MapRange
 

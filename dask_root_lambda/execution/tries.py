@@ -13,6 +13,7 @@ from typing import Any
 from dask_root_lambda.config import Execution, Settings
 from dask_root_lambda.cost.prices import NO_PRICES
 from dask_root_lambda.execution import budget, encoding, jobs
+from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.deadlines import Deadlines
 from dask_root_lambda.execution.dropped import Dropped
@@ -20,7 +21,7 @@ from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.failures import Failures
 from dask_root_lambda.execution.forecast import Forecast
 from dask_root_lambda.execution.jobs import Job
-from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
+from dask_root_lambda.execution.ledger import CALLS, Ledger
 from dask_root_lambda.execution.memory import Learned
 from dask_root_lambda.execution.policy import Divide, Grow, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
@@ -98,21 +99,23 @@ class Tries:
 
     def _run_unless_failing(self, job: Job, execution: Execution) -> Follow:
         """Try a job once, unless its run has failed; see `_run`."""
-        if job.ended:
-            # Another try of it was done just when this one was to start.
-            self._stop(job)
-            return []
         if self.failures.hold(job):
             return []
         try:
+            if job.ended:
+                # It was cancelled, or another try of it was done, just when this one was to start.
+                self._stop(job)
+                return []
             return self._run(job, execution)
-        except Exception as error:
+        except Exception as error:  # of ours: what a task raises was caught
             logger.exception(
                 "a defect of dask-root-lambda, please report it: %s cannot be tried", job.call.task
             )
-            self._settle_failed(job, error)
-            # Its outcome may have been decided before, and not told.
-            job.fail(error)
+            try:
+                self._settle_failed(job, error)
+            finally:
+                # Its outcome may have been decided before, and not told.
+                job.fail(error)
             return []
         finally:
             self.failures.ended(job)
