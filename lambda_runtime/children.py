@@ -44,12 +44,20 @@ class Children:
     ----------
     answer
         Answers an event, as JSON, given how many events this environment had before; called in the child.
+    is_spent
+        Tells by an answer whether the child that gave it can answer no others: it is ended.
     full
         Answers an event whose child has filled the disk, and ended by that; given the disk's size in bytes.
     """
 
-    def __init__(self, answer: Answer, full: Callable[[int], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        is_spent: Callable[[Mapping[str, Any]], bool],
+        full: Callable[[int], dict[str, Any]],
+    ) -> None:
         self._answer = answer
+        self._is_spent = is_spent
         self._full = full
         self._children: OrderedDict[str, _Child] = OrderedDict()
         self._events = 0
@@ -72,7 +80,7 @@ class Children:
         self._events += 1
         child = self._children[identity]
         try:
-            return child.answer(event, self._events - 1, request_id)
+            answer = child.answer(event, self._events - 1, request_id)
         except (EOFError, OSError):
             disk = shutil.disk_usage(self._scratch)
             filled = disk.free < _FULL_BYTES and scratch.used_bytes(child.directory) > disk.total / 2
@@ -83,6 +91,9 @@ class Children:
             self._children.clear()
             self._scratch = scratch.make()
             return self._full(disk.total)
+        if self._is_spent(answer):
+            self._children.pop(identity).end()
+        return answer
 
     def _is_tight(self) -> bool:
         """Whether the children's files take more than they leave to the next child."""

@@ -26,8 +26,10 @@ import ROOT
 from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import (
     BrokenEnvironmentError,
+    CompilationError,
     CorruptBlobError,
     DaskRootLambdaError,
+    FullStorageError,
     RemoteError,
     TooLargeError,
 )
@@ -114,7 +116,16 @@ def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
 @once
 def _children() -> Children:
     environment()  # made before the children are, which share its name
-    return Children(_answer, _full)
+    return Children(_answer, _is_spent, _full)
+
+
+def _is_spent(answer: Mapping[str, Any]) -> bool:
+    """Tell whether ROOT 6.40 is of no use any more in a process: after code did not compile, or a full disk.
+
+    It compiles no new graph then, and may crash with the graph whose file it could not write.
+    """
+    failure = answer.get("failure")
+    return failure is not None and failure["error"] in (CompilationError.__name__, FullStorageError.__name__)
 
 
 def _full(disk_bytes: int) -> dict[str, Any]:
