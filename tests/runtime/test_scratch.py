@@ -40,7 +40,7 @@ def attach(event, number):
         os.posix_fallocate(file.fileno(), 0, event["mb"] << 20)
     return number
 
-children = functools.cache(Children)
+children = functools.cache(lambda answer: Children(answer, lambda _: False, lambda _: {}))
 
 def handler(event, context):
     return children(attach).answer(event, context.aws_request_id)
