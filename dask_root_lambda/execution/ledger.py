@@ -6,15 +6,18 @@ import math
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dask_root_lambda.cost.estimate import Sample
-from dask_root_lambda.cost.prices import Prices
+from dask_root_lambda.cost.prices import NO_PRICES, Prices
 from dask_root_lambda.cost.report import Report, RunReport
 from dask_root_lambda.execution.budget import Spending
+from dask_root_lambda.execution.readings import Readings
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
+from dask_root_lambda.protocol.traffic import Traffic
+from lambda_runtime import traffic
 
 CALLS = "calls"
 """The run that plain function calls are counted under."""
@@ -28,6 +31,7 @@ class Account:
     """A run's report so far. Not thread-safe: the ledger holds its lock."""
 
     run: str
+    readings: Readings = field(default_factory=Readings)
     why: str = ""
     """Why it has as many ranges as it has."""
     ranges_done: int = 0
@@ -63,7 +67,7 @@ class Account:
     @property
     def spending(self) -> Spending:
         """What was spent on it."""
-        usd, invocations = self._sums["usd"], int(self._sums["invocations"])
+        usd, invocations = self._sums["usd"] + sum(self.readings.usd), int(self._sums["invocations"])
         return Spending(usd, invocations, self.in_flight, max(0, self.ranges - self.ranges_done))
 
     @property
@@ -119,7 +123,6 @@ class Account:
             gb_seconds=bill.gb_seconds,
             usd=invocation.usd,
             entries=usage.entries if usage else 0,
-            bytes_read=usage.bytes_read if usage else 0,
             bytes_up=invocation.bytes_up,
             bytes_down=invocation.bytes_down,
         )
@@ -131,13 +134,16 @@ class Account:
         """Return the report, with the time in flight, and what that costs, up to now."""
         sums: dict[str, Any] = dict(self._sums)
         sums["wall_s"] = sums.get("wall_s", 0.0) + (now_s - self.since_s if self.in_flight else 0.0)
-        sums["usd"] = sums.get("usd", 0.0) + self._standing_usd(now_s)
+        read = self.readings.to_report()
+        own_usd = sums.get("usd", 0.0) + self._standing_usd(now_s)
+        sums["usd"] = own_usd + read["s3_usd"] + read["transfer_usd"]
         return RunReport(
             self.run,
             executions=self._executions,
             why=self.why,
             peak_memory_mb=self._peak_memory_mb,
             **sums,
+            **read,
         )
 
 
@@ -167,12 +173,17 @@ class Ledger:
     ----------
     clock
         Seconds from some fixed time.
+    s3_prices
+        What requests to S3 cost that no function in AWS makes: the client's, and those under ``local``.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, s3_prices: Prices = NO_PRICES) -> None:
         self._clock = clock
+        self._s3_prices = s3_prices
+        self._usd_per_gb: dict[tuple[str, str], float] = {}
+        """Price of transfer, by region of the function and source."""
         self._lock = threading.Lock()
-        self._total = Account("total")
+        self._total = self._new_account("total")
         self._accounts: list[Account] = []
         self._current: dict[str, Account] = {}
         self._prices: list[Prices] = []
@@ -214,11 +225,31 @@ class Ledger:
         self._tell(account)
         return account
 
-    def add(self, account: Account, invocation: Invocation) -> None:
+    def add(self, account: Account, invocation: Invocation, invoker: Invoker) -> None:
         """Count an invocation, whether it succeeded or not."""
+        prices = self._s3_prices if invoker.prices == NO_PRICES else invoker.prices
+        read = invocation.reply.usage.traffic if invocation.reply is not None else None
         with self._lock:
             for each in (account, self._total):
                 each.add(invocation)
+                each.readings.tell(read or (), prices, invoker.region)
+
+    def take(self, account: Account, read: Iterable[Traffic]) -> None:
+        """Count what was read for a result that is taken: once, however often its range was tried."""
+        with self._lock:
+            for each in (account, self._total):
+                each.readings.take(read)
+
+    def lose(self, account: Account) -> None:
+        """Count a try of a range of which nobody knows what it read."""
+        with self._lock:
+            for each in (account, self._total):
+                each.readings.untold += 1
+
+    def price_transfer(self, region: str, source: Traffic, usd_per_gb: float) -> None:
+        """Take note of what transfer costs from a source to functions in a region, USD per GB."""
+        with self._lock:
+            self._usd_per_gb[region, source.key] = usd_per_gb
 
     def retry(self, account: Account) -> None:
         """Count a task that is tried again."""
@@ -319,7 +350,15 @@ class Ledger:
         with self._lock:
             now_s = self._clock()
             runs = tuple(account.snapshot(now_s) for account in self._accounts)
-            return Report(runs, self._total.snapshot(now_s), tuple(self._prices), tuple(self._notes))
+            client = traffic.own()
+            return Report(
+                runs,
+                self._total.snapshot(now_s),
+                tuple(self._prices),
+                tuple(self._notes),
+                client,
+                self._s3_prices.requests_usd(client),
+            )
 
     def progress(self, account: Account) -> Progress:
         """Return how far a run is."""
@@ -340,13 +379,16 @@ class Ledger:
         account = self._current.get(run)
         # Merges, and plain calls, come after the ranges that they belong to.
         if account is None or (n_ranges and account.over):
-            account = Account(run)
+            account = self._new_account(run)
             self._current[run] = account
             self._accounts.append(account)
         if n_ranges and account.ranges == 0:
             for each in (account, self._total):
                 each.count(ranges=n_ranges)
         return account
+
+    def _new_account(self, run: str) -> Account:
+        return Account(run, Readings(lambda region, part: self._usd_per_gb.get((region, part.key), 0.0)))
 
     def _tell(self, account: Account) -> None:
         if not self._watchers:

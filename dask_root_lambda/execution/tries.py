@@ -11,12 +11,14 @@ from functools import partial
 from typing import Any
 
 from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.cost.prices import prices_of
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.deadlines import Deadlines
 from dask_root_lambda.execution.dropped import Dropped
 from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.failures import Failures
+from dask_root_lambda.execution.far_buckets import FarBuckets
 from dask_root_lambda.execution.forecast import Forecast
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
@@ -34,11 +36,13 @@ from dask_root_lambda.protocol.errors import (
     DeadlineError,
     FunctionTimeoutError,
     MissingBlobError,
+    NoAnswerError,
     NotReadyError,
     OutOfMemoryError,
     RunCancelledError,
     ThrottledError,
 )
+from dask_root_lambda.protocol.task import Request, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -69,12 +73,13 @@ class Tries:
         concurrency: Callable[[Execution], Concurrency],
     ) -> None:
         self.settings = settings
-        self.ledger = Ledger()
+        self.ledger = Ledger(s3_prices=prices_of(settings.region or "", own=settings.prices))
         self.tracks = Tracks()
         self.encoder = Encoder(lambda call: self.ledger.mend(call.run or CALLS))
         self.learned = Learned()
         self.dropped = Dropped()
         self.forecast = Forecast()
+        self._far_buckets = FarBuckets(self.ledger, settings.prices)
         self.failures = Failures(self._take_waiting, self._settle_failed)
         self.pool = Pool(self._run_unless_failing, self._stop, concurrency, settings.execution)
         self._invokers = invokers
@@ -144,6 +149,7 @@ class Tries:
         seconds = time.monotonic() - job.started_s
         if not job.claim():
             return
+        self._take(job)
         self._end(job, failed=False, empty=empty)
         job.settle(value)
         self.learned.add(job, failed=False)
@@ -152,12 +158,21 @@ class Tries:
         if job.call.mapper is not None and job.whole is None:
             self._watch.done(job.call.mapper, seconds)
 
+    def _take(self, job: Job) -> None:
+        """Count what was read for a result: of a part of a range once the whole is there."""
+        if job.whole is not None:
+            job.whole.read.extend(job.read)
+        elif job.account is not None:
+            self.ledger.take(job.account, job.read)
+
     def _begin(self, call: Call, invoker: Invoker) -> Account:
         run, mapper = call.run or CALLS, call.mapper
         n_ranges, why = (mapper.n_ranges, mapper.why) if mapper is not None else (0, "")
         account = self.ledger.begin(run, n_ranges, invoker, why)
         if call.space is not None and call.space.not_reused:
             self.ledger.note(_NOT_REUSED.format(call.space.not_reused))
+        if mapper is not None:
+            self._far_buckets.look(mapper, account, invoker)
         return account
 
     def _check_budget(self, account: Account) -> None:
@@ -188,12 +203,7 @@ class Tries:
             request = replace(request, tier=self.learned.tier(job, invoker.tiers))
         invocation: Invocation | None = None
         try:
-            invocation = invoker.invoke(request, job.cancellation)
-            with self.pool.lock:
-                self.pool.limits(invoker.execution).answered(time.monotonic())
-            self.ledger.add(account, invocation)
-            self.tracks.answer(job, invocation, invoker.execution)
-            job.observe(invocation)
+            invocation = self._invoke(request, job, account, invoker)
             value = encoding.result(job.call, request, invocation)
             self.encoder.keep(job.call, value)
         except MissingBlobError as error:
@@ -203,10 +213,32 @@ class Tries:
             raise
         finally:
             encoding.clean_up(request, invocation, invoker.store)
-        entries = invocation.reply.usage.entries if invocation.reply is not None else 0
-        if invoker.timeout_s is not None and entries:
+        usage = invocation.reply.usage if invocation.reply is not None else Usage()
+        job.read = list(usage.traffic or ())
+        if invoker.timeout_s is not None and usage.entries:
             self.forecast.add(job, invocation.billing.duration_s)
-        return value, job.call.mapper is not None and entries == 0
+        return value, job.call.mapper is not None and usage.entries == 0
+
+    def _invoke(self, request: Request, job: Job, account: Account, invoker: Invoker) -> Invocation:
+        """Invoke, and count what the answer tells."""
+        told = False
+        try:
+            invocation = invoker.invoke(request, job.cancellation)
+            told = invocation.reply is not None and invocation.reply.usage.traffic is not None
+        except (NoAnswerError, RunCancelledError):
+            raise
+        except DaskRootLambdaError:
+            told = True  # nothing ran
+            raise
+        finally:
+            if not told and job.call.mapper is not None:
+                self.ledger.lose(account)
+        with self.pool.lock:
+            self.pool.limits(invoker.execution).answered(time.monotonic())
+        self.ledger.add(account, invocation, invoker)
+        self.tracks.answer(job, invocation, invoker.execution)
+        job.observe(invocation)
+        return invocation
 
     def _drop(self, job: Job, account: Account, invoker: Invoker) -> None:
         """Take note of an answer that nobody waits for; what runs on this machine ends by itself."""
@@ -286,6 +318,8 @@ class Tries:
     def _whole_done(self, whole: Job, *, failed: bool) -> None:
         """Count a range whose parts are done, and end what is left of them if one has failed."""
         if whole.claim():
+            if not failed:
+                self._take(whole)
             self._end(whole, failed=failed)
         if failed:
             self.cancel(each for part in whole.parts for each in part.with_parts())
