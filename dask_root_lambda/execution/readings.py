@@ -17,7 +17,7 @@ UsdPerGb = Callable[[str, Traffic], float]
 class Readings:
     """Sums of what answers told. Not thread-safe: the ledger holds its lock."""
 
-    usd_per_gb: UsdPerGb = lambda region, part: 0.0
+    usd_per_gb: UsdPerGb = lambda *_: 0.0
     untold: int = 0
     """Tries of ranges whose answers were lost, or did not tell."""
     _told: dict[tuple[Prices, str], dict[str, Traffic]] = field(default_factory=dict)
