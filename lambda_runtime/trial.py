@@ -38,6 +38,8 @@ class Trial:
     """Entries that were read, from the first."""
     opened_s: float
     """Seconds until that was known."""
+    opening: tuple[Traffic, ...]
+    """What that took."""
     read_s: float
     """Seconds of reading the entries."""
     traffic: tuple[Traffic, ...]
@@ -59,11 +61,9 @@ def read_range(url: str, tree: str = "") -> Trial:
     InputError
         The file, or what is in it, cannot be read.
     """
-    began_s = time.monotonic()
-    identity = storage.identify(url)
     try:
-        with diagnostics.record() as reported, objects.reading([(url, identity)]):
-            return _read(url, tree, began_s)
+        with diagnostics.record() as reported:
+            return _read(url, tree)
     except DaskRootLambdaError:
         raise
     except Exception as error:  # whatever ROOT raises of a file that is damaged
@@ -71,19 +71,26 @@ def read_range(url: str, tree: str = "") -> Trial:
         raise InputError(f"cannot read {shown(url)}: {said}") from None
 
 
-def _read(url: str, tree: str, began_s: float) -> Trial:
-    name, kind = _chosen(url, tree)
-    is_tree = kind == "TTree"
-    boundaries = datasets.boundaries("tree" if is_tree else "rntuple", name, url)
+def _read(url: str, tree: str) -> Trial:
+    opening: list[Traffic] = []
     traffic: list[Traffic] = []
-    with tallies.counted(traffic):
-        columns, read = _open_tree(url, name) if is_tree else _open_ntuple(url, name)
-        opened_s, begun_s = time.monotonic() - began_s, time.monotonic()
-        stop = 0
-        for stop in _counted(boundaries):
-            read(stop - 1)
-        read_s = time.monotonic() - begun_s
-    return Trial(name, kind, boundaries[-1], columns, stop, opened_s, read_s, summed(traffic))
+    began_s = time.monotonic()
+    with tallies.counted(opening):
+        identity = storage.identify(url)
+    with objects.reading([(url, identity)]):
+        with tallies.counted(opening):
+            name, kind = _chosen(url, tree)
+            is_tree = kind == "TTree"
+            boundaries = datasets.boundaries("tree" if is_tree else "rntuple", name, url)
+        with tallies.counted(traffic):
+            columns, read = _open_tree(url, name) if is_tree else _open_ntuple(url, name)
+            opened_s, stop = time.monotonic() - began_s, 0
+            for stop in _counted(boundaries):
+                read(stop - 1)
+            read_s = time.monotonic() - began_s - opened_s
+    return Trial(
+        name, kind, boundaries[-1], columns, stop, opened_s, summed(opening), read_s, summed(traffic)
+    )
 
 
 def _counted(boundaries: list[int]) -> Iterator[int]:

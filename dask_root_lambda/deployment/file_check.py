@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dask_root_lambda import s3_names, s3_regions
 from dask_root_lambda.cost.prices import is_priced, transfer_usd_per_gb
@@ -10,7 +10,7 @@ from dask_root_lambda.invocation.invokers import Invocation, Invoker
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DeploymentError, InputError, UserCodeError
 from dask_root_lambda.protocol.rootfile import local_path
-from dask_root_lambda.protocol.traffic import of_source
+from dask_root_lambda.protocol.traffic import Traffic, of_source
 from lambda_runtime import trial
 from lambda_runtime.remote import names
 from lambda_runtime.trial import Trial
@@ -63,19 +63,28 @@ def read_range(invoker: Invoker, call: Call, url: str, tree: str) -> str:
 
 
 def _said(found: Trial) -> str:
+    opened = _counted(found.opening)
     said = (
         f"{found.tree} ({found.kind}) has {found.entries:,} entries and {found.columns:,} columns, opened in "
-        f"{found.opened_s:.1f} s"
+        f"{found.opened_s:.1f} s{f' by {opened}' if opened else ''}"
     )
     if not found.stop:
         return f"{said}; nothing to read"
-    n_bytes = sum(each.bytes_read for each in found.traffic)
-    requests = sum(each.gets for each in found.traffic)
     read = f"read entries 0 to {found.stop:,} of all columns in {found.read_s:.2f} s"
-    if not requests:
+    taken = _counted(found.traffic)
+    if taken:
+        rate = sum(each.bytes_read for each in found.traffic) / 1e6 / found.read_s
+        return f"{said}; {read} by {taken}, {rate:,.1f} MB/s"
+    if found.kind == "RNTuple" and not opened:
         return f"{said}; {read} (of RNTuples on disks ROOT does not tell the bytes)"
-    rate = n_bytes / 1e6 / found.read_s
-    return f"{said}; {read}: {n_bytes:,} bytes in {requests:,} requests, {rate:,.1f} MB/s"
+    return f"{said}; {read}, which came when it was opened"
+
+
+def _counted(traffic: Iterable[Traffic]) -> str:
+    """Say how many bytes came by how many requests; empty where none did."""
+    parts = list(traffic)
+    requests = sum(each.gets for each in parts)
+    return f"{sum(each.bytes_read for each in parts):,} bytes in {requests:,} requests" if requests else ""
 
 
 def _transfer(url: str, region: str) -> str:
