@@ -11,7 +11,7 @@ import ROOT
 
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, InputError
 from dask_root_lambda.protocol.traffic import Traffic, summed
-from lambda_runtime import datasets, diagnostics, storage, tallies
+from lambda_runtime import datasets, diagnostics, ntuple_reads, storage, tallies
 from lambda_runtime.remote import objects
 from lambda_runtime.remote.names import shown
 
@@ -75,6 +75,7 @@ def _read(url: str, tree: str) -> Trial:
     opening: list[Traffic] = []
     traffic: list[Traffic] = []
     began_s = time.monotonic()
+    ntuple_reads.prepare([url])
     with tallies.counted(opening):
         identity = storage.identify(url)
     with objects.reading([(url, identity)]):

@@ -111,8 +111,8 @@ class Account:
         for name, value in increments.items():
             self._sums[name] += value
 
-    def add(self, invocation: Invocation) -> None:
-        """Count an invocation."""
+    def add(self, invocation: Invocation, data_usd: float) -> None:
+        """Count an invocation, of which it is known what reading its data costs."""
         bill, usage = invocation.billing, invocation.reply.usage if invocation.reply else None
         self.count(
             invocations=1,
@@ -128,7 +128,8 @@ class Account:
         )
         self._peak_memory_mb = max(self._peak_memory_mb, bill.peak_memory_mb)
         if usage is not None and invocation.error is None:
-            self.samples.append(Sample(usage.entries, bill.duration_s, bill, usage.environment))
+            sample = Sample(usage.entries, bill.duration_s, bill, usage.environment, data_usd=data_usd)
+            self.samples.append(sample)
 
     def snapshot(self, now_s: float) -> RunReport:
         """Return the report, with the time in flight, and what that costs, up to now."""
@@ -231,8 +232,8 @@ class Ledger:
         read = invocation.reply.usage.traffic if invocation.reply is not None else None
         with self._lock:
             for each in (account, self._total):
-                each.add(invocation)
-                each.readings.tell(read or (), prices, invoker.region)
+                data_usd = each.readings.tell(read or (), prices, invoker.region)
+                each.add(invocation, data_usd)
 
     def take(self, account: Account, read: Iterable[Traffic]) -> None:
         """Count what was read for a result that is taken: once, however often its range was tried."""

@@ -25,9 +25,11 @@ class Readings:
     _taken: dict[str, Traffic] = field(default_factory=dict)
     """By source."""
 
-    def tell(self, traffic: Iterable[Traffic], prices: Prices, region: str) -> None:
-        """Count what an answer tells, whether its result is taken or not."""
-        _add(self._told.setdefault((prices, region), {}), traffic)
+    def tell(self, traffic: Iterable[Traffic], prices: Prices, region: str) -> float:
+        """Count what an answer tells, whether its result is taken or not; return what it costs, USD."""
+        parts = tuple(traffic)
+        _add(self._told.setdefault((prices, region), {}), parts)
+        return prices.requests_usd(parts) + self._transfer_usd(parts, region)
 
     def take(self, traffic: Iterable[Traffic]) -> None:
         """Count what was read for a result that is taken."""
@@ -39,12 +41,11 @@ class Readings:
         requests = transfer = 0.0
         for (prices, region), parts in self._told.items():
             requests += prices.requests_usd(parts.values())
-            transfer += sum(
-                part.bytes_read / GB * self.usd_per_gb(region, part)
-                for part in parts.values()
-                if is_priced(part)
-            )
+            transfer += self._transfer_usd(parts.values(), region)
         return requests, transfer
+
+    def _transfer_usd(self, parts: Iterable[Traffic], region: str) -> float:
+        return sum(part.bytes_read / GB * self.usd_per_gb(region, part) for part in parts if is_priced(part))
 
     def to_report(self) -> dict[str, Any]:
         """Return the fields of a report that say what was read."""
