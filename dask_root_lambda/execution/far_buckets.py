@@ -9,7 +9,8 @@ from typing import Any
 
 from dask_root_lambda import s3_regions
 from dask_root_lambda.cost.prices import GB, is_priced, transfer_usd_per_gb
-from dask_root_lambda.execution.ledger import Account, Ledger
+from dask_root_lambda.execution.account import Account
+from dask_root_lambda.execution.ledger import Ledger
 from dask_root_lambda.invocation.invokers import Invoker
 from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.traffic import Traffic, of_source

@@ -34,9 +34,9 @@ class Place:
         self.standing_usd_per_s = standing_usd_per_s
 
 
-def invocation(*, cold=False, entries=10, billed_s=2.0, usd=0.25, peak=100.0, reply=True):
+def invocation(*, cold=False, entries=10, billed_s=2.0, usd=0.25, peak=100.0, reply=True, read=READ):
     bill = Billing(1.5, billed_s, 1024, peak, init_s=0.5 if cold else None)
-    usage = Usage(entries=entries, traffic=READ)
+    usage = Usage(entries=entries, traffic=read)
     return Invocation(Reply(usage=usage) if reply else None, None, bill, usd, 300, 400)
 
 
@@ -91,6 +91,17 @@ def test_a_snapshot_costs_while_something_is_in_flight():
     ledger.end(account, is_range=True, failed=False)
     clock.now_s = 100.0
     assert ledger.report().runs[0].usd == 2.0
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_run_that_is_over_keeps_sums_only(failed):
+    """However many ranges it had: reports of many runs are kept."""
+    ledger = Ledger(Clock())
+    accounts = [ledger.begin("a", 3, Place()) for _ in range(3)]
+    for account in accounts:
+        assert len(account.begun_s) == 3
+        ledger.end(account, is_range=True, failed=failed)
+    assert (account.begun_s, account.ended_s) == ([], [])
 
 
 def test_the_same_run_again_is_counted_anew():
