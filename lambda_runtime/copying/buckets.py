@@ -15,7 +15,7 @@ from lambda_runtime.remote import access
 from lambda_runtime.remote.names import S3Name
 
 PART_BYTES = 8 << 20
-_PARTS_AT_ONCE = 3
+PARTS_AT_ONCE = 3
 IDENTITY = "source-identity"
 """Metadata of an object that says what it is a copy of."""
 _T = TypeVar("_T")
@@ -46,7 +46,7 @@ class Flow(Protocol):
 
 def look(url: str, name: S3Name) -> Content:
     """Ask for an object's size, ETag and checksum."""
-    found = _asked(name, lambda client: _head(client, name))
+    found = _asked(name, lambda client: head(client, name))
     changed = found["LastModified"]
     return Content(
         url,
@@ -59,7 +59,7 @@ def look(url: str, name: S3Name) -> Content:
 
 def read(content: Content, name: S3Name, offset: int, size: int) -> bytes:
     """Read a part of an object, of the version that was looked at."""
-    parameters = {"Range": f"bytes={offset}-{offset + size - 1}", **_payer(name)}
+    parameters = {"Range": f"bytes={offset}-{offset + size - 1}", **payer(name)}
     tag = content.version[content.version.index('"') :]
 
     def get(client: Any) -> bytes:
@@ -73,28 +73,28 @@ def read(content: Content, name: S3Name, offset: int, size: int) -> bytes:
 def stored(name: S3Name) -> tuple[int, str] | None:
     """Return the size of an object, and of what it is a copy; None if there is none."""
     try:
-        found = _head(access.signer(name.place).client(name.bucket), name)
+        found = head(access.signer(name.place).client(name.bucket), name)
     except ClientError as error:
-        if _code(error) in ("404", "NoSuchKey"):
+        if code(error) in ("404", "NoSuchKey"):
             return None
-        raise _failed(f"write {name}", error) from None
+        raise failed(f"write {name}", error) from None
     except BotoCoreError as error:
-        raise _failed(f"write {name}", error) from None
+        raise failed(f"write {name}", error) from None
     return int(found["ContentLength"]), str(found["Metadata"].get(IDENTITY, ""))
 
 
 def write(flow: Flow, name: S3Name, content: Content) -> None:
     """Write an object, which is there when it is complete, and compare what S3 has with what was sent."""
     client = access.signer(name.place).client(name.bucket)
-    extra: dict[str, Any] = {"Metadata": {IDENTITY: content.identity}, **_payer(name)}
+    extra: dict[str, Any] = {"Metadata": {IDENTITY: content.identity}, **payer(name)}
     if client.meta.config.request_checksum_calculation != "when_required":
         extra |= {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
     try:
         with TransferManager(client, _config()) as manager:
             manager.upload(flow, name.bucket, name.key, extra, [_Sized(content.size)]).result()
-        found = _head(client, name)
+        found = head(client, name)
     except (BotoCoreError, ClientError) as error:
-        raise _failed(f"write {name}", error) from None
+        raise failed(f"write {name}", error) from None
     if found["Metadata"].get(IDENTITY) != content.identity:
         raise StoreError(f"{name} was written by another program just now: see which is to be there")
     sums = flow.crc32 if _crc32(found) is not None else None
@@ -123,17 +123,19 @@ def _config() -> TransferConfig:
     return TransferConfig(
         multipart_threshold=PART_BYTES,
         multipart_chunksize=PART_BYTES,
-        max_request_concurrency=_PARTS_AT_ONCE,
+        max_request_concurrency=PARTS_AT_ONCE,
         max_submission_concurrency=1,
-        max_in_memory_upload_chunks=_PARTS_AT_ONCE,
+        max_in_memory_upload_chunks=PARTS_AT_ONCE,
     )
 
 
-def _head(client: Any, name: S3Name) -> Any:
-    return client.head_object(Bucket=name.bucket, Key=name.key, ChecksumMode="ENABLED", **_payer(name))
+def head(client: Any, name: S3Name) -> Any:
+    """Ask for what S3 knows of an object, its metadata and checksum included."""
+    return client.head_object(Bucket=name.bucket, Key=name.key, ChecksumMode="ENABLED", **payer(name))
 
 
-def _payer(name: S3Name) -> dict[str, str]:
+def payer(name: S3Name) -> dict[str, str]:
+    """Return the parameter of requests by which who asks agrees to pay, where that is asked for."""
     return {"RequestPayer": "requester"} if name.place.requester_pays else {}
 
 
@@ -152,11 +154,11 @@ def _asked(name: S3Name, ask: Callable[[Any], _T]) -> _T:
         try:
             return ask(signer.client(name.bucket))
         except ClientError as error:
-            if _code(error) not in ("403", "AccessDenied") or signer.is_public(name.bucket):
+            if code(error) not in ("403", "AccessDenied") or signer.is_public(name.bucket):
                 raise
             return _asked_without_signature(signer, name, ask, error)
     except (BotoCoreError, ClientError) as error:
-        raise _failed(f"read {name}", error) from None
+        raise failed(f"read {name}", error) from None
 
 
 def _asked_without_signature(
@@ -170,12 +172,14 @@ def _asked_without_signature(
         raise denied from None
 
 
-def _code(error: Any) -> str:
+def code(error: Any) -> str:
+    """Return S3's name of an error; empty for errors of the connection."""
     return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
 
 
-def _failed(what: str, error: Exception) -> InputError:
-    advice = _ADVICE.get(_code(error))
+def failed(what: str, error: Exception) -> InputError:
+    """Make the error of a request that S3 refused, or did not answer."""
+    advice = _ADVICE.get(code(error))
     if advice is not None or (isinstance(error, ClientError) and not _passes(error)):
         return InputError(f"cannot {what}: {advice or error}")
     return UnavailableInputError(f"cannot {what}: {error}")

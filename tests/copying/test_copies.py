@@ -202,7 +202,7 @@ def test_what_passes_of_s3s_refusals():
     """A server that is busy is asked again, one that denies is not."""
     for status, code, passes in (503, "SlowDown", True), (403, "AccessDenied", False), (400, "Odd", False):
         said = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-        failed = buckets._failed("read a", ClientError(said, "GetObject"))
+        failed = buckets.failed("read a", ClientError(said, "GetObject"))
         assert failed.retryable is passes
 
 
