@@ -23,6 +23,7 @@ from lambda_runtime.remote.names import S3Name
 
 _FORMAT = 1
 """Of the files; others are not read."""
+_DAMAGED = (OSError, ValueError, KeyError, TypeError)
 
 
 class Record:
@@ -76,24 +77,28 @@ class Record:
                 self._path.unlink(missing_ok=True)
 
     def recall(self, name: S3Name) -> None:
-        """Read what an earlier copy has left, up to where it is damaged."""
+        """Read what an earlier copy has left, but for lines that are damaged."""
         if self._file is None:
             return
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            lines = map(json.loads, self._file)
-            head: dict[str, Any] = next(lines, {})
-            if head.get("format") != _FORMAT:
+        with contextlib.suppress(*_DAMAGED):
+            begin, *lines = filter(str.strip, self._file)
+            head = json.loads(begin)
+            if head["format"] != _FORMAT:
                 return
             sizes = int(head["size"]), int(head["part_bytes"])
             self.identity, self.upload = str(head["identity"]), Upload(name, str(head["upload_id"]), *sizes)
             for line in lines:
-                self.parts.update({number: Part(number, tag, crc32) for number, tag, crc32 in line})
+                self._recall_parts(line)
+
+    def _recall_parts(self, line: str) -> None:
+        with contextlib.suppress(*_DAMAGED):
+            self.parts.update({number: Part(number, tag, crc32) for number, tag, crc32 in json.loads(line)})
 
     def _append(self, document: Any) -> None:
-        """Write a line; where nothing can be written, an interrupted copy begins anew."""
+        """Write a line, apart from one that was cut off; where it cannot be written, a copy begins anew."""
         if self._file is not None:
             with contextlib.suppress(OSError):
-                self._file.write(json.dumps(document, separators=(",", ":")) + "\n")
+                self._file.write(f"\n{json.dumps(document, separators=(',', ':'))}\n")
                 self._file.flush()
 
 

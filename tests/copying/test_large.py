@@ -242,13 +242,29 @@ def test_an_interrupted_copy_can_be_abandoned(s3, file, capsys):
 
 
 @pytest.mark.parametrize("damage", [b"", b"no JSON", b'{"format":1}\n', b"[1, 2]\n"])
-def test_a_damaged_record_is_as_none(s3, file, capsys, damage):
+def test_a_damaged_record_is_as_none(s3, damage):
     """The file is copied from its begin."""
-    stop_half_way(signal.SIGKILL, file, f"s3://{BUCKET}/")
+    name = S3Name(BUCKET, "k", Place(s3.meta.endpoint_url))
+    with records.held(name) as record:
+        record.begin(Content("/x", SIZE, "1"), Upload(name, "id", SIZE, PART))
     (path,) = remembered()
     path.write_bytes(damage)
-    assert copy(capsys, file, f"s3://{BUCKET}/")[0] == 0
-    assert content(s3, file.name) == file.read_bytes()
+    with records.held(name) as record:
+        assert (record.upload, record.parts) == (None, {})
+
+
+def test_a_line_that_was_cut_off_costs_its_parts(s3):
+    """What was written before and behind it counts."""
+    name = S3Name(BUCKET, "k", Place(s3.meta.endpoint_url))
+    with records.held(name) as record:
+        record.begin(Content("/x", SIZE, "1"), Upload(name, "id", SIZE, PART))
+        record.add([Part(1, "a", 7)])
+    (path,) = remembered()
+    path.write_text(f'{path.read_text()}[[2,"b')
+    with records.held(name) as record:
+        record.add([Part(3, "c", None)])
+    with records.held(name) as record:
+        assert record.parts == {1: Part(1, "a", 7), 3: Part(3, "c", None)}
 
 
 def test_of_two_that_copy_there_one_remembers(s3, file):
