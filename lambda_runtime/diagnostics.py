@@ -20,6 +20,7 @@ from dask_root_lambda.protocol.errors import (
     CompilationError,
     ConfigurationError,
     DaskRootLambdaError,
+    UnavailableInputError,
     UserCodeError,
 )
 from lambda_runtime import jupyter, storage_token
@@ -233,6 +234,9 @@ def user_code(what: str, *, python: bool = False) -> Iterator[None]:
             else f"raised {name}: {error}"
         )
         expired = storage_token.expired() if "TNetXNGFile::" in reported.text else ""
+        if expired and storage_token.is_from_secret():
+            # The next try looks for a new token first.
+            raise UnavailableInputError(f"{what} {verdict}; {expired}") from None
         raise kind(
             f"{what} {verdict}{f'; {expired}' if expired else ''}",
             type_name=name,

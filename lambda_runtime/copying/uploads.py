@@ -7,6 +7,7 @@ and by anybody: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-o
 from __future__ import annotations
 
 import math
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from lambda_runtime.remote.names import S3Name, shown
 _MOST_PARTS = 10_000
 """Of an upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 _ROUND_BYTES = 1 << 20
+_APPEARS_S = 60.0
 _GONE = "NoSuchUpload"
 
 
@@ -144,17 +146,31 @@ def complete(upload: Upload, parts: Sequence[Part], content: Content) -> None:
         The object is not what was sent.
     """
     whole = crc32_of(upload, parts)
-    with _telling(f"write {upload.name}"):
-        client = _client(upload.name)
-        told = buckets.checksum_of(client, whole)
-        if told:
-            told["ChecksumType"] = "FULL_OBJECT"
-        listed = [
-            {"PartNumber": part.number, "ETag": part.tag, **buckets.checksum_of(client, part.crc32)}
-            for part in _ordered(parts)
-        ]
+    client = _client(upload.name)
+    told = buckets.checksum_of(client, whole)
+    if told:
+        told["ChecksumType"] = "FULL_OBJECT"
+    listed = [
+        {"PartNumber": part.number, "ETag": part.tag, **buckets.checksum_of(client, part.crc32)}
+        for part in _ordered(parts)
+    ]
+    try:
         client.complete_multipart_upload(**_of(upload), **told, MultipartUpload={"Parts": listed})
+    except (BotoCoreError, ClientError) as error:
+        failed = buckets.failed(f"write {upload.name}", error)
+        if not (failed.retryable and _appears(upload.name, content)):
+            raise failed from None
     buckets.compare(upload.name, content, content.crc32 if whole is None else whole)
+
+
+def _appears(name: S3Name, content: Content) -> bool:
+    """Tell whether an object appears though S3's answer was lost: it may take minutes to make a large one."""
+    end_s = time.monotonic() + _APPEARS_S
+    while buckets.stored(name) != (content.size, content.identity):
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(1)
+    return True
 
 
 def crc32_of(upload: Upload, parts: Sequence[Part]) -> int | None:

@@ -12,6 +12,7 @@ import zlib
 
 import boto3
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -305,6 +306,26 @@ def test_what_passes_is_gone_on_with(s3, file, sent, capsys, monkeypatch):
     del sent[:]
     assert copy(capsys, file, f"s3://{BUCKET}/")[0] == 0
     assert sorted(sent) == [5, 6]
+    assert content(s3, file.name) == file.read_bytes()
+
+
+def test_an_answer_that_is_lost_costs_nothing(s3, file, capsys, monkeypatch):
+    """S3 has made the object, and the connection breaks before it says so."""
+    client_of = uploads._client
+
+    class Client:
+        def __init__(self, client):
+            self._client = client
+
+        def __getattr__(self, name):
+            return getattr(self._client, name)
+
+        def complete_multipart_upload(self, **asked):
+            self._client.complete_multipart_upload(**asked)
+            raise ReadTimeoutError(endpoint_url="s3")
+
+    monkeypatch.setattr(uploads, "_client", lambda name: Client(client_of(name)))
+    assert copy(capsys, file, f"s3://{BUCKET}/")[0] == 0
     assert content(s3, file.name) == file.read_bytes()
 
 
