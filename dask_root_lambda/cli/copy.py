@@ -63,11 +63,16 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         console.result({"files": list(map(_planned, items))}, lambda: progress.planned(items))
         return 0
-    with (
-        _functions(args, items) as functions,
-        progress.shown(items, console.step) as watch,
-    ):
-        outcome = copies.run(items, args.at_once or _AT_ONCE, watch, functions)
+    try:
+        with _functions(args, items) as functions, progress.shown(items, console.step) as watch:
+            outcome = copies.run(items, args.at_once or _AT_ONCE, watch, functions)
+    except KeyboardInterrupt:
+        if any(large.is_large(item.content, item.object) and not item.is_there for item in items):
+            console.step(
+                "S3 keeps the parts of large files that are there, and bills them: the same command goes on, "
+                "and removes them with --abandon"
+            )
+        raise
     report = None if functions is None else functions.report()
     console.result(_document(outcome, report), lambda: progress.summary(outcome, report))
     return _FAILED if outcome.failed else 0

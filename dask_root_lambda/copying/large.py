@@ -15,7 +15,7 @@ from lambda_runtime.copying.content import Content
 from lambda_runtime.copying.uploads import Part, Upload
 from lambda_runtime.remote.names import S3Name
 
-WHOLE_BYTES = 64 << 20
+_WHOLE_BYTES = 64 << 20
 """Files up to this size are copied as a whole, by one worker."""
 _PIECE_BYTES = 256 << 20
 """What a worker is given of a file."""
@@ -26,11 +26,16 @@ Submit = Callable[[Content, Upload, Sequence[int]], "Future[list[Part]]"]
 """Has a worker copy parts of a file, as `lambda_runtime.copying.pieces.copy` does."""
 
 
+def is_large(content: Content, name: S3Name | None) -> bool:
+    """Tell whether a file is copied in parts: to S3 only, and where it is worth it."""
+    return name is not None and content.size > _WHOLE_BYTES
+
+
 def copy(content: Content, name: S3Name, submit: Submit, came: Callable[[int], None]) -> None:
     """Copy a file, or what an earlier copy has left of it.
 
     What is stopped, or fails by what may pass, is remembered, and the next copy goes on with it. Of what
-    fails for good, nothing stays.
+    fails for good, or cannot be remembered, nothing stays.
 
     Parameters
     ----------
@@ -59,15 +64,17 @@ def copy(content: Content, name: S3Name, submit: Submit, came: Callable[[int], N
             parts = list(record.parts.values())
             stream.check(content, uploads.crc32_of(upload, parts))
             uploads.complete(upload, parts, content)
-        except (CancelledError, RunCancelledError):
-            raise
-        except DaskRootLambdaError as error:
-            if error.retryable:
-                pieces.drain()
-            else:
+        except (CancelledError, DaskRootLambdaError) as error:
+            if not record.lasts or not _can_go_on(error):
                 _end(record, pieces)
+            pieces.drain()
             raise
         record.forget()
+
+
+def _can_go_on(error: CancelledError | DaskRootLambdaError) -> bool:
+    """Tell whether the next copy may succeed: this one was stopped, or failed by what may pass."""
+    return isinstance(error, (CancelledError, RunCancelledError)) or error.retryable
 
 
 def abandon(name: S3Name) -> bool:

@@ -47,6 +47,11 @@ class Record:
         self._path = path
         self._file = file
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the next copy will know of it."""
+        return self._file is not None
+
     def begin(self, content: Content, upload: Upload) -> None:
         """Remember an upload, and none before it."""
         self.identity, self.upload, self.parts = content.identity, upload, {}

@@ -102,7 +102,7 @@ class _Crew:
         """Copy a file."""
         content, name = item.content, item.object
         functions = self._functions if item.is_far else None
-        if name is not None and content.size > large.WHOLE_BYTES:
+        if name is not None and large.is_large(content, name):
             pool, submit = (self._far, self._submit_far) if functions else (self._files, self._submit_here)
             return pool.submit(large.copy, content, name, submit, self._came)
         if functions is None:

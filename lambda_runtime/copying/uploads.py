@@ -83,17 +83,20 @@ def begin(name: S3Name, content: Content, part_bytes: int) -> Upload:
 def is_there(upload: Upload) -> bool:
     """Tell whether S3 has an upload still: a rule of the bucket may have ended it.
 
+    Who may not ask finds out when the next part is sent.
+
     Raises
     ------
     InputError
-        S3 refuses.
+        S3 fails.
     """
     try:
         _client(upload.name).list_parts(**_of(upload), MaxParts=1)
     except (BotoCoreError, ClientError) as error:
-        if buckets.code(error) == _GONE:
-            return False
-        raise buckets.failed(f"write {upload.name}", error) from None
+        code = buckets.code(error)
+        if code not in (_GONE, "AccessDenied"):
+            raise buckets.failed(f"write {upload.name}", error) from None
+        return code != _GONE
     return True
 
 

@@ -34,7 +34,7 @@ PARTS = 6
 @pytest.fixture
 def s3(user, monkeypatch):
     """A bucket, and files that are large from two parts on, of which a worker is given two."""
-    monkeypatch.setattr(large, "WHOLE_BYTES", PART)
+    monkeypatch.setattr(large, "_WHOLE_BYTES", PART)
     monkeypatch.setattr(large, "_PIECE_BYTES", 2 * PART)
     monkeypatch.setattr(large, "_COPIED_PART_BYTES", PART)
     monkeypatch.setattr(stream, "_DELAYS_S", (0, 0, 0))
@@ -165,7 +165,7 @@ import sys, time
 from dask_root_lambda import cli
 from dask_root_lambda.copying import large, run
 from lambda_runtime.copying import sources
-large.WHOLE_BYTES, large._PIECE_BYTES = {part}, 2 * {part}
+large._WHOLE_BYTES, large._PIECE_BYTES = {part}, 2 * {part}
 read, crews = sources._pread, []
 
 class Crew(run._Crew):
@@ -307,6 +307,22 @@ def test_what_passes_is_gone_on_with(s3, file, sent, capsys, monkeypatch):
     assert copy(capsys, file, f"s3://{BUCKET}/")[0] == 0
     assert sorted(sent) == [5, 6]
     assert content(s3, file.name) == file.read_bytes()
+
+
+def test_what_cannot_be_remembered_is_removed(s3, file, capsys, monkeypatch):
+    """Nobody would go on with it, and S3 would bill it."""
+    state_home.home().mkdir(parents=True)
+    (state_home.home() / "copies").touch()
+    send = uploads.send
+
+    def fail(upload, number, block):
+        if number == PARTS:
+            raise UnavailableInputError("S3 is busy")
+        return send(upload, number, block)
+
+    monkeypatch.setattr(uploads, "send", fail)
+    assert copy(capsys, file, f"s3://{BUCKET}/")[0] == 1
+    assert under_way(s3) == []
 
 
 def test_an_answer_that_is_lost_costs_nothing(s3, file, capsys, monkeypatch):
