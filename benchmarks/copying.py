@@ -37,6 +37,8 @@ class Turn:
     """What a process did."""
 
     seconds: float
+    cpu_s: float
+    """Of the process, its start included."""
     client_mb: float
     """Its peak of memory, MB of 10^6 bytes."""
     function_mb: float = 0.0
@@ -68,8 +70,10 @@ def measure(n_files: int = 4, file_mb: float = 250.0) -> list[Figure]:
         Figure("copying", "S3 alone", total_mb / sending.seconds, "MB/s"),
         Figure("copying", "to S3 through this process", total_mb / near.seconds, "MB/s"),
         Figure("copying", "to S3, part of the slower side", to_s3, at_least=0.85),
+        Figure("copying", "to S3 through this process, its CPU", near.cpu_s, "s"),
         Figure("copying", "to S3 by two functions", total_mb / far.seconds, "MB/s"),
         Figure("copying", "to the disk", total_mb / down.seconds, "MB/s"),
+        Figure("copying", "to the disk, CPU", down.cpu_s, "s"),
         Figure("copying", "to the disk, part of the slower side", to_disk, at_least=0.85),
         Figure("copying", "client's memory, three times the bytes", client, at_most=1.2),
         Figure("copying", "client's memory", near.client_mb, "MB"),
@@ -141,7 +145,7 @@ def turn(kind: str, *arguments: str) -> Turn:
         function_mb = document.get("report", {}).get("total", {}).get("peak_memory_mb", 0.0)
     else:
         seconds = {"read": _read, "send": _send, "write": _write}[kind](*arguments)
-    return Turn(seconds, memory.peak_mb(), function_mb)
+    return Turn(seconds, time.process_time(), memory.peak_mb(), function_mb)
 
 
 def _copied(arguments: tuple[str, ...]) -> dict[str, Any]:

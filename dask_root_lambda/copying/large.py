@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from queue import SimpleQueue
 
-from dask_root_lambda.copying import records
-from dask_root_lambda.copying.records import Record
+from dask_root_lambda.copying import unfinished
+from dask_root_lambda.copying.unfinished import Unfinished
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, InputError, RunCancelledError
 from lambda_runtime.copying import buckets, stream, uploads
 from lambda_runtime.copying.content import Content
@@ -55,7 +55,7 @@ def copy(content: Content, name: S3Name, submit: Submit, came: Callable[[int], N
     StoreError
         The copy is not what was sent.
     """
-    with records.held(name) as record:
+    with unfinished.held(name) as record:
         upload = _under_way(record, content, name)
         came(sum(upload.span(number)[1] for number in record.parts))
         pieces = _Pieces(submit, content, upload, record)
@@ -85,7 +85,7 @@ def abandon(name: S3Name) -> bool:
     InputError
         S3 refuses.
     """
-    with records.held(name) as record:
+    with unfinished.held(name) as record:
         if record.upload is None:
             return False
         uploads.abort(record.upload)
@@ -93,7 +93,7 @@ def abandon(name: S3Name) -> bool:
         return True
 
 
-def _under_way(record: Record, content: Content, name: S3Name) -> Upload:
+def _under_way(record: Unfinished, content: Content, name: S3Name) -> Upload:
     """Return the upload of the same content that is under way still, or begin one."""
     before = record.upload
     if before is not None and record.identity == content.identity and uploads.is_there(before):
@@ -106,7 +106,7 @@ def _under_way(record: Record, content: Content, name: S3Name) -> Upload:
     return upload
 
 
-def _end(record: Record, pieces: _Pieces) -> None:
+def _end(record: Unfinished, pieces: _Pieces) -> None:
     """Leave nothing: workers that send parts find no upload any more; what they sent meanwhile goes then."""
     assert record.upload is not None
     with contextlib.suppress(InputError):
@@ -131,7 +131,7 @@ class _Pieces:
         Which are there.
     """
 
-    def __init__(self, submit: Submit, content: Content, upload: Upload, record: Record) -> None:
+    def __init__(self, submit: Submit, content: Content, upload: Upload, record: Unfinished) -> None:
         self._submit = submit
         self._content = content
         self._upload = upload

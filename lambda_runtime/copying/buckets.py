@@ -139,8 +139,7 @@ def copied(content: Content) -> dict[str, Any]:
 
 def does_not_copy(error: Exception) -> bool:
     """Whether S3 refuses to copy an object by itself, which may be read all the same: as a public one is."""
-    status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status in (400, 403, 405, 501)
+    return _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 403, 405, 501)
 
 
 def compare(name: S3Name, content: Content, crc32: int | None) -> None:
@@ -262,7 +261,12 @@ def _asked_without_signature(
 
 def code(error: Any) -> str:
     """Return S3's name of an error; empty for errors of the connection."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    return str(_answer(error).get("Error", {}).get("Code", ""))
+
+
+def _answer(error: Any) -> dict[str, Any]:
+    """Return what S3 answered; errors of the connection have an attribute for it that is None."""
+    return getattr(error, "response", None) or {}
 
 
 def failed(what: str, error: Exception) -> InputError:

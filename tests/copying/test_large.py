@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_root_lambda import cli, state_home
-from dask_root_lambda.copying import large, records
+from dask_root_lambda.copying import large, unfinished
 from dask_root_lambda.protocol.errors import UnavailableInputError
 from lambda_runtime.copying import buckets, checksums, pieces, sources, stream, uploads
 from lambda_runtime.copying.content import Content
@@ -185,7 +185,7 @@ sys.exit(cli.main(["copy", *sys.argv[1:]]))
 
 
 def remembered():
-    """Return the records of uploads that are under way."""
+    """Return the files of what is unfinished."""
     return list((state_home.home() / "copies").glob("*"))
 
 
@@ -246,25 +246,25 @@ def test_an_interrupted_copy_can_be_abandoned(s3, file, capsys):
 def test_a_damaged_record_is_as_none(s3, damage):
     """The file is copied from its begin."""
     name = S3Name(BUCKET, "k", Place(s3.meta.endpoint_url))
-    with records.held(name) as record:
+    with unfinished.held(name) as record:
         record.begin(Content("/x", SIZE, "1"), Upload(name, "id", SIZE, PART))
     (path,) = remembered()
     path.write_bytes(damage)
-    with records.held(name) as record:
+    with unfinished.held(name) as record:
         assert (record.upload, record.parts) == (None, {})
 
 
 def test_a_line_that_was_cut_off_costs_its_parts(s3):
     """What was written before and behind it counts."""
     name = S3Name(BUCKET, "k", Place(s3.meta.endpoint_url))
-    with records.held(name) as record:
+    with unfinished.held(name) as record:
         record.begin(Content("/x", SIZE, "1"), Upload(name, "id", SIZE, PART))
         record.add([Part(1, "a", 7)])
     (path,) = remembered()
     path.write_text(f'{path.read_text()}[[2,"b')
-    with records.held(name) as record:
+    with unfinished.held(name) as record:
         record.add([Part(3, "c", None)])
-    with records.held(name) as record:
+    with unfinished.held(name) as record:
         assert record.parts == {1: Part(1, "a", 7), 3: Part(3, "c", None)}
 
 
@@ -272,11 +272,11 @@ def test_of_two_that_copy_there_one_remembers(s3, file):
     """The other has an upload of its own, which nobody goes on with."""
     name = S3Name(BUCKET, "k", Place(s3.meta.endpoint_url))
     upload = Upload(name, "first", SIZE, PART)
-    with records.held(name) as first, records.held(name) as second:
+    with unfinished.held(name) as first, unfinished.held(name) as second:
         first.begin(Content("/x", SIZE, "1"), upload)
         second.begin(Content("/x", SIZE, "1"), Upload(name, "second", SIZE, PART))
         first.add([Part(1, "tag", 7)])
-    with records.held(name) as third:
+    with unfinished.held(name) as third:
         assert (third.upload, third.parts) == (upload, {1: Part(1, "tag", 7)})
 
 

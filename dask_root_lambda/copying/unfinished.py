@@ -26,7 +26,7 @@ _FORMAT = 1
 _DAMAGED = (OSError, ValueError, KeyError, TypeError)
 
 
-class Record:
+class Unfinished:
     """What is remembered of the upload to one target.
 
     Parameters
@@ -108,7 +108,7 @@ class Record:
 
 
 @contextmanager
-def held(name: S3Name) -> Iterator[Record]:
+def held(name: S3Name) -> Iterator[Unfinished]:
     """Yield what is remembered of the upload to a target, for this process alone."""
     key = hashlib.sha256(name.internal().encode()).hexdigest()[:32]
     path = state_home.home() / "copies" / f"{key}.jsonl"
@@ -120,7 +120,7 @@ def held(name: S3Name) -> Iterator[Record]:
             closing.enter_context(opened)
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file = opened
-        record = Record(path, file)
+        record = Unfinished(path, file)
         record.recall(name)
         yield record
         if record.upload is None:
