@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -66,13 +65,14 @@ def run(
     """
     began_s = time.monotonic()
     outcome = Outcome(skipped=[item for item in items if item.is_there])
-    with contextlib.ExitStack() as closing:
-        crew = _Crew(at_once, watch, functions)
-        # Ctrl-C, or a defect: what is under way ends at its next block.
-        closing.callback(crew.stop)
+    crew = _Crew(at_once, watch, functions)
+    try:
         futures = {crew.copy(item): item for item in items if not item.is_there}
         for future in as_completed(futures):
             _note(outcome, futures[future], future.exception(), watch)
+    finally:
+        # Ctrl-C, or a defect: what is under way ends at its next block.
+        crew.stop()
     outcome.seconds = time.monotonic() - began_s
     return outcome
 

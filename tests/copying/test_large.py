@@ -190,7 +190,7 @@ def remembered():
 
 
 def stop_half_way(number, file, target):
-    """Copy in a process that ends by a signal when four parts of six are remembered."""
+    """Copy in a process that ends by a signal when four parts of six are remembered; return what it said."""
     command = [sys.executable, "-W", "ignore", "-c", _STOPPED_HALF_WAY.format(part=PART), file, target]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
@@ -199,13 +199,14 @@ def stop_half_way(number, file, target):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(number)
-        process.wait(60)
+        return process.communicate(timeout=60)[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_copy_goes_on(s3, file, sent, capsys, number):
     """However the process ended: what the workers sent is not sent again, and nothing is left."""
-    stop_half_way(number, file, f"s3://{BUCKET}/")
+    said = stop_half_way(number, file, f"s3://{BUCKET}/")
+    assert (b"S3 keeps the parts" in said) == (number == signal.SIGINT)
     assert under_way(s3) == [file.name]
     assert copy(capsys, file, f"s3://{BUCKET}/")[0] == 0
     assert sorted(sent) == [5, 6]
