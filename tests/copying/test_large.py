@@ -192,14 +192,14 @@ def remembered():
 def stop_half_way(number, file, target):
     """Copy in a process that ends by a signal when four parts of six are remembered; return what it said."""
     command = [sys.executable, "-W", "ignore", "-c", _STOPPED_HALF_WAY.format(part=PART), file, target]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         deadline = time.monotonic() + 60
         while not any(path.read_text().count("],[") == 2 for path in remembered()):
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, process.stdout.read()
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(number)
-        return process.communicate(timeout=60)[1]
+        return process.communicate(timeout=60)[0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
