@@ -10,7 +10,7 @@ from contextlib import contextmanager
 class SharedLock:
     """Held by any number of threads that share it, or by one that has it alone.
 
-    Who wants it alone goes first: threads that want to share it wait until nobody waits to be alone.
+    A thread that wants it alone goes first: threads that want to share it wait until none waits to be alone.
     """
 
     def __init__(self) -> None:
