@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from lambda_runtime import IN_FUNCTION
+from lambda_runtime import IN_FUNCTION, traffic
 from lambda_runtime.once import once
 from lambda_runtime.remote.names import Place, S3Name
 
@@ -150,12 +150,14 @@ def _client(place: Place, region: str | None, public: bool) -> Any:
         retries={"mode": "standard", "total_max_attempts": 4},
     )
     session = _session(place)
-    return session.create_client(
+    client = session.create_client(
         "s3",
         region_name=region or _region(session),
         endpoint_url=place.endpoint or None,
         config=config,
     )
+    traffic.watch(client, place.endpoint)
+    return client
 
 
 def _session(place: Place) -> Any:
