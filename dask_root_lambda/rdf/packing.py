@@ -150,6 +150,7 @@ def pack(
         stop=data.stop,
         at_least=_at_least(computed, data, wanted),
         skipped=tuple(head.skipped) if mapper.skips else None,
+        drawn=names.drawn([node.operation for node in computed]),
     )
     return Packed(packed, finish, computed)
 
