@@ -166,9 +166,11 @@ class _Sampler:
         sampled = sum(map(self._data.size, run))
         per_size = sum(each.size for each in samples) / sampled if sampled else 0.0
         left = max(0.0, self._data.whole_size - sampled) * per_size
-        division, why = self._division, f"{len(self._division or ()):,} ranges, as asked for"
-        if division is None:
+        if self._division is None:
             division, why = self._divided(samples, left)
+        else:
+            division = self._division
+            why = sizing.as_asked(self._asked or len(division), len(division))
         n_left = len(division) - len(run)
         return Rest(left, n_left, min(self._slots, max(1, n_left))), why
 
@@ -178,4 +180,5 @@ class _Sampler:
         room = max(1, dataset.clusters(self._head) - len(samples))
         choice = sizing.by_work(work_s, self._slots, room, source="samples")
         plan = sampling.around(self._plan.intervals, self._data.length, choice.n_ranges + len(samples))
+        plan = self._data.joined(plan, kept=self._plan.intervals)
         return unfinished.division(self._user, self._run, lambda: plan), choice.why
