@@ -22,6 +22,7 @@ from distributed.core import Status
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.emulator import Emulator
+from dask_root_lambda.execution import records
 from dask_root_lambda.gateway import EXECUTOR, slots
 from dask_root_lambda.protocol.errors import ConfigurationError
 
@@ -34,7 +35,12 @@ from moto.moto_api import state_manager
 
 from dask_root_lambda.fargate import FargateLambdaCluster
 
-pytestmark = pytest.mark.timeout(240)
+from .emulator.clouds import wait_until
+
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore:Creating your cluster is taking"),  # this machine may be busy
+]
 
 REGION = "eu-west-1"
 IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/dask-root-lambda:0a1b-cluster"
@@ -89,7 +95,7 @@ def aws(emulator, monkeypatch):
 @pytest.fixture
 def tasks(monkeypatch, tmp_path):
     """Run the commands of Fargate's tasks here, as they are described to AWS; end them with the test."""
-    running = []
+    running = Tasks(tmp_path)
     start = ecs.Task.start
 
     async def started(task):
@@ -97,7 +103,7 @@ def tasks(monkeypatch, tmp_path):
         async with task._client("ecs") as client:
             answer = await client.describe_tasks(cluster=task.cluster_arn, tasks=[task.task_arn])
         [override] = answer["tasks"][0]["overrides"]["containerOverrides"]
-        running.append(_run(override, tmp_path))
+        running.start(override)
         task.private_ip = "127.0.0.1"
 
     monkeypatch.setattr(ecs.Task, "start", started)
@@ -105,9 +111,31 @@ def tasks(monkeypatch, tmp_path):
     state_manager.set_transition("ecs::task", {"progression": "manual", "times": 1_000_000})
     yield running
     state_manager.unset_transition("ecs::task")
-    for process in running:
-        process.kill()
-        process.wait(20)
+    for index in range(len(running.processes)):
+        running.kill(index)
+
+
+class Tasks:
+    """Processes of tasks: the scheduler's, then the gateway's."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.processes = []
+        self._overrides = []
+
+    def start(self, override):
+        """Start another one."""
+        self._overrides.append(override)
+        self.processes.append(_run(override, self.directory))
+
+    def kill(self, index):
+        """End one as the kernel would."""
+        self.processes[index].kill()
+        self.processes[index].wait(20)
+
+    def start_again(self, index):
+        """Start one that was killed."""
+        self.processes[index] = _run(self._overrides[index], self.directory)
 
 
 def _run(override, directory: Path) -> subprocess.Popen:
@@ -117,7 +145,13 @@ def _run(override, directory: Path) -> subprocess.Popen:
     with (directory / f"{program}.log").open("wb") as log:
         return subprocess.Popen(
             [str(Path(sys.executable).with_name("dask")), program.removeprefix("dask-"), *arguments],
-            env={**os.environ, **variables, "DASK_DISTRIBUTED__WORKER__USE_FILE_LOCKING": "false"},
+            env={
+                **os.environ,
+                **variables,
+                "DASK_DISTRIBUTED__WORKER__USE_FILE_LOCKING": "false",
+                # Its disk is not the client's.
+                "XDG_STATE_HOME": str(directory / "disk-of-the-task"),
+            },
             cwd=directory,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -169,6 +203,31 @@ def test_the_cluster_is_asked_for_and_runs_on_lambda(cluster, aws, events_file):
     assert [report["execution"] for report in reports] == ["lambda"]
     cluster.close()
     check_nothing_is_left(aws, cluster)
+
+
+def test_what_a_gateway_got_outlives_it(cluster, aws, tasks, tmp_path):
+    """It is killed in mid-run; the next one invokes the range that is missing, and nothing else."""
+    gate = tmp_path / "gate"
+    gate.touch()
+    wait = f'while (rdfentry_ >= 700 && !gSystem->AccessPathName("{gate}")) gSystem->Sleep(20);'
+    total = RDataFrame(800, npartitions=8).Define("x", wait + " return double(rdfentry_);").Sum("x")
+
+    def kept():
+        found = aws("s3").list_objects_v2(Bucket="muons").get("Contents", [])
+        keys = [item["Key"] for item in found if "/kept-" in item["Key"]]
+        blobs = [aws("s3").get_object(Bucket="muons", Key=key)["Body"].read() for key in keys]
+        return sum(len(list(records.contents(blob))) for blob in blobs)
+
+    with Client(cluster) as client:
+        future = client.compute(total)
+        wait_until(lambda: kept() == 7, 120.0)
+        tasks.kill(1)
+        gate.unlink()
+        tasks.start_again(1)
+        assert future.result(timeout=120) == sum(range(800))
+        (worker,) = client.scheduler_info()["workers"].values()
+        assert worker["metrics"][EXECUTOR]["invocations"] == 1
+        wait_until(lambda: kept() == 0)
 
 
 def check_definitions(aws, cluster):

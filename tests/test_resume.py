@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from dask_root_lambda.execution.kept import _records
+from dask_root_lambda.execution import records
 from tests.emulator.clouds import wait_until
 
 RANGES, ENTRIES = 8, 8000
@@ -60,7 +60,7 @@ def test_a_client_that_is_killed_loses_nothing_that_was_computed(tmp_path):
 
     def kept():
         files = list((tmp_path / "dask-root-lambda" / "runs").glob("*/*.parts"))
-        return sum(len(_records(file)) for file in files)
+        return sum(len(list(records.contents(file.read_bytes()))) for file in files)
 
     with client(gate, tmp_path) as first:
         wait_until(lambda: kept() == RANGES - 1, 120.0)

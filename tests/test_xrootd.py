@@ -62,10 +62,10 @@ def test_remote_files_are_not_of_this_machine(remote, local, monkeypatch):
 
 def test_a_snapshot_to_the_server_is_possible_from_anywhere(server, remote):
     """A path on the server is no file of this machine."""
-    from dask_root_lambda.rdf import distrdf, packing
+    from dask_root_lambda.rdf import operations, packing
 
     frame = RDataFrame("Events", remote)
-    node = distrdf.book(frame._node, "Snapshot", ("Few", f"{server[1]}/few.root", ["x"]), {})
+    node = operations.book(frame._node, "Snapshot", ("Few", f"{server[1]}/few.root", ["x"]), {})
     assert packing.pack(frame._headnode, [node], 1).mapper.local_outputs == ()
 
 

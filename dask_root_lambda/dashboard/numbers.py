@@ -10,6 +10,7 @@ from bokeh.models import Div
 from dask_root_lambda.dashboard.component import Component
 from dask_root_lambda.dashboard.feed import Moment
 from dask_root_lambda.dashboard.state import RunState, State
+from dask_root_lambda.execution.phases import duration
 
 
 class Numbers(Component):
@@ -47,18 +48,12 @@ def numbers(state: State) -> Iterator[tuple[str, str, str]]:
     yield "billed", "billed", f"{total['billed_s']:,.1f} s"
     yield "usd", "USD so far", f"{total['usd']:,.6f}"
     yield "memory", "peak memory", f"{total['peak_memory_mb']:,.0f} MB"
-    if last is not None and last.usd_foreseen is not None and last.left_s is not None:
+    if last is not None and last.usd_foreseen is not None:
         yield "usd-foreseen", "USD of the run, foreseen", f"{last.usd_foreseen:,.6f}"
-        yield "left", "done in about", _duration(last.left_s)
+    if last is not None and last.left_s is not None:
+        yield "left", "done in about", duration(last.left_s)
 
 
 def _last(runs: Sequence[RunState]) -> RunState | None:
     """Return the last run that has ranges."""
     return next((run for run in reversed(runs) if run.report["ranges"]), None)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:,.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes:,} min {rest:02} s"

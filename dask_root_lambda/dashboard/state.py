@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dask_root_lambda.config import EXECUTIONS, Settings
-from dask_root_lambda.cost.forecast import forecast
 from dask_root_lambda.cost.report import RunReport
+from dask_root_lambda.execution import remaining
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.execution.ledger import Progress
 from dask_root_lambda.execution.stragglers import slow_after_s
@@ -200,19 +200,25 @@ def together(states: Iterable[State]) -> State:
 def _run(run: RunTrack, progress: Progress, concurrency: int, now_s: float) -> RunState:
     report = progress.report
     over = progress.in_flight == 0 and progress.ranges_done >= report.ranges
-    running_s = [track.elapsed_s(now_s) for track in run.ranges.values() if track.state == "running"]
-    foreseen = None
-    if report.ranges and not over and not report.failures:
-        left = report.ranges - progress.ranges_done
-        foreseen = forecast(left, _invoked_s(run), running_s, concurrency, report.usd)
+    goes_on = report.ranges > 0 and not over and not report.failures
     return RunState(
         report=report.to_dict(),
         results=run.results,
         ranges_done=progress.ranges_done,
         in_flight=progress.in_flight,
-        usd_foreseen=foreseen.usd if foreseen else None,
-        left_s=foreseen.left_s if foreseen else None,
+        usd_foreseen=_usd_foreseen(run, progress) if goes_on else None,
+        left_s=remaining.of(progress, now_s, concurrency) if goes_on else None,
     )
+
+
+def _usd_foreseen(run: RunTrack, progress: Progress) -> float | None:
+    """Foresee what a run will have cost: ranges that are left as much as those that are done, in the mean."""
+    # Those that an earlier try has left were not invoked.
+    invoked = sum(track.state == "done" and bool(track.request_id) for track in run.ranges.values())
+    if not invoked:
+        return None
+    usd = progress.report.usd
+    return usd + usd / invoked * (progress.report.ranges - progress.ranges_done)
 
 
 def _log_options(settings: Settings) -> str:
@@ -222,11 +228,6 @@ def _log_options(settings: Settings) -> str:
 
 def _done_s(run: RunTrack) -> list[float]:
     return sorted(track.seconds for track in run.ranges.values() if track.state == "done")
-
-
-def _invoked_s(run: RunTrack) -> list[float]:
-    """Return what ranges took that are done, without those that an earlier try has left."""
-    return [track.seconds for track in run.ranges.values() if track.state == "done" and track.request_id]
 
 
 _LARGEST = ("ranges", "wall_s", "peak_memory_mb")

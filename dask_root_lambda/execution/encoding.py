@@ -140,12 +140,13 @@ class Encoder:
         if mapper is None or not isinstance(call.function, MapRange):
             return None
         self._wait_for_leaving(mapper.space)
-        kept = self._kept.find(mapper.space, call.function.interval, lambda: self._damaged(call))
-        if kept is not None:
-            return Body.of(kept)
         store = invoker.store
         listed = self._listed(mapper.space, store)
-        for key in mapper.space.places(call.function.interval):
+        interval = call.function.interval
+        kept = self._kept.find(mapper.space, interval, store, listed, lambda: self._damaged(call))
+        if kept is not None:
+            return Body.of(kept)
+        for key in mapper.space.places(interval):
             if key in listed and self._is_whole(key, call, mapper.space, store):
                 return Body(key=key, store=store.url)
         return None
@@ -163,12 +164,12 @@ class Encoder:
             return False
         return True
 
-    def keep(self, call: Call, result: Any) -> None:
+    def keep(self, call: Call, result: Any, store: Store) -> None:
         """Keep the partial result of a range, if it is not in the store, for the case that the run fails."""
         mapper = call.mapper
         if mapper is None or not isinstance(call.function, MapRange) or result.inline is None:
             return
-        self._kept.add(mapper.space, call.function.interval, result.inline)
+        self._kept.add(mapper.space, call.function.interval, result.inline, store)
 
     def missing(self, request: Request, store: Store, error: MissingBlobError) -> MissingBlobError:
         """Make the error of a request for which the function did not find a blob.
@@ -215,6 +216,10 @@ class Encoder:
                 self._leaving[space.prefix] -= 1
                 self._leaving = +self._leaving
                 self._left.notify_all()
+
+    def close(self) -> None:
+        """Put into the stores what is on its way there."""
+        self._kept.close()
 
     def _map(self, call: Call, mapper: PackedMapper, invoker: Invoker, attempt: int) -> Request:
         assert isinstance(call.function, MapRange)

@@ -222,6 +222,7 @@ class LambdaExecutor(Executor):
             self._tries.cancel(job for job in self._pool.jobs() if job not in self._pool.running)
         self._pool.wait(None if wait else _END_TIMEOUT_S)
         self._tries.dropped.tell()
+        self._tries.encoder.close()
         with self._opening:
             invokers = list(self._invokers.values())
             self._invokers.clear()

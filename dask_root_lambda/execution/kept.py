@@ -2,28 +2,28 @@
 
 Functions put what is too large for an answer into the store; what fits is written here as it arrives: a
 file for each session of a run (see `dask_root_lambda.plan.unfinished`), to which records are appended. A
-record is the lengths of name and content, the name, and the content, which is sealed. A file that a kill cut
-short is good up to its last whole record.
+gateway on another machine than the client's finds no directory of the run, and `Batches` puts it into the
+store.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
+from dask_root_lambda.execution import records
+from dask_root_lambda.execution.batches import Batches
 from dask_root_lambda.plan import unfinished
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import seal
 from dask_root_lambda.protocol.errors import DamagedBlobError
 from dask_root_lambda.protocol.intervals import Interval
+from dask_root_lambda.protocol.store import Store
 
 logger = logging.getLogger(__name__)
 
-_HEADER = struct.Struct("<HQ")
 _MOST_BYTES = 1_000_000_000
 """What a session keeps on disk at most: the rest of a larger run is computed again."""
 
@@ -33,16 +33,30 @@ class Kept:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._batches = Batches()
         self._found: dict[str, dict[str, tuple[Path, int, int]]] = {}
         """By the prefix of a space: where each partial result lies, by its key: file, offset, length."""
 
-    def add(self, space: RunSpace, interval: Interval, blob: bytes) -> None:
-        """Keep the partial result of an interval. A disk that is full is no reason to fail a run."""
+    def add(self, space: RunSpace, interval: Interval, blob: bytes, store: Store) -> None:
+        """Keep the partial result of an interval. A disk that is full is no reason to fail a run.
+
+        Parameters
+        ----------
+        space, interval
+            Whose it is.
+        blob
+            The partial result.
+        store
+            Where it is kept if the client is on another machine.
+        """
         if space.not_reused:
             return
         name = space.place(interval)
         path, content = unfinished.file(space.run, space.session), seal.sealed(space.key, name, blob)
-        record = b"".join((_HEADER.pack(len(name), len(content)), name.encode(), content))
+        record = records.record(name, content)
+        if not path.parent.is_dir():
+            self._batches.add(space, store, record)
+            return
         try:
             with self._lock, path.open("ab") as file:
                 stop = file.tell() + len(record)
@@ -55,34 +69,57 @@ class Kept:
             logger.debug("a partial result is not kept: %s", error)
 
     def find(
-        self, space: RunSpace, interval: Interval, damaged: Callable[[], None] = lambda: None
+        self,
+        space: RunSpace,
+        interval: Interval,
+        store: Store,
+        listed: Collection[str],
+        damaged: Callable[[], None] = lambda: None,
     ) -> bytes | None:
         """Return the partial result of an interval that an earlier try has left; None if there is none.
 
-        ``damaged`` is called for one that is there, and is not what was kept.
+        Parameters
+        ----------
+        space, interval
+            Whose it is.
+        store
+            Where a gateway on another machine would have kept it.
+        listed
+            Keys that are there.
+        damaged
+            Called for one that is there, and is not what was kept.
         """
         if space.not_reused:
             return None
-        found = self._index(space)
-        for name in space.places(interval):
-            if name in found:
-                try:
+        found, names = self._index(space), space.places(interval)
+        for name in names:
+            try:
+                if name in found:
                     return seal.opened(space.key, name, _read(*found[name]))
-                except (OSError, DamagedBlobError) as error:
-                    logger.warning("a partial result that was kept is computed again: %s", error)
-                    damaged()
+                content = self._batches.find(space, name, store, listed)
+                if content is not None:
+                    return seal.opened(space.key, name, content)
+            except (OSError, DamagedBlobError) as error:
+                logger.warning("a partial result that was kept is computed again: %s", error)
+                damaged()
         return None
 
     def look_again(self, space: RunSpace) -> None:
         """Read anew what there is: a try has failed."""
+        self._batches.look_again(space)
         with self._lock:
             self._found.pop(space.prefix, None)
 
     def forget(self, space: RunSpace) -> None:
         """Delete what a run that succeeded has kept."""
+        self._batches.forget(space)
         self.look_again(space)
         for session in (space.session, *space.adopted):
             unfinished.file(space.run, session).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Put into the stores what is on its way there."""
+        self._batches.close()
 
     def _index(self, space: RunSpace) -> dict[str, tuple[Path, int, int]]:
         with self._lock:
@@ -95,20 +132,11 @@ class Kept:
 
 def _records(path: Path) -> dict[str, tuple[Path, int, int]]:
     """Return where the records of a file are, by name."""
-    records: dict[str, tuple[Path, int, int]] = {}
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            while len(header := file.read(_HEADER.size)) == _HEADER.size:
-                name_length, length = _HEADER.unpack(header)
-                name, start = file.read(name_length).decode(errors="replace"), file.tell()
-                if start + length > size:
-                    break
-                records[name] = path, start, length
-                file.seek(length, os.SEEK_CUR)
+            return {name: (path, start, length) for name, start, length in records.places(file)}
     except OSError:
         return {}
-    return records
 
 
 def _read(path: Path, start: int, length: int) -> bytes:

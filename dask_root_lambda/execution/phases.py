@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dask_root_lambda.execution import remaining
 from dask_root_lambda.execution.ledger import Progress
-from dask_root_lambda.execution.remaining import left_s
 
 _START_S = 3.0
 """How long an environment starts, as long as none has told."""
@@ -52,7 +52,7 @@ def figures(progress: Progress, now_s: float, slots: int) -> Iterator[str]:
         yield f"{report.entries_per_s:,.0f} entries/s"
     if report.usd:
         yield f"{report.usd:.4f} USD"
-    seconds = _left_s(progress, now_s, slots)
+    seconds = remaining.of(progress, now_s, slots)
     if seconds is not None:
         yield f"about {duration(seconds)} left"
 
@@ -64,19 +64,3 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{round(seconds / 60)} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def _left_s(progress: Progress, now_s: float, slots: int) -> float | None:
-    n_ranges, done = progress.report.ranges, progress.ranges_done
-    # What an earlier try has left is done at once, and tells nothing of the ranges that run.
-    left_over = max(0, done - progress.report.invocations)
-    if left_over == done or done >= n_ranges:
-        return None
-    return left_s(
-        progress.begun_s[left_over:],
-        progress.ended_s[left_over:],
-        now_s,
-        n_ranges=n_ranges - left_over,
-        slots=slots,
-        start_s=progress.start_s,
-    )

@@ -13,6 +13,8 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import NormalDist, fmean
 
+from dask_root_lambda.execution.ledger import Progress
+
 _STANDARD = NormalDist()
 _SPREAD = 0.25
 """Of the logarithms, as long as nothing is known."""
@@ -28,6 +30,33 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 _SHORTEST_S = 1e-3
 
 
+def of(progress: Progress, now_s: float, slots: int) -> float | None:
+    """Estimate the seconds until the ranges of a run are done; None as long as too little is known.
+
+    Parameters
+    ----------
+    progress
+        How far the run is.
+    now_s
+        By the clock of the ledger.
+    slots
+        How many of its ranges run at once.
+    """
+    n_ranges, done = progress.report.ranges, progress.ranges_done
+    # What an earlier try has left is done at once, and tells nothing of the ranges that run.
+    left_over = max(0, done - progress.report.invocations)
+    if left_over == done or done >= n_ranges:
+        return None
+    return left_s(
+        progress.begun_s[left_over:],
+        progress.ended_s[left_over:],
+        now_s,
+        n_ranges=n_ranges - left_over,
+        slots=slots,
+        start_s=progress.start_s,
+    )
+
+
 def left_s(
     begun_s: Sequence[float],
     ended_s: Sequence[float],
@@ -37,7 +66,7 @@ def left_s(
     slots: int,
     start_s: float = 0.0,
 ) -> float | None:
-    """Estimate the seconds until the ranges of a run are done; None as long as too little is known.
+    """Estimate the seconds until ranges are done, from when they began and ended.
 
     Ranges are taken to end in the order in which they began. It makes little difference: where many run at
     once they began together, or are one like the other.

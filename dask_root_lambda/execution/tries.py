@@ -195,7 +195,7 @@ class Tries:
             self.tracks.answer(job, invocation, invoker.execution)
             job.observe(invocation)
             value = encoding.result(job.call, request, invocation)
-            self.encoder.keep(job.call, value)
+            self.encoder.keep(job.call, value, invoker.store)
         except MissingBlobError as error:
             raise self.encoder.missing(request, invoker.store, error) from error.__cause__
         except RunCancelledError:

@@ -84,6 +84,23 @@ def build(
     return RunGraph(graph, merged, finished, tuple(key for key, _ in leaves))
 
 
+def of_known(mapper: PackedMapper, blobs: tuple[bytes, ...]) -> RunGraph:
+    """Build the graph of a run whose results are known: nothing is left to run.
+
+    Parameters
+    ----------
+    mapper
+        Names the run.
+    blobs
+        Its results, as a run gives them.
+    """
+    finished = f"{PREFIX}kept-{task_name(mapper)}"
+    layer: dict[Key, Any] = {finished: DataNode(finished, blobs)}
+    return RunGraph(
+        HighLevelGraph({finished: MaterializedLayer(layer)}, {finished: set()}), finished, finished, ()
+    )
+
+
 def task_name(mapper: PackedMapper, failures: int = 0) -> str:
     """Name the tasks of a try of a run: those of another division, or of the next try, are others."""
     return str(tokenize(mapper.run, [str(interval) for interval in mapper.division], failures))

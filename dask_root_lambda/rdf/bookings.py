@@ -15,7 +15,7 @@ from dask.base import get_annotations, get_scheduler
 from dask.threaded import get as threaded_get
 from distributed import Client
 
-from dask_root_lambda.plan import arrivals, unfinished
+from dask_root_lambda.plan import archive, arrivals, unfinished
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.previews import Preview
 from dask_root_lambda.plan.space import RunSpace
@@ -110,6 +110,8 @@ class Lowering:
     bookings: Bookings
     searching: bool = False
     """Whether the first entries are read only, which may have too few rows for a Display."""
+    keep_days: int = 0
+    """For how many days the results are to be kept for later sessions."""
     _failed: bool = False
 
     def arrived(self, blobs: Sequence[bytes]) -> None:
@@ -117,6 +119,8 @@ class Lowering:
         unfinished.end(self.space)
         if self.searching and not all(wire.loads(blobs[place]).is_full for place in self.places.values()):
             return
+        if self.keep_days:
+            archive.keep(self.space, blobs, self.keep_days)
         skipped: tuple[Skipped, ...] = wire.loads(blobs[-1]) if len(blobs) > len(self.places) else ()
         for each in skipped:
             logger.warning("%s", each)
@@ -412,6 +416,7 @@ class Bookings:
         lowered = distrdf.lower(self.head, actions, self.client, self._failed_runs, annotations, wanted)
         places = {node.node_id: place for place, node in enumerate(lowered.actions)}
         searching = searching and not lowered.whole
-        lowering = Lowering(lowered.space, lowered.graph, lowered.finish, places, self, searching)
-        arrivals.listen(lowered.space.run, lowering)
+        space, graph, finish = lowered.space, lowered.graph, lowered.finish
+        lowering = Lowering(space, graph, finish, places, self, searching, lowered.keep_days)
+        arrivals.listen(space.run, lowering)
         return lowering

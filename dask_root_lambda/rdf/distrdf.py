@@ -1,15 +1,12 @@
-"""ROOT's DistRDF, as we use it: its graphs are booked here, and lowered to Dask's.
+"""ROOT's DistRDF, as we use it: a head node made of a constructor's arguments, lowered to Dask's graph.
 
-A graph is a head node made of the constructor's arguments, and a node per booked operation.
+What is booked on it is a node per operation; see `dask_root_lambda.rdf.operations`.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import operator
 import os
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,68 +14,20 @@ from typing import Any
 import dask.config
 import ROOT
 from distributed import Client
-from ROOT._distrdf import HeadNode, Proxy
+from ROOT._distrdf import HeadNode
 from ROOT._distrdf.Backends.Base import BaseBackend
-from ROOT._distrdf.Operation import (
-    SUPPORTED_OPERATIONS,
-    Action,
-    InstantAction,
-    Operation,
-    Snapshot,
-    Transformation,
-    VariationsFor,
-    create_op,
-)
 
 from dask_root_lambda import destination
 from dask_root_lambda.config import Settings
+from dask_root_lambda.plan import archive
 from dask_root_lambda.plan import graph as graphs
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish
-from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from dask_root_lambda.protocol.task import Skipped
-from dask_root_lambda.rdf import defaults, heads, inputs, packing, readout, remote, skipping, snapshots
-from dask_root_lambda.rdf.taken import Taken
+from dask_root_lambda.rdf import defaults, inputs, packing, remote, skipping
 from lambda_runtime import diagnostics
-
-_OURS = ("Display", "Range", "Take")
-"""Operations that DistRDF does not have."""
-OPERATIONS = tuple(
-    sorted({name for name in SUPPORTED_OPERATIONS if hasattr(ROOT.RDF.RNode, name)} | {*_OURS})
-)
-"""Names of the operations that can be booked on a node. DistRDF lists one more that RDataFrame does not have,
-``Profile3D``, and one of results."""
-
-LOOK_UPS = (
-    "Describe",
-    "GetColumnNames",
-    "GetColumnType",
-    "GetDefinedColumnNames",
-    "GetFilterNames",
-    "HasColumn",
-)
-"""What can be asked of a graph without running it."""
-
-_IMPLICIT_COLUMNS = ("rdfentry_", "rdfslot_", "tdfentry_", "tdfslot_")
-_AXES = {"Histo1D": 1, "Histo2D": 2, "Histo3D": 3, "Profile1D": 1, "Profile2D": 2}
-"""Actions with a model of a histogram, and how many of its axes have limits."""
-_COLUMN_ACTIONS = (
-    "Display",
-    "Histo",
-    "Profile",
-    "Graph",
-    "Max",
-    "Mean",
-    "Min",
-    "Stats",
-    "StdDev",
-    "Sum",
-    "AsNumpy",
-    "Snapshot",
-)
-"""Actions that name columns."""
 
 
 def head_node(
@@ -146,189 +95,6 @@ def _checked_npartitions(npartitions: Any) -> int | None:
     return n_ranges
 
 
-def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Book an operation on a node of DistRDF; return its node.
-
-    A transformation is booked on a local RDataFrame as well, so that an expression which does not compile
-    fails here, at the user's line.
-
-    Raises
-    ------
-    GraphError
-        The operation cannot work: an unknown column, an expression that does not compile.
-    ConfigurationError
-        It takes a Python function, and numba is not installed.
-    """
-    _check_callables(name, (*args, *kwargs.values()))
-    _check_axes(name, args, kwargs)
-    skipping.check_operation(parent.get_head(), name)
-    if name == "Range":
-        return _book_range(parent, args, kwargs)
-    if name == "Display":
-        args, kwargs = readout.display_arguments(_frame(parent), args, kwargs), {}
-    elif not kwargs:
-        args = defaults.filled(name, args, parent.get_head().default_columns)
-    if name == "AsNumpy":
-        args, kwargs = (), readout.arguments(_frame(parent), args, kwargs)
-    if name == "Snapshot":
-        args, kwargs = snapshots.arguments(args, kwargs), {}
-    try:
-        operation = (Action if name == "Display" else create_op)(name, *args, **kwargs)
-    except (ValueError, IndexError) as error:
-        raise GraphError(f"{_written(name, args)}: {error}") from error
-    if not isinstance(operation, Transformation):
-        _check_columns(parent, operation)
-        return Proxy._create_new_node(parent, operation)
-    frame = _apply(parent.rdf_node, operation)
-    node = Proxy._create_new_node(parent, operation)
-    node.rdf_node = frame
-    return node
-
-
-def _book_range(parent: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Book a ``Range``: here as ROOT's own, in ranges of the data set as a cut by the entry's number."""
-    chosen = heads.entry_range(parent, args, kwargs)
-    frame = _apply(parent.rdf_node, Transformation("Range", chosen.begin, chosen.end, chosen.stride))
-    node = Proxy._create_new_node(parent, Transformation("Filter", chosen.expression))
-    node.rdf_node, node.entry_range = frame, chosen
-    return node
-
-
-def book_take(parent: Any, taken: Taken) -> Any:
-    """Book a ``Take`` on a node of DistRDF, as arrays; return its node.
-
-    Raises
-    ------
-    GraphError
-        There is no such column, or its type is another one.
-    """
-    node = book(parent, "AsNumpy", ([taken.column],), {"lazy": True})
-    taken.check(str(_frame(parent).GetColumnType(taken.column)))
-    node.taken = taken
-    return node
-
-
-def _apply(frame: Any, operation: Operation) -> Any:
-    reported = diagnostics.Record()
-    try:
-        with diagnostics.record() as reported:
-            return getattr(frame, operation.name)(*operation.args, **operation.kwargs)
-    except Exception as error:
-        said = reported.text.strip() or diagnostics.first_line(error)
-        raise GraphError(f"{_written(operation.name, operation.args)} does not work:\n{said}") from error
-
-
-def _check_callables(name: str, arguments: Sequence[Any]) -> None:
-    for function in arguments:
-        if isinstance(function, types.FunctionType):
-            _check_callable(name, function)
-
-
-def _check_callable(name: str, function: types.FunctionType) -> None:
-    if not importlib.util.find_spec("numba"):
-        raise ConfigurationError(
-            f"{name} was given a Python function, which numba compiles: install it with "
-            "pip install 'dask-root-lambda[numba]', or write the function as a C++ expression in a string"
-        )
-    try:
-        wire.dumps(function)
-    except Exception as error:  # whatever the user's objects raise when they are pickled
-        raise GraphError(
-            f"{name}: the function {function.__name__} cannot be sent to where it runs: "
-            f"{type(error).__name__}: {error}. Make what it needs inside it"
-        ) from error
-
-
-def _check_axes(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
-    """Refuse axes that ROOT would fit to the entries that it sees: each range would have others."""
-    if name not in _AXES:
-        return
-    if named or not arguments:
-        raise GraphError(f"{name} takes a model and columns, by position, as in ROOT: no {', '.join(named)}")
-    model = arguments[0]
-    if isinstance(model, str) or any(not low < high for low, high in _limits(model, _AXES[name])):
-        raise GraphError(
-            f"{_written(name, arguments)} has an automatic axis, which each range would fit to its "
-            "own entries: give the limits, such as (name, title, 100, 0.0, 50.0)"
-        )
-
-
-def _limits(model: Any, n_axes: int) -> Iterator[tuple[float, float]]:
-    """Yield the limits of the axes of a histogram's model that are given by limits, not by edges."""
-    if not isinstance(model, tuple | list):
-        for axis in "XYZ"[:n_axes]:
-            if not len(getattr(model, f"fBin{axis}Edges", ())):
-                yield getattr(model, f"f{axis}Low", 0.0), getattr(model, f"f{axis}Up", 1.0)
-        return
-    rest = list(model[3:])
-    for _ in range(n_axes):
-        if len(rest) >= 2 and all(isinstance(limit, int | float) for limit in rest[:2]):
-            yield rest[0], rest[1]
-            rest = rest[3:]
-        else:
-            rest = rest[2:]
-
-
-def _check_columns(parent: Any, operation: Operation) -> None:
-    """Look up the columns that an action names; DistRDF itself finds out where the graph runs."""
-    if not operation.name.startswith(_COLUMN_ACTIONS):
-        return
-    frame = _frame(parent)
-    for name in _column_names(operation):
-        if name and name not in _IMPLICIT_COLUMNS and not frame.HasColumn(name):
-            known = [str(column) for column in frame.GetColumnNames()]
-            close = difflib.get_close_matches(name, known, 3)
-            hint = (
-                f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:20])}"
-            )
-            raise GraphError(f"{_written(operation.name, operation.args)}: no column {name!r}; {hint}")
-
-
-def _column_names(operation: Operation) -> Iterator[str]:
-    if isinstance(operation, Snapshot):
-        columns = operation.args[2]
-        return iter(()) if isinstance(columns, str) else _names([columns])
-    return _names((*operation.args, operation.kwargs.get("columns")))
-
-
-def _frame(parent: Any) -> Any:
-    """Return the local RDataFrame of a node; an action has none of its own."""
-    return parent.rdf_node if parent.rdf_node is not None else parent.get_head().rdf_node
-
-
-def _names(arguments: Sequence[Any]) -> Iterator[str]:
-    for item in arguments:
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, list | ROOT.std.vector["std::string"]):
-            yield from (str(name) for name in item)
-
-
-def _written(name: str, args: Sequence[Any]) -> str:
-    """Return an operation as the user wrote it, about."""
-    return f"{name}({', '.join(repr(item) for item in args)})"
-
-
-def is_transformation(node: Any) -> bool:
-    """Tell whether more can be booked on a node."""
-    return isinstance(node.operation, Transformation)
-
-
-def is_instant(node: Any) -> bool:
-    """Tell whether a node's action runs as soon as it is booked: Snapshot and AsNumpy, unless lazy."""
-    operation = node.operation
-    if isinstance(operation, Snapshot):
-        return not operation.args[3].fLazy
-    return isinstance(operation, InstantAction) and not operation.kwargs.get("lazy", False)
-
-
-def check_varied(node: Any) -> None:
-    """Raise `GraphError` for results that have no variations."""
-    operation = node.operation
-    if isinstance(operation, InstantAction | VariationsFor) or operation.name == "Report":
-        raise GraphError(f"{operation.name} has no variations: book them of a histogram or another action")
-
-
 @dataclass(frozen=True)
 class Lowered:
     """Booked actions as a Dask graph."""
@@ -342,6 +108,8 @@ class Lowered:
     """DistRDF's nodes, in the order of the graph's results."""
     whole: bool
     """Whether all entries are read."""
+    keep_days: int = 0
+    """For how many days the results are to be kept; 0 for not at all."""
 
 
 def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
@@ -357,7 +125,9 @@ def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
     inputs.look(head)
     client = client or destination.current_client()
     # Looked up for every result of a computation: as they stand, they tell whether they changed.
-    settings = [dask.config.get(f"dask-root-lambda.{name}") for name in ("fan-in", "merge-on")]
+    settings = [
+        dask.config.get(f"dask-root-lambda.{name}") for name in ("fan-in", "merge-on", "results.keep-days")
+    ]
     return packing.registered(head.backend), client and client.id, *settings
 
 
@@ -391,6 +161,11 @@ def lower(
     """
     settings = Settings.resolve()
     packed = pack(head, actions, client, wanted)
+    space, whole = packed.mapper.space, packed.finish.stop is None
+    keep_days = settings.keep_results_days if packed.repeatable else 0
+    known = archive.find(space, keep_days) if keep_days else None
+    if known is not None:
+        return Lowered(space, graphs.of_known(packed.mapper, known), packed.finish, packed.actions, whole)
     run = graphs.build(
         packed.mapper,
         packed.finish,
@@ -399,7 +174,7 @@ def lower(
         failures=failures.get(packed.mapper.run, 0),
         annotations=annotations,
     )
-    return Lowered(packed.mapper.space, run, packed.finish, packed.actions, packed.finish.stop is None)
+    return Lowered(space, run, packed.finish, packed.actions, whole, keep_days)
 
 
 def pack(

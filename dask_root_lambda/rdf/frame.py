@@ -21,7 +21,7 @@ from dask_root_lambda.plan.steps import Step
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.task import Skipped
-from dask_root_lambda.rdf import debugging, distrdf, reprs, snapshots, unsupported, values
+from dask_root_lambda.rdf import debugging, distrdf, operations, reprs, snapshots, unsupported, values
 from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
 from dask_root_lambda.rdf.taken import Taken, TakeProxy
 from lambda_runtime.locking import making
@@ -49,12 +49,12 @@ class Node:
 
     def __getattr__(self, name: str) -> Any:
         if name == "Take":
-            return TakeProxy(lambda taken: Result(self._bookings, distrdf.book_take(self._node, taken)))
-        if name in distrdf.OPERATIONS:
+            return TakeProxy(lambda taken: Result(self._bookings, operations.book_take(self._node, taken)))
+        if name in operations.OPERATIONS:
             return functools.partial(self._book, name)
-        if name in distrdf.LOOK_UPS:
+        if name in operations.LOOK_UPS:
             return getattr(self._node.rdf_node, name)
-        raise AttributeError(unsupported.explain(name, distrdf.OPERATIONS))
+        raise AttributeError(unsupported.explain(name, operations.OPERATIONS))
 
     @property
     def node(self) -> Any:
@@ -73,14 +73,14 @@ class Node:
         return reprs.of_frame_as_html(self._node)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *distrdf.OPERATIONS, *distrdf.LOOK_UPS})
+        return sorted({*super().__dir__(), *operations.OPERATIONS, *operations.LOOK_UPS})
 
     def _book(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        node = distrdf.book(self._node, name, args, kwargs)
-        if distrdf.is_transformation(node):
+        node = operations.book(self._node, name, args, kwargs)
+        if operations.is_transformation(node):
             return Node(self._bookings, node)
         result = Result(self._bookings, node)
-        if not distrdf.is_instant(node):
+        if not operations.is_instant(node):
             return result
         try:
             return result.GetValue()
@@ -221,7 +221,6 @@ class _Collection(DaskMethodsMixin):
     @property
     def taken(self) -> Taken | None:
         """Which collection the value is, where it is one."""
-        """The collection that is made of arrays, if one is."""
         return None
 
     def __dask_keys__(self) -> list[Key]:
@@ -403,10 +402,10 @@ class Result(_Collection):
         GraphError
             It has none: arrays, a Snapshot, a cut-flow report, a map of variations.
         """
-        distrdf.check_varied(self.node)
+        operations.check_varied(self.node)
         known = self._variations() if self._variations is not None else None
         if known is None:
-            known = Result(self.bookings, distrdf.book(self.node, "VariationsFor", (), {}))
+            known = Result(self.bookings, operations.book(self.node, "VariationsFor", (), {}))
             self._variations = weakref.ref(known)
         return known
 

@@ -52,6 +52,13 @@ class Packed:
     actions: tuple[Any, ...]
     """DistRDF's nodes of the actions, in the order of their results."""
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether a later run has the same results: all is read, and no file is written or left out."""
+        finish = self.finish
+        whole = finish.stop is None and finish.at_least is None
+        return whole and finish.skipped is None and not self.mapper.writes
+
 
 Begin = Callable[[dataset.Dataset, str, str], tuple[RunSpace, Division, str]]
 """Dataset, name of the graph and identity of the run -> its space, how it is divided, and why so."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +43,20 @@ def test_it_travels_as_it_is(make_executor):
     assert there.runs[0].results == ["mass", "n"]
     assert there.runs[0].over
     assert list(there.ranges.index) == [0, 1, 2]
+
+
+def test_the_cost_of_a_run_is_foreseen(make_executor):
+    """As long as ranges are left, they cost what those did that are done; at the end nothing is foreseen."""
+    executor, _ = make_executor()
+    mapper = packed_mapper("run")
+    foreseen = []
+    for step in mapper.ranges:
+        executor.submit_call(Call(f"run-{step.index}", step, (mapper,))).result(30)
+        foreseen.append((executor.report().total.usd, state.of(executor).runs[0].usd_foreseen))
+    (first, after_first), (second, after_second), (_, after_all) = foreseen
+    assert (after_first, after_second) == pytest.approx((first * 3, second * 1.5))
+    assert first > 0
+    assert after_all is None
 
 
 def test_of_many_ranges_those_that_matter_are_shown():

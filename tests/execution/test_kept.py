@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
 from dask_root_lambda.execution.kept import Kept
 from dask_root_lambda.plan import unfinished
 from dask_root_lambda.plan.secret import Secret
+from dask_root_lambda.protocol.errors import StoreError
 from dask_root_lambda.protocol.intervals import divided
 from dask_root_lambda.protocol.seal import KEY_BYTES
+from dask_root_lambda.protocol.store import DirectoryStore, MemoryStore
+
+from ..emulator.clouds import wait_until
 
 PARTS = divided(5, 20)
+STORE = MemoryStore()
 
 
 @pytest.fixture
@@ -25,6 +31,10 @@ def space(tmp_path, monkeypatch):
     unfinished.end(begun)
 
 
+def find(kept, space, part, damaged=lambda: None, *, store=STORE):
+    return kept.find(space, part, store, frozenset(store.keys()), damaged)
+
+
 def file_of(space):
     return unfinished.file(space.run, space.session)
 
@@ -32,31 +42,33 @@ def file_of(space):
 def keep(space, parts=PARTS):
     kept = Kept()
     for part in parts:
-        kept.add(space, part, f"of {part}".encode())
+        kept.add(space, part, f"of {part}".encode(), STORE)
     return kept
 
 
 def test_what_is_kept_is_found(space):
     """By this process and by the next, each interval as it was, and no other."""
     for kept in (keep(space, PARTS[:7]), Kept()):
-        assert [kept.find(space, part) for part in PARTS[:7]] == [f"of {part}".encode() for part in PARTS[:7]]
-        assert kept.find(space, PARTS[7]) is None
+        assert [find(kept, space, part) for part in PARTS[:7]] == [
+            f"of {part}".encode() for part in PARTS[:7]
+        ]
+        assert find(kept, space, PARTS[7]) is None
 
 
 def test_what_is_kept_later_is_found_too(space):
     """Also where somebody has looked before."""
     kept = Kept()
-    assert kept.find(space, PARTS[0]) is None
-    kept.add(space, PARTS[0], b"here")
-    assert kept.find(space, PARTS[0]) == b"here"
+    assert find(kept, space, PARTS[0]) is None
+    kept.add(space, PARTS[0], b"here", STORE)
+    assert find(kept, space, PARTS[0]) == b"here"
 
 
 def test_another_session_takes_it_only_if_it_has_adopted_it(space):
     """The file of a session that is at work is not read."""
     keep(space)
     other = replace(space, session="other")
-    assert Kept().find(other, PARTS[0]) is None
-    assert Kept().find(replace(other, adopted=(space.session,)), PARTS[0]) == b"of 0-1_4"
+    assert find(Kept(), other, PARTS[0]) is None
+    assert find(Kept(), replace(other, adopted=(space.session,)), PARTS[0]) == b"of 0-1_4"
 
 
 @pytest.mark.parametrize("cut", [1, 10, 45, 60])
@@ -66,9 +78,9 @@ def test_a_file_that_was_cut_short(space, cut):
     content = file_of(space).read_bytes()
     file_of(space).write_bytes(content[:-cut])
     kept = Kept()
-    assert [kept.find(space, part) is not None for part in PARTS] == [True] * 19 + [False]
-    kept.add(space, PARTS[-1], b"again")
-    assert kept.find(space, PARTS[0]) == b"of 0-1_4"
+    assert [find(kept, space, part) is not None for part in PARTS] == [True] * 19 + [False]
+    kept.add(space, PARTS[-1], b"again", STORE)
+    assert find(kept, space, PARTS[0]) == b"of 0-1_4"
 
 
 def test_what_was_changed_is_not_taken(space):
@@ -78,18 +90,18 @@ def test_what_was_changed_is_not_taken(space):
     content[-1] ^= 1
     file_of(space).write_bytes(content)
     damaged = []
-    assert Kept().find(space, PARTS[-1], lambda: damaged.append(PARTS[-1])) is None
+    assert find(Kept(), space, PARTS[-1], lambda: damaged.append(PARTS[-1])) is None
     assert damaged == [PARTS[-1]]
-    assert Kept().find(replace(space, key=b"x" * KEY_BYTES), PARTS[0]) is None
+    assert find(Kept(), replace(space, key=b"x" * KEY_BYTES), PARTS[0]) is None
 
 
 def test_many_threads_keep_at_once(space):
     """Records do not mix."""
     kept = Kept()
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda part: kept.add(space, part, str(part).encode() * 5000), PARTS))
+        list(pool.map(lambda part: kept.add(space, part, str(part).encode() * 5000, STORE), PARTS))
     for each in (kept, Kept()):
-        assert all(each.find(space, part) == str(part).encode() * 5000 for part in PARTS)
+        assert all(find(each, space, part) == str(part).encode() * 5000 for part in PARTS)
 
 
 def test_a_run_that_succeeded_leaves_nothing(space):
@@ -97,7 +109,7 @@ def test_a_run_that_succeeded_leaves_nothing(space):
     kept = keep(space)
     kept.forget(space)
     assert not file_of(space).exists()
-    assert kept.find(space, PARTS[0]) is None
+    assert find(kept, space, PARTS[0]) is None
 
 
 def test_where_nothing_can_be_kept_nothing_is_written(space):
@@ -113,4 +125,71 @@ def test_a_large_run_does_not_fill_the_disk(space, monkeypatch):
     monkeypatch.setattr("dask_root_lambda.execution.kept._MOST_BYTES", 1000)
     kept = keep(space)
     assert 0 < file_of(space).stat().st_size <= 1000
-    assert kept.find(space, PARTS[-1]) is None
+    assert find(kept, space, PARTS[-1]) is None
+
+
+class TestElsewhere:
+    """A gateway on another machine than the client's, where there is no directory of the run."""
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        """A store that both machines reach."""
+        return DirectoryStore(tmp_path / "store")
+
+    @pytest.fixture(autouse=True)
+    def _elsewhere(self, space, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+
+    def test_what_is_kept_is_found_by_the_next_gateway(self, space, store):
+        """Many partial results are in one object, below what the run may delete."""
+        kept = Kept()
+        for part in PARTS[:7]:
+            kept.add(space, part, f"of {part}".encode(), store)
+        kept.close()
+        (key,) = store.keys()
+        assert key.startswith(space.prefix)
+        found = [find(Kept(), space, part, store=store) for part in PARTS[:8]]
+        assert found == [*(f"of {part}".encode() for part in PARTS[:7]), None]
+
+    def test_it_is_there_soon_without_an_end(self, space, store):
+        """A gateway that is killed has lost what it got last, and no more."""
+        Kept().add(space, PARTS[0], b"here", store)
+        wait_until(lambda: list(store.keys()) != [])
+        assert find(Kept(), space, PARTS[0], store=store) == b"here"
+
+    def test_large_ones_do_not_wait(self, space, store):
+        """What is collected in memory is bounded."""
+        kept = Kept()
+        for part in PARTS[:3]:
+            kept.add(space, part, bytes(3_000_000), store)
+        kept.look_again(space)
+        assert len(list(store.keys())) >= 2
+        assert [find(kept, space, part, store=store) for part in PARTS[:3]] == [bytes(3_000_000)] * 3
+
+    def test_nothing_arrives_after_a_run_is_done(self, space, store):
+        """What is still collected then is never put into the store."""
+        kept = Kept()
+        kept.add(space, PARTS[0], b"here", store)
+        kept.forget(space)
+        kept.close()
+        assert list(store.keys()) == []
+
+    def test_what_somebody_has_changed_is_no_result(self, space, store):
+        """It is told, and computed again."""
+        kept, damaged = Kept(), []
+        kept.add(space, PARTS[0], b"here", store)
+        kept.close()
+        (key,) = store.keys()
+        blob = store.get(key)
+        store.delete([key])
+        store.put(key, blob[:-1] + b"x")
+        assert find(Kept(), space, PARTS[0], lambda: damaged.append(PARTS[0]), store=store) is None
+        assert damaged == [PARTS[0]]
+
+    def test_a_store_that_fails_fails_no_run(self, space, store, monkeypatch):
+        """What is not kept is computed again, should it come to that."""
+        kept = Kept()
+        kept.add(space, PARTS[0], b"here", store)
+        monkeypatch.setattr(store, "put", Mock(side_effect=StoreError("full")))
+        kept.close()
+        assert find(Kept(), space, PARTS[0], store=store) is None

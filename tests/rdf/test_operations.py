@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.rdf import distrdf
+from dask_root_lambda.rdf import operations
 from tests.conftest import ROOT
 
 RANGES = 5
@@ -170,4 +170,4 @@ def test_every_action_is_tested():
     booked = {name.split()[0] for name in ACTIONS} | UNTESTED_HERE
     transformations = {"Alias", "Define", "DefinePerSample", "DefaultValueFor", "Filter", "FilterAvailable"}
     transformations |= {"FilterMissing", "Range", "Redefine", "Vary"}
-    assert set(distrdf.OPERATIONS) == booked | transformations
+    assert set(operations.OPERATIONS) == booked | transformations
