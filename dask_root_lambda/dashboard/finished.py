@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from collections import OrderedDict
@@ -15,6 +16,8 @@ from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.task import Body, PartialResult
 from lambda_runtime.locking import making
+
+logger = logging.getLogger(__name__)
 
 FINISHED_OPERATION = "dask_root_lambda_finished"
 """Asks a worker for results of runs that are done; see `Finished.told`."""
@@ -92,18 +95,21 @@ class Finished:
         with self._lock:
             # The same run may be computed again, and is told again then: each time it has another name.
             self._kept[uuid.uuid4().hex] = kept
-            while (
-                len(self._kept) > _MOST_RUNS or sum(each.size for each in self._kept.values()) > _MOST_BYTES
-            ):
+            while len(self._kept) > _MOST_RUNS or self._size() > _MOST_BYTES:
                 self._kept.popitem(last=False)
 
     def told(self, known: Collection[str]) -> bytes | None:
         """Return a blob of `Complete` by name, of those that the asking one does not know yet."""
         with self._lock:
             new = {name: kept for name, kept in self._kept.items() if name not in known}
-        made = {
-            name: Complete(kept.run, kept.names, tuple(map(_shape, kept.blobs))) for name, kept in new.items()
-        }
+        made: dict[str, Complete] = {}
+        for name, kept in new.items():
+            try:
+                made[name] = kept.complete()
+            except Exception as error:  # whatever a class raises that is unpickled
+                logger.debug("the results of %s are not drawn: %r", kept.run, error)
+                with self._lock:
+                    self._kept.pop(name, None)
         return wire.dumps(made) if made else None
 
     def _size(self) -> int:

@@ -7,9 +7,11 @@ has it merged beside the run while somebody looks. Nothing is kept for that, and
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,8 @@ from dask_root_lambda.plan.pace import Pace
 from dask_root_lambda.plan.previews import Preview
 from dask_root_lambda.plan.steps import Finish, MapRange, Merge
 from dask_root_lambda.protocol import wire
+
+logger = logging.getLogger(__name__)
 
 _PERIOD_S = 0.5
 _ANSWER_S = 60.0
@@ -108,12 +112,18 @@ class Gallery:
     async def ask(self) -> list[Picture]:
         """Have the workers asked for what is new, where that is due, and return the pictures."""
         async with self._asking:
-            live = dict(self._runs())
+            workers = self._workers()
+            live = dict(self._runs()) if workers else {}
+            for key in live.keys() & self._pictures.keys() - self._live.keys():
+                # It is computed again, and the latest now.
+                self._pictures[key] = self._pictures.pop(key)
             self._live = {key: self._live.get(key) or _Live(self._pace(key)) for key in live}
             for key, state in live.items():
-                await self._ask_for(key, state)
-            for worker in self._workers():
-                await self._ask_for_finished(worker)
+                with _of_others():
+                    await self._ask_for(key, state, workers)
+            for worker in workers:
+                with _of_others():
+                    await self._ask_for_finished(worker)
         return self.pictures()
 
     async def _ask_on(self) -> float:
@@ -139,17 +149,21 @@ class Gallery:
     def _group(self, key: str) -> Any:
         return self._scheduler.task_groups[graph.range_key(graph.run_of(key), 0)[0]]
 
-    async def _ask_for(self, key: str, state: Any) -> None:
+    async def _ask_for(self, key: str, state: Any, workers: list[str]) -> None:
         """Renew the pictures of a run that goes on, if that is due and there is more in them."""
         live, began_s = self._live[key], time.monotonic()
         states = self._group(key).states
         n_done = states["memory"] + states["released"] + states["forgotten"]
+        if live.over or live.pace.wait_s(began_s, n_done) > 0:
+            return
         parts = _frontier(state)
         keys = frozenset(part.key for part in parts)
-        if live.over or not keys or keys == live.seen or live.pace.wait_s(began_s, n_done) > 0:
+        if not keys or keys == live.seen:
             return
-        partial = await self._merged(state, parts)
-        live.pace.showed(began_s, time.monotonic())
+        try:
+            partial = await self._merged(_step(state), parts, workers)
+        finally:
+            live.pace.showed(began_s, time.monotonic())
         # A part that was merged meanwhile is not where it was: then there would be less to see than before.
         if partial is None or partial.processed <= live.processed:
             return
@@ -158,13 +172,13 @@ class Gallery:
         share = finish.share(partial.processed, partial.entries_by_file)
         self._keep(key, [name for _, name in finish.drawn], partial.shapes, share, complete=False)
 
-    async def _merged(self, state: Any, parts: list[Any]) -> finished.Partial | None:
-        finish = _step(state)
+    async def _merged(self, finish: Finish, parts: list[Any], workers: list[str]) -> finished.Partial | None:
         preview = dumps(Preview(finish.space, tuple(place for place, _ in finish.drawn)))
         held: dict[str, list[Any]] = {}
         for part in parts:
-            for holder in list(part.who_has or ())[:1]:
-                held.setdefault(holder.address, []).append(part.key)
+            holders = (holder.address for holder in part.who_has or ())
+            if (holder := next((each for each in holders if each in workers), None)) is not None:
+                held.setdefault(holder, []).append(part.key)
         calls = [
             self._call(holder, finished.PARTIAL_OPERATION, preview=preview, keys=keys)
             for holder, keys in held.items()
@@ -179,9 +193,11 @@ class Gallery:
         told = await self._call(worker, finished.FINISHED_OPERATION, known=list(self._known))
         for name, each in (wire.loads_as(dict, told) if told is not None else {}).items():
             self._known.append(name)
-            self._keep(each.run, each.names, each.shapes, 1.0, complete=True)
             if each.run in self._live:
                 self._live[each.run].over = True
+            else:
+                self._pictures.pop(each.run, None)
+            self._keep(each.run, each.names, each.shapes, 1.0, complete=True)
 
     async def _call(self, worker: str, operation: str, **message: Any) -> Any:
         return await asyncio.wait_for(getattr(self._scheduler.rpc(worker), operation)(**message), _ANSWER_S)
@@ -192,6 +208,15 @@ class Gallery:
         )
         while len(self._pictures) > _RUNS_KEPT:
             del self._pictures[next(iter(self._pictures))]
+
+
+@contextmanager
+def _of_others() -> Iterator[None]:
+    """Let what fails in the block cost one picture, and no more: a run itself tells what is wrong with it."""
+    try:
+        yield
+    except Exception as error:  # of a worker, a store, or what a user's class raises
+        logger.debug("a result is not shown: %r", error)
 
 
 def _frontier(finish: Any) -> list[Any]:

@@ -157,6 +157,17 @@ def test_what_is_kept_is_bounded():
     assert kept.told(list(told)) is None
 
 
+def test_a_result_that_cannot_be_drawn_hides_no_other():
+    """What cannot be unpickled is left out, and not tried again; the results of other runs are told."""
+    finish = Finish(RunSpace("run", b"key", "session"), 0, 10, drawn=((0, "h"),))
+    kept = Finished()
+    kept.keep("broken", finish, [b"no blob"])
+    kept.keep("whole", finish, [wire.dumps(Mergeable(ROOT.TH1D("whole", "", 4, 0.0, 1.0)))])
+    (told,) = wire.loads(kept.told(())).values()
+    assert (told.run, told.names) == ("whole", ("h",))
+    assert len(kept._kept) == 1
+
+
 class Mergeable:
     """Stands in for ROOT's mergeable object."""
 
