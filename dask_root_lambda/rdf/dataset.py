@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -23,6 +24,8 @@ from dask_root_lambda.rdf import inputs, whole
 from lambda_runtime.datasets import Sample, boundaries, entries, over_rntuples, over_samples
 from lambda_runtime.datasets import friends as friends_of
 from lambda_runtime.ranges import Alignment, entry_range, file_range
+
+logger = logging.getLogger(__name__)
 
 Source = Literal["tree", "rntuple", "spec", "entries"]
 _SOURCES: tuple[tuple[type[Any], Source], ...] = (
@@ -106,18 +109,21 @@ class Dataset:
         parts = [index for index, n_parts in bounds.items() if n_parts > 1][:_MOST_LOOKED_AT]
         if not parts:
             return frozenset()
-        crowded = max(bounds.values()) >= len(self._boundaries(0))
+        of_first = self._boundaries(0)
+        crowded = of_first is not None and max(bounds.values()) >= len(of_first)
         local = (rootfile.local_path(self.files[index].url) is not None for index in parts)
         return frozenset(index for index, is_local in zip(parts, local, strict=True) if is_local or crowded)
 
     def _is_empty(self, interval: Interval, looked_at: Collection[int]) -> bool:
         first, behind = math.floor(interval.start), math.ceil(interval.stop)
         return all(
-            index in looked_at and not entries(self._boundaries(index), *_within(interval, index))
+            index in looked_at
+            and (found := self._boundaries(index)) is not None
+            and not entries(found, *_within(interval, index))
             for index in range(first, behind)
         )
 
-    def _boundaries(self, index: int) -> tuple[int, ...]:
+    def _boundaries(self, index: int) -> tuple[int, ...] | None:
         return _boundaries(self.source, self.files[index])
 
 
@@ -246,9 +252,16 @@ def clusters(head: Any) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
-def _boundaries(source: Source, file: DataFile) -> tuple[int, ...]:
-    """Return where the clusters of a file begin, and the end of the last; its content is part of its name."""
-    return tuple(boundaries(source, file.tree, file.url))
+def _boundaries(source: Source, file: DataFile) -> tuple[int, ...] | None:
+    """Return where the clusters of a file begin, and the end of the last; its content is part of its name.
+
+    None where they cannot be read: the ranges of the file tell why, or it is skipped on request.
+    """
+    try:
+        return tuple(boundaries(source, file.tree, file.url))
+    except Exception as error:  # whatever ROOT raises
+        logger.debug("the clusters of %s are not known: %r", file.url, error)
+        return None
 
 
 def _within(interval: Interval, index: int) -> tuple[Fraction, Fraction]:

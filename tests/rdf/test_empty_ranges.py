@@ -9,6 +9,7 @@ import ROOT
 
 from dask_root_lambda import LambdaCluster, RDataFrame
 from dask_root_lambda.invocation.emulated import EmulatorProcess
+from dask_root_lambda.protocol.errors import DaskRootLambdaError
 from tests.conftest import write_events
 
 
@@ -118,3 +119,12 @@ def test_a_file_that_was_replaced_is_looked_at_again(tmp_path, local):
         write_events(path, entries=entries)
         assert RDataFrame("Events", str(path), npartitions=7).Count().GetValue() == entries
         assert local.report().runs[-1].ranges == ranges
+
+
+def test_a_file_whose_clusters_cannot_be_read(tmp_path, local):
+    """It is no matter of dividing: its ranges tell what is wrong."""
+    good = write_events(tmp_path / "good.root", entries=300)
+    other = write_events(tmp_path / "other.root", entries=300, tree="Another")
+    frame = RDataFrame("Events", [good, other], npartitions=12)
+    with pytest.raises(DaskRootLambdaError, match=r"other\.root|Events"):
+        frame.Count().GetValue()
