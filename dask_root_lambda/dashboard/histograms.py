@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from bokeh.models import Column, ColumnDataSource, Div, HoverTool, LinearColorMapper, Row
-from bokeh.palettes import Viridis256
+from bokeh.palettes import viridis
 from bokeh.plotting import figure
 
 from dask_root_lambda.dashboard.component import Component
@@ -20,6 +20,8 @@ from dask_root_lambda.dashboard.state import State
 _WIDTH, _HEIGHT = 340, 230
 """Of a picture, pixels."""
 _COLOR = "#3b7dd8"
+_PALETTE = viridis(32)
+"""All of it travels for each picture when a page is opened."""
 _NAME = 40
 """Characters of a name or a title."""
 _NOTHING: dict[Kind, dict[str, list[float]]] = {
@@ -70,7 +72,7 @@ class _Frame:
         self._shown: Picture | None = None
         self._sources = {kind: ColumnDataSource(_NOTHING[kind]) for kind in _NOTHING}
         self._head = Div()
-        self._colors = LinearColorMapper(palette=list(Viridis256))
+        self._colors = LinearColorMapper(palette=_PALETTE)
         self._plot = plot = figure(width=_WIDTH, height=_HEIGHT, tools="", toolbar_location=None)
         sides = {"left": "left", "right": "right"}
         colors = {"fill_color": _COLOR, "line_color": _COLOR, "fill_alpha": 0.4}
