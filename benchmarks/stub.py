@@ -57,7 +57,7 @@ class Statistics:
     peak: int = 0
     """Most that were in flight at once."""
     first_s: float = 0.0
-    """When the first invocation came, on a clock of the server's."""
+    """Time of the first invocation, by the server's clock, s."""
     peak_after_s: float = 0.0
     """How long after the first invocation the peak was reached."""
     connections: int = 0
@@ -191,7 +191,7 @@ class _Behaviour:
     delay_s: float
     partials: Path | None
     values: Any
-    """Of every partial result, if given."""
+    """Values of every partial result, if given."""
     environments: Environments | None
     configuration: bytes
     statistics: Statistics

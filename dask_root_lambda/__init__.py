@@ -45,8 +45,8 @@ _HOMES = {
     "steering_link": "dask_root_lambda.dashboard.link",
 }
 
-_DOORS = ("FargateLambdaCluster", "LambdaPlugin")
-"""Clients of what these make are for ROOT's own door, too; a `LambdaCluster` sees to it itself."""
+_DOORS = ("FargateLambdaCluster", "LambdaCluster", "LambdaPlugin", "RDataFrame")
+"""What these make ROOT's own functions take as well, from their import on."""
 
 _WITHOUT_ROOT = ("LambdaExecutor", "steering_link")
 

@@ -31,7 +31,7 @@ from dask_root_lambda.rdf import door
 from lambda_runtime import ending
 
 _LOOPBACK = "127.0.0.1:0"
-"""Any port of this machine only: whoever reaches a scheduler can run code."""
+"""Any port, on loopback only: to reach a scheduler is to be able to run code on it."""
 
 
 _NOT_SCALED = (
@@ -180,7 +180,20 @@ class LambdaCluster(SpecCluster):
         self._executor.max_cost_usd = limit_usd
 
     def stop(self, run: str) -> None:
-        """End a run, by its identity in the report: who computes it gets a `RunCancelledError`."""
+        """End a run: computing it raises a `RunCancelledError`.
+
+        Parameters
+        ----------
+        run
+            Its identity, or the first digits of it, as the report shows them.
+
+        Raises
+        ------
+        ConfigurationError
+            No run of the report begins with these digits, or several that go on do.
+        """
+        if not run or not any(each.run.startswith(run) for each in self.report().runs):
+            raise ConfigurationError(f"no run begins with {run!r}: report() names those that there were")
         self._executor.stop(run)
 
     @property
@@ -190,8 +203,8 @@ class LambdaCluster(SpecCluster):
 
     @property
     def in_flight(self) -> int:
-        """Tasks that are being run now."""
-        return self._executor.ledger.in_flight
+        """Invocations that are being made now."""
+        return self._executor.ledger.invocations
 
     @property
     def total(self) -> RunReport:

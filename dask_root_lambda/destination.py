@@ -8,7 +8,7 @@ from typing import Any
 
 from distributed import Client, Scheduler, Worker
 
-from dask_root_lambda.gateway import EXECUTOR
+from dask_root_lambda.dashboard.feed import METRIC
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 
@@ -45,8 +45,8 @@ def _reports(client: Client) -> list[Mapping[str, Any]]:
     ours = getattr(client.cluster, "workers", None)
     here = [worker for worker in dict(ours or {}).values() if isinstance(worker, Worker)]
     if here:
-        return [worker.metrics[EXECUTOR](worker) for worker in here if EXECUTOR in worker.metrics]
-    reports = ((worker.get("metrics") or {}).get(EXECUTOR) for worker in _workers(client))
+        return [worker.metrics[METRIC](worker) for worker in here if METRIC in worker.metrics]
+    reports = ((worker.get("metrics") or {}).get(METRIC) for worker in _workers(client))
     return [each for each in reports if each]
 
 

@@ -92,7 +92,7 @@ class GatewayExecutor(Executor):
         self._outcomes = Outcomes()
         self._in_flight: dict[Key, _InFlight] = {}
         self._dropped: list[Future[Any]] = []
-        """Of tasks that are going to be ended."""
+        """Futures of tasks that are going to be ended."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run one task of the worker. Called on its event loop: never blocks.
@@ -144,13 +144,15 @@ class GatewayExecutor(Executor):
             if self._in_flight.get(task.key) is in_flight:
                 del self._in_flight[task.key]
             dropped = in_flight.dropped
-            if call.run is not None and not dropped and (error := done.exception()) is not None:
-                arrivals.failed(call.run, error)
             # The same key may have been asked for again meanwhile: then it is run again, and not failed.
             func = _reschedule if dropped else done.result
             message = _run_task_simple(Task(task.key, func), {}, delay_s)
             message["start"] = began_s + delay_s
-            self._outcomes.put(outcome, message)
+            try:
+                if call.run is not None and not dropped and (error := done.exception()) is not None:
+                    arrivals.failed(call.run, error)
+            finally:
+                self._outcomes.put(outcome, message)
 
         in_flight.future.add_done_callback(settle)
         return outcome
@@ -322,7 +324,7 @@ class LambdaPlugin(WorkerPlugin):
         return {
             "execution": executor.execution,
             "concurrency": executor.concurrency,
-            "in_flight": executor.ledger.in_flight,
+            "in_flight": executor.ledger.invocations,
             "invocations": total.invocations,
             "cold": total.cold_starts,
             "retries": total.retries,

@@ -23,7 +23,7 @@ class Steered(Protocol):
 
     @property
     def in_flight(self) -> int:
-        """Tasks that are being run now."""
+        """Invocations that are being made now."""
 
     @property
     def total(self) -> RunReport:

@@ -61,7 +61,7 @@ class Place:
     """hypothesis's."""
     node: Node
     number: int
-    """That of the step or action."""
+    """Number of the step or action."""
     source: str
 
     def one_of(self, choices: Sequence[T]) -> T:

@@ -14,7 +14,7 @@ class Step:
     """Number of the node that it is booked on; 0 is the frame."""
     operation: str
     arguments: str
-    """As Python writes them."""
+    """The arguments, as Python writes them."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Action:
     """Number of the node that it is booked on: 0 is the frame, 1 the first step."""
     operation: str
     arguments: str
-    """As Python writes them. ``target(I)`` is a new path for the I-th action."""
+    """The arguments, as Python writes them. ``target(I)`` is a new path for the I-th action."""
     scale: float = 0.0
     """What 1e-12 is taken of, at least, where numbers are compared; 0 compares them bit for bit."""
     varied: bool = False

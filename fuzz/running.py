@@ -16,6 +16,7 @@ import numpy as np
 import ROOT
 
 from dask_root_lambda import LambdaCluster, RDataFrame
+from dask_root_lambda.protocol.errors import CompilationError
 from fuzz import refusals, sources, values
 from fuzz.programs import Action, Graph, Program, booking
 
@@ -30,6 +31,8 @@ class Outcome:
     """What differs, or the error."""
     kind: str = ""
     """About what findings of one fault share: the operation and the part that differs, or the error."""
+    spoils: bool = False
+    """Whether ROOT compiles nothing new any more in the process: code that it made did not compile."""
 
     @property
     def found(self) -> bool:
@@ -77,7 +80,7 @@ class Runner:
         try:
             expected = [value for graph in program.graphs for value in self._locally(graph)]
         except Exception as error:  # whatever a program raises is its outcome
-            return Outcome("invalid", _first_line(error))
+            return Outcome("invalid", _first_line(error), spoils=_spoils(error))
         done()
         try:
             for _ in range(program.rounds):
@@ -190,7 +193,13 @@ def _failed(error: Exception) -> Outcome:
     reason = refusals.reason(error)
     if reason:
         return Outcome("refused", _first_line(error), reason)
-    return Outcome("fails", f"{type(error).__name__}: {str(error)[:2000]}", _shape(error))
+    told = f"{type(error).__name__}: {str(error)[:2000]}"
+    return Outcome("fails", told, _shape(error), spoils=_spoils(error))
+
+
+def _spoils(error: Exception) -> bool:
+    marks = ("just-in-time compilation", "unordered_map::at")
+    return isinstance(error, CompilationError) or any(mark in str(error) for mark in marks)
 
 
 def _shape(error: Exception) -> str:

@@ -45,6 +45,9 @@ class Worker:
             while self._pipe.poll(timeout_s):
                 said = self._pipe.recv()
                 if isinstance(said, Outcome):
+                    if said.spoils:
+                        # Every program after it would be invalid.
+                        self._end()
                     return said
                 locally = False
         except (EOFError, OSError):
@@ -114,9 +117,10 @@ def data_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="fuzz-data-"))
     process = multiprocessing.get_context("spawn").Process(target=_write, args=(folder,))
     process.start()
-    process.join()
     try:
-        if process.exitcode:
+        process.join(_START_TIMEOUT_S)
+        if process.exitcode != 0:
+            process.kill()
             raise RuntimeError("the files of the sources could not be written")
         yield folder
     finally:

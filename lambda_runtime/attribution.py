@@ -19,7 +19,7 @@ import ROOT
 from ROOT._distrdf import Ranges
 from ROOT._distrdf.Operation import InstantAction, Transformation, VariationsFor
 
-from lambda_runtime import diagnostics, sharing
+from lambda_runtime import datasets, diagnostics, sharing
 from lambda_runtime.compiled import RNTUPLE, CompiledGraph, another
 
 logger = logging.getLogger(__name__)
@@ -104,19 +104,20 @@ def _only_entry(head: Any, data_range: Any, position: int) -> tuple[Any, str]:
         entry = data_range.start + position
         ROOT.Internal.RDF.ChangeEmptyEntryRange(node, (entry, entry + 1))
         return node, f", at entry {entry:,},"
-    found, trees = Ranges.get_clustered_range_from_percs(data_range)
-    entry = found.globalstart + position
-    where = _place(entry, found, trees)
-    if data_range.exec_id.rdf_uuid == RNTUPLE:
+    is_rntuple = data_range.exec_id.rdf_uuid == RNTUPLE
+    boundaries_of = datasets.rntuple_boundaries if is_rntuple else datasets.tree_boundaries
+    start, _, lengths = datasets.extent(data_range, boundaries_of)
+    entry = start + position
+    where = _place(entry, data_range.filenames, lengths)
+    if is_rntuple:
         return node.Range(position, position + 1), where
     ROOT.Internal.RDF.ChangeBeginAndEndEntries(node, entry, entry + 1)
     return node, where
 
 
-def _place(entry: int, found: Any, trees: Any) -> str:
+def _place(entry: int, urls: Sequence[str], lengths: Sequence[int]) -> str:
     """Say where an entry of the files of a range is."""
-    for url, tree in zip(found.filenames, found.treenames, strict=True):
-        length = trees.trees_with_entries[f"{url}/{tree}"]
+    for url, length in zip(urls, lengths, strict=True):
         if entry < length:
             return f", at entry {entry:,} of {url},"
         entry -= length

@@ -17,7 +17,7 @@ FILE_VARIABLE = "X509_CERT_FILE"
 GRID = "/etc/grid-security/certificates"
 """Where it looks by itself."""
 _FILES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
-"""Of Debian and of Red Hat."""
+"""Certificates of Debian and of Red Hat."""
 
 
 def name(environment: MutableMapping[str, str], grid: str = GRID, files: Iterable[str] = _FILES) -> None:

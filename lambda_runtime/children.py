@@ -42,10 +42,15 @@ class Children:
     ----------
     answer
         Answers an event, as JSON, given how many events this environment had before; called in the child.
+    is_spent
+        Tells by an answer whether the child that gave it can answer no others: it is ended.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(
+        self, answer: Answer, is_spent: Callable[[Mapping[str, Any]], bool] = lambda _: False
+    ) -> None:
         self._answer = answer
+        self._is_spent = is_spent
         self._children: OrderedDict[str, _Child] = OrderedDict()
         self._events = 0
         self._scratch = scratch.make()
@@ -66,9 +71,12 @@ class Children:
         self._events += 1
         child = self._children[identity]
         try:
-            return child.answer(event, self._events - 1, request_id)
+            answer = child.answer(event, self._events - 1, request_id)
         except (EOFError, OSError):
             _die_like(self._buried(identity))
+        if self._is_spent(answer):
+            self._children.pop(identity).end()
+        return answer
 
     def _is_tight(self) -> bool:
         """Whether the children's files take more than they leave to the next child."""

@@ -31,7 +31,7 @@ class CompiledGraph:
     """A compiled graph, or one that is about to be compiled, lent to one range."""
 
     identifier: ExecutionIdentifier
-    """Under which DistRDF keeps it."""
+    """Key under which DistRDF keeps it."""
     key: str
     actions: list[Any] | None = None
     """The results booked on it, of its last range; None until it is compiled."""

@@ -22,7 +22,7 @@ class Sample:
 
     name: str
     metadata: str
-    """In JSON, as ROOT exports it."""
+    """What the specification says of it, in JSON, as ROOT exports that."""
     n_files: int
     """Rows of the file table that belong to it."""
 
@@ -75,15 +75,32 @@ def _over(
     boundaries_of: Callable[[str, str], list[int]],
     frame_of: Callable[[FileRange, int, int], Any],
 ) -> Any:
-    names = list(zip(data_range.treenames, data_range.filenames, strict=True))
+    start, stop, lengths = extent(data_range, boundaries_of)
+    own = slice(data_range.first_file_idx, data_range.last_file_idx)
+    rows = zip(data_range.treenames[own], data_range.filenames[own], lengths[own], strict=True)
+    by_tree = {f"{url}/{tree}": length for tree, url, length in rows}
+    frame = frame_of(data_range, start, stop) if start < stop else None
+    return TaskObjects(frame, Ranges.TaskTreeEntries(stop - start, by_tree))
+
+
+def extent(
+    data_range: FileRange, boundaries_of: Callable[[str, str], list[int]]
+) -> tuple[int, int, list[int]]:
+    """Return which entries a range reads.
+
+    Returns
+    -------
+    start, stop, lengths
+        Half-open bounds among the entries of all its files, those before its own included; and how many
+        entries each of these files has.
+    """
+    names = zip(data_range.treenames, data_range.filenames, strict=True)
     boundaries = [boundaries_of(*each) for each in names]
     lengths = [each[-1] for each in boundaries]
     first, last = data_range.first_file_idx, data_range.last_file_idx - 1
     start = sum(lengths[:first]) + _boundary(boundaries[first], data_range.first_tree_start_perc)
     stop = sum(lengths[:last]) + _boundary(boundaries[last], data_range.last_tree_end_perc)
-    by_tree = {f"{url}/{tree}": lengths[first + i] for i, (tree, url) in enumerate(names[first : last + 1])}
-    frame = frame_of(data_range, start, stop) if start < stop else None
-    return TaskObjects(frame, Ranges.TaskTreeEntries(stop - start, by_tree))
+    return start, stop, lengths
 
 
 def entries_of(data_range: Any) -> Iterator[tuple[str, str, int, int]]:

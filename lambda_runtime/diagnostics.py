@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from dask_root_lambda.protocol.errors import (
     CompilationError,
     ConfigurationError,
     DaskRootLambdaError,
+    RemoteError,
     UserCodeError,
 )
 from lambda_runtime import jupyter, storage_token
@@ -127,6 +129,14 @@ _UNDECLARED = re.compile(
 )
 _READING = re.compile(r"(?:T(?:Basket|Branch|Buffer|File|Key|NetXNGFile|Tree)\w*|R__unzip\w*|RNTuple\w*)\b")
 """Where ROOT's errors of reading come from."""
+_NOT_FOUND, _NOT_KNOWN = "failed to retrieve the JIT helper function", "unordered_map::at"
+"""What ROOT 6.40 says of each graph with something new in it, once code that it made for one did not compile:
+it goes on to look for that code's functions (``DeclareAndRetrieveDeferredJitCalls`` of RLoopManager.cxx). Of
+a graph that needs such a function it says the second, as a map of the user's may that lacks a key."""
+_spoiled = threading.Event()
+"""Set once code did not compile in this process."""
+_OF_OVERLOAD = re.compile(r"=>\n +\w+: (.*?)(?=\n  \S[^\n]* =>\n|\Z)", re.DOTALL)
+"""What each C++ function said that PyROOT has tried: it writes signature, type of the error, and text."""
 _TRAVELS = (
     "what gInterpreter.Declare, ProcessLine, .L and Numba.Declare make does not travel. Give the C++ code to "
     "ROOT.RDF.Distributed.DistributeCppCode, or a Python function that makes it to "
@@ -220,18 +230,13 @@ def user_code(what: str, *, python: bool = False) -> Iterator[None]:
     except Exception as failure:
         if python and _as_raised.get():
             raise
-        error = failure
+        error, found = failure, None
         if isinstance(failure, LoopError) and isinstance(failure.__cause__, Exception):
             # What was read wrong is no operation's fault, and may end the process when it is read again.
             found = None if reported.from_reading else failure.find()
             what, error = found or what, failure.__cause__
         name = type(error).__name__
-        kind = CompilationError if reported.from_compiler else UserCodeError
-        verdict = (
-            f"does not compile; see the line below{_hint(reported.text)}"
-            if reported.from_compiler
-            else f"raised {name}: {error}"
-        )
+        kind, verdict = _verdict(error, reported, of_user=found is not None)
         expired = storage_token.expired() if "TNetXNGFile::" in reported.text else ""
         raise kind(
             f"{what} {verdict}{f'; {expired}' if expired else ''}",
@@ -239,6 +244,27 @@ def user_code(what: str, *, python: bool = False) -> Iterator[None]:
             traceback="".join(traceback.format_exception(error)),
             diagnostics=reported.text,
         ) from None
+
+
+def _verdict(error: Exception, reported: Record, *, of_user: bool) -> tuple[type[RemoteError], str]:
+    """Return the class of the error to raise for what code raised, and what is said of the code.
+
+    Parameters
+    ----------
+    error, reported
+        What was raised, and reported beside it.
+    of_user
+        Whether an operation of the user's is known that raises it.
+    """
+    if reported.from_compiler:
+        _spoiled.set()
+        return CompilationError, f"does not compile; see the line below{_hint(reported.text)}"
+    if _NOT_FOUND in str(error) or (_spoiled.is_set() and not of_user and _NOT_KNOWN in str(error)):
+        return CompilationError, (
+            "cannot be compiled in this process: a graph did not compile in it before, and ROOT compiles "
+            "nothing new after that. Start the process (the kernel, the script or Dask's workers) again"
+        )
+    return UserCodeError, f"raised {type(error).__name__}: {said(error)}"
 
 
 def undeclared(text: str) -> list[str]:
@@ -273,9 +299,15 @@ def check_compiler() -> None:
         )
 
 
+def said(error: BaseException) -> str:
+    """Return what an error says, without the C++ functions that PyROOT has tried to call."""
+    texts = (text.strip() for text in _OF_OVERLOAD.findall(str(error)))
+    return "\n".join(dict.fromkeys(filter(None, texts))) or str(error).strip() or type(error).__name__
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that says anything."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """Return the first line of what an error says."""
+    return said(error).partition("\n")[0].strip()
 
 
 @once

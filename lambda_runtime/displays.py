@@ -64,7 +64,7 @@ using DisplayTable = ROOT::Internal::RDF::DisplayHelper<Opened>;
 """
 
 Row = list[tuple[str, int]]
-"""By column the text, and how ROOT prints it: 0 for as it is, 1 for not at all, 2 for dots."""
+"""Text of each column, and how ROOT prints it: 0 for as it is, 1 for not at all, 2 for dots."""
 
 
 class Table:

@@ -1,9 +1,9 @@
 """The end of a process in whose threads ROOT is at work.
 
 ROOT takes itself down when the interpreter ends, and a daemon thread that is in it then crashes the process,
-or aborts it. So whoever works in ROOT says so here; at the end no more of it begins, what is registered is
-asked to stop, and the rest is waited for. Where that takes too long, the process ends without taking down
-anything.
+or aborts it. So each thread that works in ROOT says so here. At the end no thread begins such work, what is
+registered is asked to stop, and this module waits for the rest. If that takes too long, the process ends
+without taking down anything.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ import ROOT
 from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import (
     BrokenEnvironmentError,
+    CompilationError,
     CorruptBlobError,
     DaskRootLambdaError,
     RemoteError,
@@ -114,7 +115,13 @@ def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
 @once
 def _children() -> Children:
     environment()  # made before the children are, which share its name
-    return Children(_answer)
+    return Children(_answer, _is_spent)
+
+
+def _is_spent(answer: Mapping[str, Any]) -> bool:
+    """Tell whether code did not compile in a process: ROOT 6.40 compiles no new graph in it any more."""
+    failure = answer.get("failure")
+    return failure is not None and failure["error"] == CompilationError.__name__
 
 
 def _answer(event: Mapping[str, Any], number: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Locks: one for many who run and one who compiles, one for who makes values."""
+"""Locks: one for many who run and one who compiles, one that is held to make values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ it first at once get two classes, and objects of one of them are no instances of
 class SharedLock:
     """Held by any number of threads that share it, or by one that has it alone.
 
-    Who wants it alone goes first: threads that want to share it wait until nobody waits to be alone.
+    A thread that wants it alone goes first: threads that want to share it wait until none waits to be alone.
     """
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ class FileRange(Ranges.TreeRangePerc):  # type: ignore[misc]  # ROOT has no type
     from_first: Callable[[], FileRange] | None
     """Makes the same range with the files before its own as well; None where it has all that it needs."""
     friend_files: tuple[slice, ...]
-    """Which files of each friend it reads."""
+    """Files of each friend that it reads."""
 
     def friend_urls(self) -> list[str]:
         """Return the files of friends that it reads."""

@@ -213,7 +213,7 @@ class Runner:
 
 
 SHARED = Runner(shared=True)
-"""For steps that run in this process beside others."""
+"""Runner of the steps that run in this process beside others."""
 
 
 def _finished(value: Any) -> Any:

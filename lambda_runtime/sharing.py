@@ -84,7 +84,7 @@ def was_ended(error: Exception) -> bool:
 def compile_graph(frame: Any) -> None:
     """Compile all that is booked on ``frame``, without running it.
 
-    ROOT keeps the code of all graphs that are not compiled yet in one place, and whoever runs next takes
+    ROOT keeps the code of all graphs that are not compiled yet in one place, and the next event loop takes
     all of it: two threads that start new graphs at once find their code taken, not yet compiled, and fail
     with ``unordered_map::at``. (``RunGraphs`` compiles all graphs before it starts threads, too.)
     """

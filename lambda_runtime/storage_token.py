@@ -58,7 +58,7 @@ class StorageToken:
     def keep_fresh(self) -> None:
         """Fetch the token if there is a secret, and it was not looked at lately.
 
-        Without it, files that need none are still read: so that it cannot be had is only noted.
+        Files that need no token are read without it: a missing token is therefore logged, not raised.
         """
         if self._file is not None:
             # Variables that were restored may be of the time before there was a token.
@@ -146,7 +146,7 @@ def _end_s(token: str) -> float | None:
 
 @contextmanager
 def _nothing_logged() -> Iterator[None]:
-    """Whoever has the log at DEBUG would find the secret in it, in botocore's lines."""
+    """Log nothing at DEBUG in the block: botocore's lines would hold the secret."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.DEBUG))
     try:

@@ -13,6 +13,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from dask_root_lambda import RDataFrame
+from dask_root_lambda.plan import history
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError, UserCodeError
 from tests.conftest import ROOT
 
@@ -179,6 +180,27 @@ class TestARangeAgain:
             thrown.debug()
         assert "range 3 of 5" in capsys.readouterr().out
         assert thrown.debug(0) == sum(range(200))
+
+    def test_the_range_that_failed_where_its_run_was_divided_otherwise(self, local, events_file, capsys):
+        """A result alone would be divided anew: it is looked at in a range of the run that failed."""
+
+        def booked(files):
+            throwing = 'if (rdfentry_ == 1650) throw std::runtime_error("of mine"); return x;'
+            y = RDataFrame("Events", files).Define("y", throwing)
+            return y.Sum("y"), y.Count()
+
+        # The same graph was run before on other data, and took so little that 1 range is enough.
+        before, _held = booked([events_file])
+        finish = before.bookings.lower(before).finish
+        history.remember(finish.graph, history.Record(0.1, finish.size))
+        total, count = booked([events_file] * 2)
+        with pytest.raises(UserCodeError, match="of mine") as raised:
+            total.GetValue()
+        assert raised.value.task.endswith("-0")
+        with pytest.raises(UserCodeError, match="of mine"):
+            total.debug()
+        assert "range 0 of 1," in capsys.readouterr().out
+        assert count.debug() == 2000
 
     def test_variations_and_arrays(self, local, events_file):
         """As results of the whole."""

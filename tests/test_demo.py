@@ -380,12 +380,12 @@ def test_no_events_are_a_result_too(cms_data, tmp_path):
     assert (tmp_path / "dimuon_spectrum.png").stat().st_size > 0
 
 
-@pytest.mark.parametrize("field", ["output", "json"])
-def test_a_place_that_cannot_be_written_to_is_an_error_before_anything_runs(field, tmp_path):
-    """Nothing is read for a result that could not be kept."""
+@pytest.mark.parametrize(("act", "field"), [(run.run, "output"), (run.run, "json"), (run.estimate, "json")])
+def test_a_place_that_cannot_be_written_to_is_an_error_before_anything_runs(act, field, tmp_path):
+    """Nothing is read, or paid, for a result that could not be kept."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="file"):
-        run.run(Request(["/no/such.root"], **{field: tmp_path / "file" / "below"}), lambda _: None)
+        act(Request(["/no/such.root"], **{field: tmp_path / "file" / "below"}), lambda _: None)
 
 
 def test_the_demo_reads_from_an_emulated_s3(tmp_path, monkeypatch):

@@ -63,6 +63,14 @@ def test_a_program_that_local_root_refuses_is_none(worker):
     assert worker.run(Program((graph,))).status == "invalid"
 
 
+def test_a_program_that_does_not_compile_spoils_none_after_it(worker):
+    """ROOT compiles nothing new in its process any more: the next one runs in another process."""
+    text = Graph("one file", (Step(0, "Define", '"s", "std::string()"'),), (Action(1, "Sum", '"s"'),))
+    assert worker.run(Program((text,))).status == "invalid"
+    other = Graph("one file", (Step(0, "Define", '"y", "std::sqrt(x * x + 3)"'),), (Action(1, "Max", '"y"'),))
+    assert worker.run(Program((other,))) == Outcome("same")
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_can_be_read(worker, source):
     """By local ROOT at least: a source that cannot be read would test nothing."""

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _stop("interrupted", _INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone, like head. The interpreter must not write to it at exit either.
+        # The reader of our output has ended, like head. The interpreter must not write to it at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
 

@@ -81,3 +81,11 @@ def table(rows: Mapping[str, str]) -> str:
     """Lay out names and values in two columns."""
     width = max(map(len, rows), default=0) + 2
     return "\n".join(f"{name:<{width}}{value}".rstrip() for name, value in rows.items())
+
+
+def positive(text: str) -> int:
+    """Read an option's whole number from 1; argparse tells what is none."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return number

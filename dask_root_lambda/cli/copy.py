@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dask_root_lambda.cli.console import Console
+from dask_root_lambda.cli.console import Console, positive
 from dask_root_lambda.config import EXECUTIONS
 from lambda_runtime.remote import names
 
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--execution", choices=EXECUTIONS, default="local", help=where)
     at_once = f"files at once (default: {_AT_ONCE} in this process, else as many as functions)"
-    add("--at-once", type=_positive, metavar="N", help=at_once)
+    add("--at-once", type=positive, metavar="N", help=at_once)
     add("--dry-run", action="store_true", help="tell what would be copied, and stop")
     add("--json", action="store_true", help="answer in JSON, on standard output")
 
@@ -98,10 +98,3 @@ def _described(items: Sequence[Item]) -> list[dict[str, Any]]:
         {"source": names.shown(item.content.url), "target": item.shown, "bytes": item.content.size}
         for item in items
     ]
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return number

@@ -6,7 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from dask_root_lambda.cli.console import Console
+from dask_root_lambda.cli.console import Console, positive
 from dask_root_lambda.config import EXECUTIONS
 from dask_root_lambda.demo import DEFAULT_EVENTS
 
@@ -23,16 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--files", nargs="+", metavar="F", help="ROOT files to read; s3://, https:// and root:// too"
     )
     size = f"size of the generated dataset (default: {DEFAULT_EVENTS:,})"
-    data.add_argument("--events", type=_positive, metavar="N", help=size)
+    data.add_argument("--events", type=positive, metavar="N", help=size)
     add("--tree", default="Events", metavar="NAME", help="tree or RNTuple in the files (%(default)s)")
     where = "AWS Lambda, an emulated Lambda on this machine, or this process (default: %(default)s)"
     add("--execution", choices=EXECUTIONS, default="emulated", help=where)
     ranges = (
         "ranges to divide the dataset into (default: 16 of generated events, else as many as run at once)"
     )
-    add("--npartitions", type=_positive, metavar="N", help=ranges)
+    add("--npartitions", type=positive, metavar="N", help=ranges)
     at_once = "ranges at once (default: 1000 on AWS, else the number of cores)"
-    add("--concurrency", type=_positive, metavar="N", help=at_once)
+    add("--concurrency", type=positive, metavar="N", help=at_once)
     via = "put the generated events into an emulated S3 first, and read them from there"
     add("--via", choices=("s3",), help=via)
     add("--output", type=Path, default=Path(), metavar="DIR", help="where to put the plots (default: here)")
@@ -64,10 +64,3 @@ def run(args: argparse.Namespace) -> int:
         Console(as_json=False).step,
     )
     return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return number

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 
+from dask_root_lambda.invocation import emulated
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 
@@ -17,11 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ConfigurationError
         The extra ``emulator`` is not installed.
     """
-    missing = [name for name in ("awslambdaric", "moto") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigurationError(
-            f"the emulator needs {' and '.join(missing)}: pip install 'dask-root-lambda[emulator]'"
-        )
+    if reason := emulated.missing():
+        raise ConfigurationError(reason)
     from dask_root_lambda.emulator.__main__ import add_arguments
 
     add_arguments(parser)

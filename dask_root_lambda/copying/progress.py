@@ -36,7 +36,7 @@ def shown(items: Sequence[Item], step: Callable[[str], None]) -> Iterator[Watch]
 
 
 def _ignore(n_bytes: int) -> None:
-    """Where no terminal is, only whole files are told."""
+    """Take note of nothing: without a terminal, only whole files are told."""
 
 
 def _tell(bar: Any, item: Item, problem: str | None) -> None:

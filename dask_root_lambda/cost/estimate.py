@@ -84,10 +84,11 @@ class Estimate:
     usd: float
     """Cost at list price, as in `dask_root_lambda.cost.report.RunReport`."""
     usd_range: tuple[float, float]
-    """Between which the cost lies, in about 19 of 20 runs like this."""
+    """Bounds of the cost, USD, that hold in about 19 of 20 runs like this."""
     wall_s: float
     """Seconds that the rest will take, without merges."""
     wall_s_range: tuple[float, float]
+    """Bounds of that time, seconds, in the same sense."""
     npartitions: int
     """Ranges of the run: what the user asked for, else what is recommended and will be used."""
     why: str

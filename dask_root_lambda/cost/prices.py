@@ -51,7 +51,7 @@ class Prices:
 
 
 NO_PRICES = Prices("this machine", "", 0.0, 0.0, 0.0, 0.0, 0.0)
-"""Of what runs in the user's own process."""
+"""Prices of what runs in the user's own process: nothing."""
 
 
 def prices_of(region: str, architecture: str = "x86_64", own: Mapping[str, Any] | None = None) -> Prices:

@@ -185,7 +185,7 @@ class Report:
 _NAME_WIDTH = 14
 _RUNS_SHOWN = 10
 _RUN_WIDTH = 8
-"""Of a run's identity: enough to tell it among keys of Dask's dashboard and of the log."""
+"""Digits of a run's identity that are shown: enough to find it among the keys of Dask's dashboard and log."""
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:

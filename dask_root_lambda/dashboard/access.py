@@ -26,7 +26,7 @@ def refusal(
     headers
         Of the request.
     secret
-        Who has it may steer.
+        What a request has to send to steer.
     allowed_origins
         Origins of proxies through which users see the dashboard, such as ``https://hub.example.org``.
     names

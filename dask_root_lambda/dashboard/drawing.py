@@ -16,7 +16,7 @@ from dask_root_lambda.dashboard.feed import Feed
 from dask_root_lambda.dashboard.state import State
 
 _PERIOD_MS = 500
-"""Between two looks at the feed."""
+"""Milliseconds between two looks at the feed."""
 _PATIENCE_S = 10.0
 """How long a browser is waited for that does not say that it has drawn, as one does whose tab is not seen."""
 

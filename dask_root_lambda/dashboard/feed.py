@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,15 +70,25 @@ class Feed:
 
     async def ask(self) -> State | None:
         """Ask the workers now, and return what they say; the last state if there is none."""
-        answers = await self._send(STATE_OPERATION, _ANSWER_S)
+        answers = await self._send(STATE_OPERATION, _ANSWER_S, [{}] * len(self.workers))
         states = [State.from_json(text) for text in answers if isinstance(text, str)]
         if states:
             self._keep(state.together(states))
         return self.state
 
-    async def tell(self, operation: str, timeout_s: float, **message: str) -> str:
-        """Tell the workers to do something; return what went wrong, empty where nothing did."""
-        answers = await self._send(operation, timeout_s, **message)
+    async def tell(self, operation: str, timeout_s: float, messages: Sequence[Mapping[str, str]]) -> str:
+        """Tell the workers to do something; return what went wrong, empty where nothing did.
+
+        Parameters
+        ----------
+        operation
+            What they are asked for.
+        timeout_s
+            How long each may take.
+        messages
+            What each of `workers` is told.
+        """
+        answers = await self._send(operation, timeout_s, messages)
         if not answers:
             return "no worker has the executor"
         said = (
@@ -86,9 +97,12 @@ class Feed:
         )
         return "; ".join(dict.fromkeys(each for each in said if each))
 
-    async def _send(self, operation: str, timeout_s: float, **message: str) -> list[str | BaseException]:
+    async def _send(
+        self, operation: str, timeout_s: float, messages: Sequence[Mapping[str, str]]
+    ) -> list[str | BaseException]:
         """Send a message to each worker that has the executor; return what they answer, or the errors."""
-        sent = [getattr(self._scheduler.rpc(each), operation)(**message) for each in self.workers]
+        asked = zip(self.workers, messages, strict=True)
+        sent = [getattr(self._scheduler.rpc(worker), operation)(**message) for worker, message in asked]
         waits = (asyncio.wait_for(each, timeout_s) for each in sent)
         return list(await asyncio.gather(*waits, return_exceptions=True))
 

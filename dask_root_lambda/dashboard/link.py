@@ -11,8 +11,8 @@ from dask_root_lambda.protocol.errors import ConfigurationError
 def steering_link(client: Client) -> str:
     """Return the URL of the dashboard's page "Lambda" with the right to steer.
 
-    For any cluster whose workers have the executor; a `LambdaCluster` has a method of this name. Who has the
-    link may change where ranges run and what they may cost, and stop them: keep it to yourself.
+    For any cluster whose workers have the executor; a `LambdaCluster` has a method of this name. The
+    link lets its holder change where ranges run and what they may cost, and stop them: keep it to yourself.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ _PLOTS: dict[str, Callable[..., Component]] = {
     "/individual-lambda-runs": tables.Runs,
     "/individual-lambda-ranges": tables.Ranges,
 }
-"""For dask-labextension, which finds plots by the beginning of their names."""
+"""Paths of the single plots; dask-labextension finds them by the beginning of their names."""
 
 _templates = Environment(
     # Markup that Bokeh makes is put in as it is; what users have named is in Bokeh's properties.

@@ -23,8 +23,19 @@ _COLORS = {
     _SLOW: "#8e3bb8",
 }
 _FEW = 100
-"""So many ranges are drawn larger."""
+"""Up to this number, ranges are drawn larger."""
 _BINS = 24
+
+
+def _figure(name: str, title: str, sizing_mode: str, x_axis_type: str = "linear") -> figure:
+    """Make an empty figure whose values begin at 0."""
+    made = figure(
+        title=title, x_axis_type=x_axis_type, tools="", sizing_mode=sizing_mode, min_height=180, name=name
+    )
+    made.y_range.start = 0
+    if x_axis_type == "datetime":
+        made.xaxis.ticker.desired_num_ticks = 3
+    return made
 
 
 class InFlight(Component):
@@ -32,14 +43,7 @@ class InFlight(Component):
 
     def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource({"at": [], "in_flight": [], "concurrency": []})
-        self.root = figure(
-            title="In flight, and at most",
-            x_axis_type="datetime",
-            tools="",
-            sizing_mode=sizing_mode,
-            min_height=180,
-            name="in_flight",
-        )
+        self.root = _figure("in_flight", "In flight, and at most", sizing_mode, x_axis_type="datetime")
         self.root.varea_step(
             "at",
             0,
@@ -53,8 +57,6 @@ class InFlight(Component):
         self.root.step(
             "at", "concurrency", source=self._source, mode="after", color="#666", line_dash="dashed"
         )
-        self.root.y_range.start = 0
-        self.root.xaxis.ticker.desired_num_ticks = 3
 
     def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
@@ -70,17 +72,8 @@ class Throughput(Component):
 
     def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource({"at": [], "entries_per_s": []})
-        self.root = figure(
-            title="Entries/s",
-            x_axis_type="datetime",
-            tools="",
-            sizing_mode=sizing_mode,
-            min_height=180,
-            name="throughput",
-        )
+        self.root = _figure("throughput", "Entries/s", sizing_mode, x_axis_type="datetime")
         self.root.step("at", "entries_per_s", source=self._source, mode="before", color=_COLORS["done"])
-        self.root.y_range.start = 0
-        self.root.xaxis.ticker.desired_num_ticks = 3
 
     def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
@@ -97,13 +90,7 @@ class Durations(Component):
 
     def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource(points(RangeTable()))
-        self.root = figure(
-            title="Seconds of each range; stragglers are diamonds",
-            tools="",
-            sizing_mode=sizing_mode,
-            min_height=180,
-            name="durations",
-        )
+        self.root = _figure("durations", "Seconds of each range; stragglers are diamonds", sizing_mode)
         kinds = list(_COLORS)
         self.root.scatter(
             "index",
@@ -118,7 +105,6 @@ class Durations(Component):
         self.root.add_layout(self._limit)
         shown = {"range": "index", "": "kind", "seconds": "seconds{0.00}", "attempts": "attempts"}
         self.root.add_tools(HoverTool(tooltips=[(name, f"@{field}") for name, field in shown.items()]))
-        self.root.y_range.start = 0
 
     def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
@@ -149,15 +135,8 @@ class Memory(Component):
 
     def __init__(self, sizing_mode: str = "stretch_both") -> None:
         self._source = ColumnDataSource({"left": [], "right": [], "top": []})
-        self.root = figure(
-            title="Environments by peak memory, MB",
-            tools="",
-            sizing_mode=sizing_mode,
-            min_height=180,
-            name="memory",
-        )
+        self.root = _figure("memory", "Environments by peak memory, MB", sizing_mode)
         self.root.quad("left", "right", "top", 0, source=self._source, color="#888", line_color="white")
-        self.root.y_range.start = 0
 
     def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""

@@ -1,4 +1,4 @@
-"""Routes beside the page: what it shows as JSON, for everybody, and steering, for who has the secret."""
+"""Routes beside the page: what it shows as JSON, for everybody, and steering, which takes the secret."""
 
 from __future__ import annotations
 
@@ -73,10 +73,12 @@ class _Steer(web.RequestHandler):
             return
         try:
             action = Action.from_json(self.request.body)
+            actions = action.shared(len(self._feed.workers))
         except ConfigurationError as error:
             self.set_status(400)
             self.finish({"error": str(error)})
             return
-        said = await self._feed.tell(STEER_OPERATION, _ANSWER_S, action=action.to_json())
+        messages = [{"action": each.to_json()} for each in actions]
+        said = await self._feed.tell(STEER_OPERATION, _ANSWER_S, messages)
         self.set_status(409 if said else 200)
         self.finish({"error": said} if said else {})

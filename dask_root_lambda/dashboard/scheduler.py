@@ -39,7 +39,7 @@ class PagePlugin(SchedulerPlugin):
         self._shown = any(hasattr(each, "app_paths") for each in scheduler.http_application.applications)
         if not self._shown:
             return
-        # Only here: who has no dashboard does not wait for Bokeh.
+        # Imported here only: a scheduler without a dashboard does not wait for Bokeh.
         from dask_root_lambda.dashboard import page
 
         prefix = page.show(find_feed, scheduler)

@@ -59,6 +59,7 @@ class RunState:
     """Names of the user's results."""
     ranges_done: int = 0
     in_flight: int = 0
+    """Its tasks that have begun and are not done."""
     usd_foreseen: float | None = None
     """What it will have cost; None as long as nobody can tell, and where it is over."""
     left_s: float | None = None
@@ -91,8 +92,9 @@ class State:
     most_concurrency: int = 0
     """What that can be raised to."""
     in_flight: int = 0
+    """Invocations that are being made."""
     max_usd: float | None = None
-    """What all runs may cost together."""
+    """What all runs may cost together, USD; None for no limit."""
     log_options: str = ""
     """What ``dask-root-lambda logs`` has to be told to find the deployment."""
     memory_mb: Sequence[float] = ()
@@ -129,7 +131,7 @@ def of(executor: LambdaExecutor) -> State:
         executions={str(name): reason for name, reason in executor.obstacles().items()},
         concurrency=concurrency,
         most_concurrency=executor.most_concurrency,
-        in_flight=ledger.in_flight,
+        in_flight=ledger.invocations,
         max_usd=executor.settings.max_cost_usd,
         log_options=_log_options(executor.settings),
         memory_mb=tuple(last.environments.values())[:MOST_ENVIRONMENTS] if last is not None else (),
@@ -139,7 +141,8 @@ def of(executor: LambdaExecutor) -> State:
 
 def table(run: RunTrack, now_s: float) -> RangeTable:
     """Make a table of the ranges of a run that have begun."""
-    limit_s = slow_after_s(_done_s(run), run.account.ranges)
+    left_over = sum(track.left_over for track in run.ranges.values())
+    limit_s = slow_after_s(_done_s(run), run.account.ranges - left_over)
     shown = choose(list(run.ranges.values()), MOST_RANGES)
     seconds = [round(track.elapsed_s(now_s), 3) for track in shown]
     return RangeTable(
@@ -213,12 +216,11 @@ def _run(run: RunTrack, progress: Progress, concurrency: int, now_s: float) -> R
 
 def _usd_foreseen(run: RunTrack, progress: Progress) -> float | None:
     """Foresee what a run will have cost: ranges that are left as much as those that are done, in the mean."""
-    # Those that an earlier try has left were not invoked.
-    invoked = sum(track.state == "done" and bool(track.request_id) for track in run.ranges.values())
-    if not invoked:
+    n_done = sum(map(_was_done, run.ranges.values()))
+    if not n_done:
         return None
     usd = progress.report.usd
-    return usd + usd / invoked * (progress.report.ranges - progress.ranges_done)
+    return usd + usd / n_done * (progress.report.ranges - progress.ranges_done)
 
 
 def _log_options(settings: Settings) -> str:
@@ -227,7 +229,12 @@ def _log_options(settings: Settings) -> str:
 
 
 def _done_s(run: RunTrack) -> list[float]:
-    return sorted(track.seconds for track in run.ranges.values() if track.state == "done")
+    return sorted(track.seconds for track in run.ranges.values() if _was_done(track))
+
+
+def _was_done(track: RangeTrack) -> bool:
+    """Tell whether this run has done a range: one that an earlier try has left took no time, and no money."""
+    return track.state == "done" and not track.left_over
 
 
 _LARGEST = ("ranges", "wall_s", "peak_memory_mb")

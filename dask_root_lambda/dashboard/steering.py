@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dask_root_lambda.execution.executor import LambdaExecutor
@@ -41,6 +41,25 @@ class Action:
             known = ", ".join(f'{{"{each}": ...}}' for each in _KINDS)
             raise ConfigurationError(f"the page knows the actions {known} only")
         return cls(name, value)
+
+    def shared(self, n_workers: int) -> tuple[Action, ...]:
+        """Return what each worker is to do: the page shows, and takes, the limits of all together.
+
+        Raises
+        ------
+        ConfigurationError
+            Some worker would get nothing of it.
+        """
+        if n_workers < 2 or self.value is None or self.name not in ("max_usd", "concurrency"):
+            return (self,) * n_workers
+        if self.name == "max_usd":
+            return (replace(self, value=self.value / n_workers),) * n_workers
+        if self.value < n_workers:
+            raise ConfigurationError(
+                f"concurrency is {self.value!r}: each of the {n_workers:,} workers needs at least 1"
+            )
+        each, more = divmod(self.value, n_workers)
+        return tuple(replace(self, value=each + (index < more)) for index in range(n_workers))
 
     def to_json(self) -> str:
         """Return what `from_json` reads."""

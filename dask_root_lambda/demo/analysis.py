@@ -38,9 +38,9 @@ class CutFlow:
 
     all_events: int
     two_muons: int
-    """With exactly two muons."""
+    """Events with exactly two muons."""
     opposite_charge: int
-    """Of these, with muons of opposite charge."""
+    """Events with two muons of opposite charge."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Outcome:
 
     cut_flow: CutFlow
     mean_mass_gev: float | None
-    """Of the opposite-charge pairs; None if there are none."""
+    """Mean mass of the opposite-charge pairs, GeV; None if there are no pairs."""
     spectrum: Any
     """TH1D of their masses, GeV."""
     report: Report

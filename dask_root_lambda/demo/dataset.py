@@ -15,7 +15,7 @@ CERN_FILE = (
 """61,540,413 events of 2012, 2.2 GB: https://opendata.cern.ch/record/12341"""
 _CMS = "/eos/opendata/cms/"
 _GENERATED_RANGES = 16
-"""Of generated events, by default: enough to see them run on two environments."""
+"""Ranges of generated events, by default: enough to see them run on two environments."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Dataset:
 
     files: tuple[str, ...]
     name: str
-    """In the text."""
+    """Name in the text."""
     title: str
-    """In the plot."""
+    """Title in the plot."""
     note: str = ""
-    """In the plot, on the right."""
+    """Text on the right of the plot."""
     npartitions: int | None = None
     """Ranges, unless the user says how many; None for as many as run at once."""
 

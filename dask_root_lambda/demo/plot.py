@@ -17,9 +17,9 @@ _WIDTH, _HEIGHT = 1000, 750
 _FONT = 42
 """Helvetica, as in most papers of the field."""
 _BIN_RATIO = 1.01
-"""Of the edges of a bin: about the mass resolution."""
+"""Ratio of the edges of a bin: about the mass resolution."""
 _MIN_WINDOW = 0.03
-"""Half of a resonance's window, of its mass: three times the resolution."""
+"""Half the width of a resonance's window, as a part of its mass: three times the resolution."""
 _SIGNIFICANCE = 5.0
 """A resonance is labelled if it stands out by so many standard deviations."""
 

@@ -14,11 +14,11 @@ class Resonance:
     """
 
     label: str
-    """In the plot, as TLatex; particles of the same label share it."""
+    """Label in the plot, as TLatex; particles of the same label share it."""
     mass_gev: float
     width_gev: float
     fraction: float
-    """Of the generated opposite-sign pairs; of the order of what CMS's 2012 double-muon triggers kept."""
+    """Share of the generated opposite-sign pairs; about what CMS's 2012 double-muon triggers kept."""
 
 
 RESONANCES = (

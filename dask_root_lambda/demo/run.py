@@ -18,9 +18,9 @@ from dask_root_lambda.protocol.errors import ConfigurationError
 
 PLOTS = ("dimuon_spectrum.pdf", "dimuon_spectrum.png")
 _WIDTH = 20
-"""Of the names in the text."""
+"""Width of the names in the text, characters."""
 _DIGITS = 10
-"""Significant ones of the mean mass."""
+"""Significant digits of the mean mass."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Request:
     """Names or URLs; None generates events, or under ``lambda`` reads CERN's."""
     tree: str = "Events"
     events: int | None = None
-    """To generate; None for the default."""
+    """Events to generate; None for the default."""
     execution: str = "emulated"
     npartitions: int | None = None
     """Ranges; None leaves it to the dataset."""
@@ -53,7 +53,8 @@ def run(request: Request, say: Callable[[str], None]) -> Outcome:
     DaskRootLambdaError
         A file cannot be read or written, the execution cannot be used, or a range failed for good.
     """
-    _check_writable(request)
+    _make_output(request)
+    _check_writable([request.output / name for name in PLOTS], request)
     _check_via(request)
     dataset = choose(request.files, request.events, request.execution)
     with _placed(dataset, request.via) as dataset:
@@ -71,6 +72,7 @@ def run(request: Request, say: Callable[[str], None]) -> Outcome:
 
 def estimate(request: Request, say: Callable[[str], None]) -> Estimate:
     """Estimate what the demo takes and costs, by running a few of its ranges; raises as `run` does."""
+    _check_writable([], request)
     _check_via(request)
     dataset = choose(request.files, request.events, request.execution)
     with _placed(dataset, request.via) as dataset:
@@ -110,14 +112,16 @@ def _placed(dataset: Dataset, via: str | None) -> Iterator[Dataset]:
         yield replace(dataset, files=(name,), name=f"{dataset.name}, put to {name}")
 
 
-def _check_writable(request: Request) -> None:
-    """Find out before anything runs that the results could not be written."""
+def _make_output(request: Request) -> None:
     try:
         request.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"cannot make the directory {request.output}: {error.strerror}") from error
-    targets = [request.output / name for name in PLOTS]
-    for path in (*targets, request.json) if request.json is not None else targets:
+
+
+def _check_writable(plots: Sequence[Path], request: Request) -> None:
+    """Find out before anything runs that plots, or the figures, could not be written."""
+    for path in (*plots, request.json) if request.json is not None else plots:
         parent_good = path.parent.is_dir() and os.access(path.parent, os.W_OK)
         if path.is_dir() or not (os.access(path, os.W_OK) if path.exists() else parent_good):
             raise ConfigurationError(f"cannot write {path}: check that its directory exists and is yours")

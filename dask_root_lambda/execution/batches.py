@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 _PREFIX = "kept-"
 _COLLECTED_S = 2.0
-"""For so long partial results are collected before they are put into the store."""
+"""Seconds for which partial results are collected before they are put into the store."""
 _COLLECTED_BYTES = 4_000_000
-"""So many bytes are put there at once."""
+"""Bytes of partial results that are put there together."""
 _OF_PROCESS = MemoryStore().url
 """A store that goes with this process."""
 
@@ -53,7 +53,7 @@ class _Found:
     """What was read of the partial results of a run."""
 
     keys: set[str] = field(default_factory=set)
-    """Of the objects."""
+    """Keys of the objects that were read."""
     contents: dict[str, bytes] = field(default_factory=dict)
     """The partial results, sealed, by their names."""
 
@@ -76,9 +76,9 @@ class Batches:
         self._reading = threading.Lock()
         """Held while something is read from one, which is read once."""
         self._collected: dict[str, _Batch] = {}
-        """By the prefix of the space."""
+        """Batches by the prefix of their space."""
         self._found: defaultdict[tuple[str, str], _Found] = defaultdict(_Found)
-        """By the prefix of the space, and the store."""
+        """What was read, by the prefix of the space and the URL of the store."""
 
     def add(self, space: RunSpace, store: Store, record: bytes) -> None:
         """Keep a partial result, as a record; see `dask_root_lambda.execution.records`."""
@@ -121,9 +121,12 @@ class Batches:
                     found.keys.add(key)
         return found.contents.get(name)
 
-    def look_again(self, space: RunSpace) -> None:
-        """Put into the store what is collected, and read anew what is there: a try has failed."""
+    def put(self, space: RunSpace) -> None:
+        """Put into the store what is collected of a run, which may take as long as the store takes."""
         self._put(space.prefix)
+
+    def look_again(self, space: RunSpace) -> None:
+        """Read anew what there is, when somebody looks next: a try has failed."""
         with self._lock:
             for where in [where for where in self._found if where[0] == space.prefix]:
                 del self._found[where]

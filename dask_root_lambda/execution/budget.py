@@ -13,8 +13,9 @@ class Spending:
     """Cost of what was answered, USD."""
     invocations: int
     """How many these were."""
-    in_flight: int
-    """Invocations that are being made, with the one that is to be started."""
+    in_flight_usd: float
+    """What invocations that are being made will cost, with the one that is to be started, USD: each as much
+    as those of its run before."""
     left: int = 0
     """Ranges that are not done."""
 
@@ -25,8 +26,8 @@ class Spending:
 
     @property
     def foreseen_usd(self) -> float:
-        """Cost once what is in flight is answered, if it costs as much as what came before."""
-        return self.usd + self.in_flight * self.usd_each
+        """Cost once what is in flight is answered."""
+        return self.usd + self.in_flight_usd
 
 
 def refusal(spending: Spending, limit_usd: float | None, setting: str) -> str | None:

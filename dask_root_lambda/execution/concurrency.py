@@ -21,7 +21,7 @@ LARGEST_STEP = 0.1
 """How many more at most, as a part of those that are in flight."""
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 20.0
-"""While nothing is in flight that could be answered, the next try waits so long at most."""
+"""Longest wait for the next try while nothing is in flight that could be answered, seconds."""
 _LONGEST_RAMP = 30
 """Steps after which any limit is reached."""
 

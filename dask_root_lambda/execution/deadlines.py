@@ -15,7 +15,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.protocol.errors import DeadlineError
 
 FEWEST_DONE = 3
-"""Ranges of a run that have to be done."""
+"""Ranges of a run that have to be done before an answer is taken for lost."""
 MOST_TRIES = 3
 """Tries of a range that go on at once."""
 QUANTILE = 0.95
@@ -26,13 +26,13 @@ class Deadlines:
     """What holds for an executor."""
 
     factor: float
-    """So many times the 95th percentile of the durations of a run's ranges an answer is waited for."""
+    """How long an answer is waited for, as a multiple of the 95th percentile of the run's durations."""
     shortest_s: float
-    """No answer is lost before."""
+    """Seconds before which no answer is taken for lost."""
     range_s: float | None = None
-    """Limit of all tries of a range together."""
+    """Limit of all tries of a range together, seconds; None for no limit."""
     run_s: float | None = None
-    """Limit of a run."""
+    """Limit of a run, seconds; None for no limit."""
 
     @classmethod
     def of(cls, settings: Settings) -> Deadlines:

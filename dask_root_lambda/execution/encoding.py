@@ -192,7 +192,7 @@ class Encoder:
         )
 
     def look_again(self, space: RunSpace) -> None:
-        """Ask the stores anew what a run has left there: it failed."""
+        """Ask the stores anew what a run has left there, when it is tried next: it failed. Never blocks."""
         with self._lock:
             self._left_over = {
                 name: kept for name, kept in self._left_over.items() if name[1] != space.prefix
@@ -255,6 +255,8 @@ class Encoder:
         name = (store.url, space.prefix)
         with self._one_at_a_time(name):
             if name not in self._left_over:
+                # Here, where waiting is allowed: tasks are ended on Dask's event loop.
+                self._kept.put(space)
                 listed = frozenset(store.keys(space.prefix_of_all))
                 with self._lock:
                     self._left_over[name] = listed

@@ -189,8 +189,18 @@ class LambdaExecutor(Executor):
         self._tries.failures.finish_all()
 
     def stop(self, run: str) -> None:
-        """End the tasks of a run; see `cancel`."""
-        self._tries.cancel(job for job in self._pool.jobs() if job.call.run == run)
+        """End the tasks of a run, by its identity or the first digits of it; see `cancel`.
+
+        Raises
+        ------
+        ConfigurationError
+            Several runs that go on begin with these digits.
+        """
+        jobs = [job for job in self._pool.jobs() if run and job.call.run and job.call.run.startswith(run)]
+        names = {job.call.run for job in jobs}
+        if len(names) > 1:
+            raise ConfigurationError(f"{len(names):,} runs that go on begin with {run!r}: give more digits")
+        self._tries.cancel(jobs)
 
     def report(self) -> Report:
         """Return what was done so far, and what it cost."""

@@ -21,7 +21,7 @@ DRAIN_S = 1.0
 """How long the futures of a run that fails wait for what else of it fails."""
 
 _NAMED = 10
-"""So many ranges are named besides the first."""
+"""Failed ranges that an error names besides the first."""
 _LINE_LENGTH = 300
 
 

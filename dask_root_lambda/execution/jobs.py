@@ -9,23 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
+from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.encoding import Call
-from dask_root_lambda.execution.ledger import Account
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan.steps import MapRange, Merge
 from dask_root_lambda.protocol.errors import DaskRootLambdaError
 from dask_root_lambda.protocol.task import Body
 
-
-class Done(Protocol):
-    """What is called when a range is done that was divided."""
-
-    def __call__(self, *, failed: bool) -> None:
-        """Take note of it."""
-
+Done = Callable[[Body | None], None]
+"""What is called when a range is done that was divided: with its result, or None where it has failed."""
 
 _DEEPEST = 8
 """Divisions of a range: its smallest parts are 1/256 of it."""
@@ -144,7 +139,7 @@ def divided(whole: Job, done: Done) -> list[Job]:
     whole
         A job of a range that can be divided.
     done
-        Called before the whole is settled, and told whether it has failed.
+        Called before the whole is settled.
     """
     step = whole.call.function
     assert isinstance(step, MapRange)
@@ -193,10 +188,10 @@ class _Union:
         try:
             merged = self._merged()
         except Exception as problem:  # of a half, or of merging: a callback's exception would be lost
-            self._done(failed=True)
+            self._done(None)
             self._whole.fail(problem)
         else:
-            self._done(failed=False)
+            self._done(merged)
             self._whole.settle(merged)
 
     def _merged(self) -> Body:

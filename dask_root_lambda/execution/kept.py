@@ -104,8 +104,12 @@ class Kept:
                 damaged()
         return None
 
+    def put(self, space: RunSpace) -> None:
+        """Put into the store what is on its way there; see `Batches.put`."""
+        self._batches.put(space)
+
     def look_again(self, space: RunSpace) -> None:
-        """Read anew what there is: a try has failed."""
+        """Read anew what there is, when somebody looks next: a try has failed. Asks no store."""
         self._batches.look_again(space)
         with self._lock:
             self._found.pop(space.prefix, None)

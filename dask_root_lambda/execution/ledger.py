@@ -1,144 +1,25 @@
-"""The account of what an executor does: sums per run and together, kept while it runs."""
+"""The accounts of what an executor does: sums per run and together, kept while it runs."""
 
 from __future__ import annotations
 
-import math
+import logging
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from dask_root_lambda.cost.estimate import Sample
 from dask_root_lambda.cost.prices import Prices
 from dask_root_lambda.cost.report import Report, RunReport
+from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.budget import Spending
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
 
+logger = logging.getLogger(__name__)
+
 CALLS = "calls"
 """The run that plain function calls are counted under."""
-
-_SAMPLES = 64
-"""Invocations of a run that are remembered one by one."""
-
-
-@dataclass
-class Account:
-    """A run's report so far. Not thread-safe: the ledger holds its lock."""
-
-    run: str
-    why: str = ""
-    """Why it has as many ranges as it has."""
-    ranges_done: int = 0
-    in_flight: int = 0
-    since_s: float = 0.0
-    began_s: float = math.inf
-    """When its first task began."""
-    failed: bool = False
-    _standing: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """By execution, since something is in flight: what its function costs besides the invocations, USD per
-    second, and since when it is used."""
-    _sums: dict[str, float] = field(default_factory=lambda: defaultdict(int))
-    """By the names that they have in the report, which is made only where somebody asks for it."""
-    _peak_memory_mb: float = 0.0
-    samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
-    """What the last invocations that succeeded took; the size of a range is its entries."""
-    _executions: tuple[str, ...] = ()
-    begun_s: list[float] = field(default_factory=list)
-    """When its ranges began, in order."""
-    ended_s: list[float] = field(default_factory=list)
-    """When ranges of it were done, in order."""
-
-    @property
-    def ranges(self) -> int:
-        """Ranges of the run."""
-        return int(self._sums["ranges"])
-
-    @property
-    def retries(self) -> int:
-        """Tries after the first."""
-        return int(self._sums["retries"])
-
-    @property
-    def spending(self) -> Spending:
-        """What was spent on it."""
-        usd, invocations = self._sums["usd"], int(self._sums["invocations"])
-        return Spending(usd, invocations, self.in_flight, max(0, self.ranges - self.ranges_done))
-
-    @property
-    def work_s(self) -> float | None:
-        """Seconds that its invocations took, if each of its ranges was invoked."""
-        every = self._sums["invocations"] - self.retries >= self.ranges > 0
-        return self._sums["duration_s"] if every else None
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more belongs to it: the same graph on the same data begins a new one."""
-        complete = 0 < self.ranges <= self.ranges_done
-        return complete or (self.failed and self.in_flight == 0)
-
-    def begin(self, now_s: float, invoker: Invoker) -> None:
-        """Count a task that starts."""
-        if self.in_flight == 0:
-            self.since_s = now_s
-            self.began_s = min(self.began_s, now_s)
-        self.in_flight += 1
-        self._standing.setdefault(invoker.execution, (invoker.standing_usd_per_s, now_s))
-        if invoker.execution not in self._executions:
-            self._executions = (*self._executions, invoker.execution)
-
-    def end(self, now_s: float) -> None:
-        """Count a task that ended."""
-        self.in_flight -= 1
-        if self.in_flight == 0:
-            self.count(wall_s=now_s - self.since_s, usd=self._standing_usd(now_s))
-            self._standing.clear()
-
-    def _standing_usd(self, now_s: float) -> float:
-        """Return what the functions in use have cost, besides the invocations, since something is in flight.
-
-        One that the run was switched away from is kept, and paid, all the same.
-        """
-        return sum(usd_per_s * (now_s - since_s) for usd_per_s, since_s in self._standing.values())
-
-    def count(self, **increments: float) -> None:
-        """Add to fields of the report."""
-        for name, value in increments.items():
-            self._sums[name] += value
-
-    def add(self, invocation: Invocation) -> None:
-        """Count an invocation."""
-        bill, usage = invocation.billing, invocation.reply.usage if invocation.reply else None
-        self.count(
-            invocations=1,
-            cold_starts=int(bill.cold),
-            init_s=(bill.init_s or 0.0) + (bill.restore_s or 0.0),
-            duration_s=bill.duration_s,
-            billed_s=bill.billed_s,
-            gb_seconds=bill.gb_seconds,
-            usd=invocation.usd,
-            entries=usage.entries if usage else 0,
-            bytes_read=usage.bytes_read if usage else 0,
-            bytes_up=invocation.bytes_up,
-            bytes_down=invocation.bytes_down,
-        )
-        self._peak_memory_mb = max(self._peak_memory_mb, bill.peak_memory_mb)
-        if usage is not None and invocation.error is None:
-            self.samples.append(Sample(usage.entries, bill.duration_s, bill, usage.environment))
-
-    def snapshot(self, now_s: float) -> RunReport:
-        """Return the report, with the time in flight, and what that costs, up to now."""
-        sums: dict[str, Any] = dict(self._sums)
-        sums["wall_s"] = sums.get("wall_s", 0.0) + (now_s - self.since_s if self.in_flight else 0.0)
-        sums["usd"] = sums.get("usd", 0.0) + self._standing_usd(now_s)
-        return RunReport(
-            self.run,
-            executions=self._executions,
-            why=self.why,
-            peak_memory_mb=self._peak_memory_mb,
-            **sums,
-        )
 
 
 @dataclass(frozen=True)
@@ -146,18 +27,20 @@ class Progress:
     """How far a run is, for those who show it."""
 
     report: RunReport
-    """Of the run so far."""
+    """Report of the run so far."""
     ranges_done: int
+    """Ranges of the run that are done."""
     in_flight: int
-    """Tasks of the run that are being run now."""
+    """Tasks of the run that have begun and are not done."""
     begun_s: Sequence[float] = ()
-    """When its ranges began, in order, by the ledger's clock; it grows as the run goes on."""
+    """When its ranges began, in order, by the ledger's clock, without those that an earlier try had left; it
+    grows as the run goes on."""
     ended_s: Sequence[float] = ()
-    """When ranges were done, in order."""
+    """When those were done, in order."""
     environments: int = 0
     """Environments that have told that they were new, in all runs."""
     start_s: float = 0.0
-    """How long these took to start, in the mean; 0 where that is not known."""
+    """Seconds that these took to start, in the mean; 0 where that is not known."""
 
 
 class Ledger:
@@ -177,15 +60,19 @@ class Ledger:
         self._current: dict[str, Account] = {}
         self._prices: list[Prices] = []
         self._notes: list[str] = []
-        self._watchers: list[Callable[[Progress], None]] = []
+        self._watchers: tuple[Callable[[Progress], None], ...] = ()
 
     def now_s(self) -> float:
         """Return the time by the ledger's clock."""
         return self._clock()
 
     def watch(self, watcher: Callable[[Progress], None]) -> None:
-        """Call ``watcher`` whenever a run gets on; it must be quick and thread-safe."""
-        self._watchers.append(watcher)
+        """Call ``watcher`` whenever a run gets on; it must be quick and thread-safe.
+
+        One that raises is not called again.
+        """
+        with self._lock:
+            self._watchers = (*self._watchers, watcher)
 
     def begin(self, run: str, n_ranges: int, invoker: Invoker, why: str = "") -> Account:
         """Count a task that starts; the account is where the rest of it is counted.
@@ -214,6 +101,19 @@ class Ledger:
         self._tell(account)
         return account
 
+    @contextmanager
+    def invoking(self, account: Account) -> Iterator[None]:
+        """Count what is done in the block as an invocation that is being made."""
+        with self._lock:
+            for each in (account, self._total):
+                each.invoking += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                for each in (account, self._total):
+                    each.invoking -= 1
+
     def add(self, account: Account, invocation: Invocation) -> None:
         """Count an invocation, whether it succeeded or not."""
         with self._lock:
@@ -222,21 +122,15 @@ class Ledger:
 
     def retry(self, account: Account) -> None:
         """Count a task that is tried again."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(retries=1)
+        self._count(account, "retries")
 
     def grow(self, account: Account) -> None:
         """Count a task that ran out of memory, and is tried with more."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(moved_up=1)
+        self._count(account, "moved_up")
 
     def split(self, account: Account) -> None:
         """Count a range that is divided before it is tried."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(split=1)
+        self._count(account, "split")
 
     def note(self, text: str) -> None:
         """Keep a sentence that the report is to say, once."""
@@ -246,26 +140,30 @@ class Ledger:
 
     def double(self, account: Account) -> None:
         """Count a second try of a range that is slow."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(second_tries=1)
+        self._count(account, "second_tries")
 
     def mend(self, run: str) -> None:
         """Count a partial result that was found damaged, and is computed again."""
         with self._lock:
-            for each in (self._account(run, 0), self._total):
-                each.count(mended=1)
+            account = self._account(run, 0)
+        self._count(account, "mended")
 
     def drop(self, account: Account) -> None:
         """Count an invocation whose answer nobody waits for."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(dropped=1)
+        self._count(account, "dropped")
 
     def spending(self, account: Account | None = None) -> Spending:
         """Return what was spent on a run; without one, on all together."""
         with self._lock:
-            return (account or self._total).spending
+            if account is not None:
+                return account.spending(account.invoking * (account.usd_each or 0.0))
+            # Of runs that go on at once, one may cost many times as much as another.
+            mean_usd = self._total.usd_each or 0.0
+            costs_usd = (
+                each.invoking * (mean_usd if each.usd_each is None else each.usd_each)
+                for each in self._current.values()
+            )
+            return self._total.spending(sum(costs_usd))
 
     def samples(self, run: str) -> tuple[Sample, ...]:
         """Return what the last invocations of a run took."""
@@ -287,27 +185,58 @@ class Ledger:
 
     def refuse(self, account: Account) -> None:
         """Count a request that the service refused."""
-        with self._lock:
-            for each in (account, self._total):
-                each.count(refused=1)
+        self._count(account, "refused")
 
-    def end(self, account: Account, *, is_range: bool, failed: bool, empty: bool = False) -> None:
-        """Count a task that ended; ``empty`` is a range without entries."""
+    def end(
+        self,
+        account: Account,
+        *,
+        is_range: bool,
+        failed: bool,
+        empty: bool = False,
+        left_over: bool = False,
+    ) -> None:
+        """Count a task that ended.
+
+        Parameters
+        ----------
+        account
+            Where it is counted.
+        is_range
+            Whether it is a range of a run.
+        failed
+            Whether it was given up.
+        empty
+            Whether it is a range without entries.
+        left_over
+            Whether an earlier try had left its result: then it took no time.
+        """
         now_s = self._clock()
         with self._lock:
             account.failed |= failed
-            if is_range and not failed:
+            if left_over:
+                # It has just begun; of those that began with it, it makes no difference which is taken out.
+                del account.begun_s[-1:]
+            elif is_range and not failed:
                 account.ended_s.append(now_s)
             for each in (account, self._total):
                 each.ranges_done += is_range and not failed
                 each.count(done=int(not failed), failures=int(failed), empty=int(empty))
                 each.end(now_s)
+            if account.over:
+                # Nobody asks any more how long the rest takes; accounts are kept for the report.
+                account.begun_s, account.ended_s = [], []
         self._tell(account)
 
     @property
     def in_flight(self) -> int:
-        """Tasks that are being run now."""
+        """Tasks that have begun and are not done."""
         return self._total.in_flight
+
+    @property
+    def invocations(self) -> int:
+        """Invocations that are being made now."""
+        return self._total.invoking
 
     def total(self) -> RunReport:
         """Return the sums over all runs."""
@@ -336,6 +265,12 @@ class Ledger:
                 total.init_s / max(1, total.cold_starts),
             )
 
+    def _count(self, account: Account, name: str) -> None:
+        """Count one more of what the report has under a name."""
+        with self._lock:
+            for each in (account, self._total):
+                each.count(**{name: 1})
+
     def _account(self, run: str, n_ranges: int) -> Account:
         account = self._current.get(run)
         # Merges, and plain calls, come after the ranges that they belong to.
@@ -353,4 +288,9 @@ class Ledger:
             return
         progress = self.progress(account)
         for watcher in self._watchers:
-            watcher(progress)
+            try:
+                watcher(progress)
+            except Exception as error:  # whatever a display raises: the task that it looks at goes on
+                logger.warning("how far runs are is not shown any more: %r", error)
+                with self._lock:
+                    self._watchers = tuple(each for each in self._watchers if each is not watcher)

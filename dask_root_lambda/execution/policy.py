@@ -58,7 +58,7 @@ class RetryPolicy:
     max_share: float = 1.0
     """Tries after the first of a whole run, as a part of its ranges."""
     few: int = 20
-    """So many tries after the first are allowed to any run."""
+    """Tries after the first that any run may have, however few its ranges are."""
     base_delay_s: float = 0.2
     max_delay_s: float = 20.0
 

@@ -161,29 +161,45 @@ class Pool:
         self._start_threads()
         self._work_to_do.notify(max(0, self._free()))
         now_s = time.monotonic()
+        due_s = self._due_s(now_s)
+        if due_s is not None:
+            self._set_alarm(due_s, now_s)
+
+    def _due_s(self, now_s: float) -> float | None:
+        """Return when something may start by the passing of time alone; None if nothing may."""
         due = list(self._delayed.values())
         if self._pending and (change_s := self.limits(self.execution).next_change_s(now_s)) is not None:
             due.append(change_s)
-        if due:
-            self._set_alarm(min(due), now_s)
+        return min(due, default=None)
 
     def _set_alarm(self, at_s: float, now_s: float) -> None:
         if self._alarm is not None:
             if self._alarm_s <= at_s:
                 return
             self._alarm.cancel()
-        self._alarm, self._alarm_s = threading.Timer(max(0.0, at_s - now_s), self._ring), at_s
-        self._alarm.daemon = True
-        self._alarm.start()
+            self._alarm = None
+        alarm = threading.Timer(max(0.0, at_s - now_s), self._ring)
+        alarm.daemon = True
+        try:
+            alarm.start()
+        except RuntimeError:
+            # The system allows no more threads: one of those that work looks at the time when it is idle.
+            self._work_to_do.notify_all()
+        else:
+            self._alarm, self._alarm_s = alarm, at_s
 
     def _ring(self) -> None:
         with self.lock:
-            self._alarm, now_s = None, time.monotonic()
-            due = [job for job, ready_s in self._delayed.items() if ready_s <= now_s]
-            for job in reversed(due):
-                del self._delayed[job]
-                self._pending.put_first(job)
+            self._alarm = None
+            self._end_delays(time.monotonic())
             self._wake()
+
+    def _end_delays(self, now_s: float) -> None:
+        """Let jobs wait for a slot whose delay is over; the lock is held."""
+        due = [job for job, ready_s in self._delayed.items() if ready_s <= now_s]
+        for job in reversed(due):
+            del self._delayed[job]
+            self._pending.put_first(job)
 
     def _start_threads(self) -> None:
         """Start threads where tasks wait, too few are idle and the limit allows it; the lock is held."""
@@ -230,7 +246,7 @@ class Pool:
     def _take(self) -> tuple[Job, Execution] | None:
         """Wait for a job that may start; None if the thread is to end."""
         with self.lock:
-            self._work_to_do.wait_for(lambda: self._free() > 0 or self.closing, _IDLE_THREAD_S)
+            self._wait_for_work()
             self._idle -= 1
             while self._free() > 0:
                 job = self._pending.take()
@@ -244,6 +260,19 @@ class Pool:
             self._tell_if_done()
             self._threads -= 1
             return None
+
+    def _wait_for_work(self) -> None:
+        """Wait until a job may start, at most for as long as an idle thread is kept; the lock is held."""
+        end_s = time.monotonic() + _IDLE_THREAD_S
+        while self._free() <= 0:
+            now_s = time.monotonic()
+            due_s = self._due_s(now_s) if self._alarm is None else None
+            if due_s is None and (self.closing or now_s >= end_s):
+                return
+            if due_s is not None and due_s <= now_s:
+                self._end_delays(now_s)
+            else:
+                self._work_to_do.wait((end_s if due_s is None else due_s) - now_s)
 
     def _tell_if_done(self) -> None:
         if not self._has_work:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tqdm.auto import tqdm
@@ -13,14 +15,16 @@ from dask_root_lambda.execution.ledger import Ledger, Progress
 from dask_root_lambda.execution.phases import figures, phase
 from dask_root_lambda.plan import arrivals
 
+logger = logging.getLogger(__name__)
+
 _TICK_S = 0.5
-"""Between two looks at runs that tell nothing."""
+"""Seconds between two looks at runs that tell nothing."""
 _SHORTEST_S = 0.2
-"""Between two pictures of a bar."""
+"""Seconds between two pictures of a bar, at least."""
 _PATIENCE_S = 300.0
 """How long a run stays in view whose ranges are done and of which nothing is heard: nobody waits for it."""
 _RUN_WIDTH = 8
-"""Of a run's identity, as in the report."""
+"""Digits of a run's identity that are shown, as in the report."""
 _BAR = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} ranges{postfix}"
 
 
@@ -31,7 +35,7 @@ def show(ledger: Ledger) -> None:
 
 
 def _in_a_kernel() -> bool:
-    """Tell whether this process is a notebook's: whoever has the package installed may have imported it."""
+    """Tell whether this process is a notebook's kernel; that IPython was imported does not say so."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
@@ -151,7 +155,8 @@ class _Run:
     def close(self, now_s: float) -> None:
         """Show what became of it."""
         self._show(self._outcome or "stopped", now_s)
-        self._display.close()
+        with _harmless():
+            self._display.close()
 
     def _end(self, outcome: str) -> None:
         self._outcome = self._outcome or outcome
@@ -161,7 +166,17 @@ class _Run:
         progress = self._progress
         if progress is not None:
             known = list(figures(progress, now_s, self._slots))
-            self._display.show(doing, progress.ranges_done, known, now_s)
+            with _harmless():
+                self._display.show(doing, progress.ranges_done, known, now_s)
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    """Let a display fail: what it shows goes on."""
+    try:
+        yield
+    except Exception as error:  # whatever a terminal or a notebook raises that is gone
+        logger.debug("a run is not shown: %r", error)
 
 
 class Bar:

@@ -21,7 +21,7 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._levels: dict[float, _Turns] = {}
-        """By priority."""
+        """Runs and their jobs, by priority."""
         self._length = 0
 
     def put(self, job: Job) -> None:

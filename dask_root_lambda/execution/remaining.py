@@ -17,9 +17,9 @@ from dask_root_lambda.execution.ledger import Progress
 
 _STANDARD = NormalDist()
 _SPREAD = 0.25
-"""Of the logarithms, as long as nothing is known."""
+"""Standard deviation of the logarithms that is assumed as long as nothing is known."""
 _SPREAD_WEIGHT = 0.15
-"""How much that counts: as much as durations whose standard scores have squares with this sum."""
+"""Weight of that assumption: that of durations whose squared standard scores have this sum."""
 _LEAST_SPREAD, _MOST_SPREAD = 0.01, 1.0
 _ENOUGH_LATER = 2
 """Durations of ranges that did not start first, by which those that are left are judged: what environments do
@@ -43,13 +43,12 @@ def of(progress: Progress, now_s: float, slots: int) -> float | None:
         How many of its ranges run at once.
     """
     n_ranges, done = progress.report.ranges, progress.ranges_done
-    # What an earlier try has left is done at once, and tells nothing of the ranges that run.
-    left_over = max(0, done - progress.report.invocations)
-    if left_over == done or done >= n_ranges:
+    left_over = max(0, done - len(progress.ended_s))
+    if done >= n_ranges:
         return None
     return left_s(
-        progress.begun_s[left_over:],
-        progress.ended_s[left_over:],
+        progress.begun_s,
+        progress.ended_s,
         now_s,
         n_ranges=n_ranges - left_over,
         slots=slots,
@@ -86,6 +85,7 @@ def left_s(
     start_s
         How long an environment takes to start, by which the first ranges are longer than the others.
     """
+    begun_s, ended_s = tuple(begun_s), tuple(ended_s)  # which grow meanwhile
     if not ended_s:
         return None
     done = [end - begin for begin, end in zip(begun_s, ended_s, strict=False)]

@@ -17,13 +17,13 @@ FEWEST_DONE = 4
 SHARE_DONE = 0.5
 """Part of its ranges that has to be done."""
 FACTOR = 3.0
-"""So many times the median duration is slow."""
+"""A range is slow that takes this many times the median duration."""
 SHORTEST_S = 2.0
-"""Nothing is slow before."""
+"""Seconds before which nothing is slow."""
 END_FACTOR, END_SHARE = 1.15, 0.8
-"""In the end of a run: so many times as long as this part of the ranges have taken at most is slow."""
+"""In the end of a run, a range is slow that takes this many times as long as this part of them at most."""
 END_SHORTEST_S = 5.0
-"""Nothing is slow before, then: a second try may have to wait for a new environment."""
+"""Seconds before which nothing is slow then: a second try may have to wait for a new environment."""
 MOST_SHARE = 0.1
 """Second tries of a run, as a part of its ranges; two are allowed to any."""
 
@@ -62,6 +62,10 @@ class Durations:
         """Take note that a range is done."""
         insort(self.done_s, seconds)
 
+    def leave_out(self) -> None:
+        """Take note of a range whose duration tells nothing of the others."""
+        self._n_ranges -= 1
+
     def allows(self, elapsed_s: float, *, in_the_end: bool = False) -> bool:
         """Tell whether a range that has taken so long may be tried once more, and count it if so."""
         limit_s = slow_after_s(self.done_s, self._n_ranges, in_the_end=in_the_end)
@@ -70,6 +74,11 @@ class Durations:
             return False
         self._second_tries += 1
         return True
+
+    @property
+    def complete(self) -> bool:
+        """Whether all ranges are done."""
+        return len(self.done_s) >= self._n_ranges
 
     @property
     def enough(self) -> bool:

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dask_root_lambda.config import Execution
+from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.jobs import Job
-from dask_root_lambda.execution.ledger import Account
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan.steps import MapRange
 
 RUNS_KEPT = 20
-"""Runs of which something is kept."""
+"""Runs of which something is told: the last that began. More are kept where more go on at once."""
 RANGES_KEPT = 4
-"""Those of which the ranges are kept one by one: the last that began."""
+"""Runs whose ranges are kept one by one: the last that began."""
 
 RangeState = Literal["running", "waiting", "done", "failed"]
 
@@ -34,6 +34,8 @@ class RangeTrack:
     """Which range of the run, from 0."""
     state: RangeState = "waiting"
     """``waiting`` is to be tried again, or was refused."""
+    left_over: bool = False
+    """Whether an earlier try of the run has left its result: then nothing was invoked for it."""
     attempts: int = 0
     """Tries that began and were not refused, a second one beside and those of its parts included."""
     refused: int = 0
@@ -71,10 +73,10 @@ class RunTrack:
     """Names of the user's results that it computes."""
     ranges: dict[int, RangeTrack] = field(default_factory=dict)
     """By number; empty where they are not kept any more."""
+    keeps_ranges: bool = True
+    """Whether it is among the last runs, whose ranges are kept."""
     environments: dict[str, float] = field(default_factory=dict)
     """Environments that have answered, and the largest memory use of each, MB of 2^20 bytes."""
-    local_inputs: bool = False
-    """Whether it reads or writes files of this machine."""
 
 
 class Tracks:
@@ -90,19 +92,20 @@ class Tracks:
         self._clock = clock
         self._lock = threading.Lock()
         self._runs: OrderedDict[int, RunTrack] = OrderedDict()
-        """By the identity of their account, which is theirs as long as it is here."""
+        """Runs by the `id` of their account, which the ledger keeps."""
 
     def start(self, job: Job, execution: Execution) -> None:
         """Take note that a try begins."""
         now_s = self._clock()
         with self._lock:
-            run, track = self._run(job), self._range(job)
-            mapper = job.call.mapper
-            if mapper is not None:
-                run.results = mapper.results
-                run.local_inputs = bool(mapper.local_inputs or mapper.local_outputs)
-            if track is None:
+            run = self._begun(job)
+            mapper, step = job.call.mapper, job.call.function
+            if mapper is None or not isinstance(step, MapRange):
                 return
+            run.results = mapper.results
+            if not run.keeps_ranges:
+                return
+            track = run.ranges.setdefault(step.index, RangeTrack(step.index))
             if not track.trying:
                 track.began_s, track.execution = now_s, execution
             track.trying += 1
@@ -117,8 +120,8 @@ class Tracks:
         """
         usage = invocation.reply.usage if invocation.reply is not None else None
         with self._lock:
-            run, track = self._run(job), self._range(job)
-            if usage is not None and usage.environment:
+            run, track = self._runs.get(id(job.account)), self._range(job)
+            if run is not None and usage is not None and usage.environment:
                 peak_mb = max(run.environments.get(usage.environment, 0.0), invocation.billing.peak_memory_mb)
                 run.environments[usage.environment] = peak_mb
             if track is None:
@@ -136,6 +139,13 @@ class Tracks:
                 track.attempts -= 1
                 track.refused += 1
                 self._leave(track)
+
+    def take(self, job: Job) -> None:
+        """Take note that an earlier try of the run has left the result of a range."""
+        with self._lock:
+            if (track := self._range(job)) is not None:
+                track.left_over = True
+                track.attempts -= 1
 
     def retry(self, job: Job) -> None:
         """Take note that a try has failed, and another one follows."""
@@ -157,7 +167,7 @@ class Tracks:
                 track.state = "failed" if failed else "done"
 
     def runs(self) -> list[RunTrack]:
-        """Return copies of the runs that are kept, in the order in which they began."""
+        """Return copies of the last runs, in the order in which they began."""
         with self._lock:
             return [
                 replace(
@@ -165,7 +175,7 @@ class Tracks:
                     ranges={index: replace(track) for index, track in run.ranges.items()},
                     environments=dict(run.environments),
                 )
-                for run in self._runs.values()
+                for run in list(self._runs.values())[-RUNS_KEPT:]
             ]
 
     def _leave(self, track: RangeTrack) -> None:
@@ -174,22 +184,21 @@ class Tracks:
         if not track.trying:
             track.state = "waiting"
 
-    def _run(self, job: Job) -> RunTrack:
+    def _begun(self, job: Job) -> RunTrack:
+        """Return the run of a job that begins; a new run replaces the oldest of those that are over."""
         assert job.account is not None
         key = id(job.account)
         if key not in self._runs:
             self._runs[key] = RunTrack(job.account)
-            while len(self._runs) > RUNS_KEPT:
-                self._runs.popitem(last=False)
-            for old in list(self._runs.values())[:-RANGES_KEPT]:
-                old.ranges.clear()
+            over = [old for old, run in self._runs.items() if run.account.in_flight == 0]
+            for old in over[: max(0, len(self._runs) - RUNS_KEPT)]:
+                del self._runs[old]
+            for run in list(self._runs.values())[:-RANGES_KEPT]:
+                run.keeps_ranges = False
+                run.ranges.clear()
         return self._runs[key]
 
     def _range(self, job: Job) -> RangeTrack | None:
-        if job.call.mapper is None or not isinstance(job.call.function, MapRange):
-            return None
-        index = job.call.function.index
-        ranges = self._run(job).ranges
-        if index not in ranges:
-            ranges[index] = RangeTrack(index)
-        return ranges[index]
+        """Return the range of a job that has begun; None for what is none, or is not kept any more."""
+        run, step = self._runs.get(id(job.account)), job.call.function
+        return run.ranges.get(step.index) if run is not None and isinstance(step, MapRange) else None

@@ -11,7 +11,9 @@ from functools import partial
 from typing import Any
 
 from dask_root_lambda.config import Execution, Settings
+from dask_root_lambda.cost.prices import NO_PRICES
 from dask_root_lambda.execution import budget, encoding, jobs
+from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.deadlines import Deadlines
 from dask_root_lambda.execution.dropped import Dropped
@@ -19,9 +21,9 @@ from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.failures import Failures
 from dask_root_lambda.execution.forecast import Forecast
 from dask_root_lambda.execution.jobs import Job
-from dask_root_lambda.execution.ledger import CALLS, Account, Ledger
+from dask_root_lambda.execution.ledger import CALLS, Ledger
 from dask_root_lambda.execution.memory import Learned
-from dask_root_lambda.execution.policy import Again, Divide, Grow, RetryPolicy
+from dask_root_lambda.execution.policy import Divide, Grow, RetryPolicy
 from dask_root_lambda.execution.pool import Follow, Pool
 from dask_root_lambda.execution.tracks import Tracks
 from dask_root_lambda.execution.watch import Watch
@@ -39,6 +41,8 @@ from dask_root_lambda.protocol.errors import (
     RunCancelledError,
     ThrottledError,
 )
+from dask_root_lambda.protocol.store import Store
+from dask_root_lambda.protocol.task import Body
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +102,21 @@ class Tries:
         if self.failures.hold(job):
             return []
         try:
+            if job.ended:
+                # It was cancelled, or another try of it was done, just when this one was to start.
+                self._stop(job)
+                return []
             return self._run(job, execution)
+        except Exception as error:  # of ours: what a task raises was caught
+            logger.exception(
+                "a defect of dask-root-lambda, please report it: %s cannot be tried", job.call.task
+            )
+            try:
+                self._settle_failed(job, error)
+            finally:
+                # Its outcome may have been decided before, and not told.
+                job.fail(error)
+            return []
         finally:
             self.failures.ended(job)
 
@@ -110,17 +128,20 @@ class Tries:
         """
         invoker = self._invokers[execution]
         if job.account is None:
-            job.account = self._begin(job.call, invoker)
             self._watch.begun(job)
+            job.account = self._begin(job.call, invoker)
         self.tracks.start(job, execution)
         try:
-            self._check_budget(job.account)
-            value, empty = self.encoder.left_over(job.call, invoker), False
-            if value is None:
-                if self.forecast.too_long(job, invoker.timeout_s):
-                    self.ledger.split(job.account)
-                    self.tracks.retry(job)
-                    return self._divided(job)
+            found = self.encoder.left_over(job.call, invoker)
+            if found is not None:
+                self._take(job, found)
+                return []
+            if self.forecast.too_long(job, invoker.timeout_s):
+                self.ledger.split(job.account)
+                self.tracks.retry(job)
+                return self._divided(job, invoker)
+            with self.ledger.invoking(job.account):
+                self._check_budget(job.account, invoker)
                 value, empty = self._attempt(job, job.account, invoker)
         except CostLimitError as error:
             self._fail(job, error)
@@ -137,20 +158,25 @@ class Tries:
             ended.__cause__ = error
             self._fail(job, ended)
         else:
-            self._succeed(job, value, empty=empty)
+            self._succeed(job, value, empty=empty, seconds=time.monotonic() - job.started_s)
         return []
 
-    def _succeed(self, job: Job, value: Any, *, empty: bool) -> None:
-        seconds = time.monotonic() - job.started_s
+    def _take(self, job: Job, value: Any) -> None:
+        """Take what an earlier try of a range has left."""
+        self.tracks.take(job)
+        self._succeed(job, value, empty=False, seconds=None)
+
+    def _succeed(self, job: Job, value: Any, *, empty: bool, seconds: float | None) -> None:
+        """Let a job have its value, after so many seconds; None for what an earlier try has left."""
         if not job.claim():
             return
-        self._end(job, failed=False, empty=empty)
+        self._end(job, failed=False, empty=empty, left_over=seconds is None)
         job.settle(value)
         self.learned.add(job, failed=False)
         if job.has_twin:
             self.cancel(job.others())
         if job.call.mapper is not None and job.whole is None:
-            self._watch.done(job.call.mapper, seconds)
+            self._watch.done(job.call.mapper, None if empty else seconds)
 
     def _begin(self, call: Call, invoker: Invoker) -> Account:
         run, mapper = call.run or CALLS, call.mapper
@@ -160,9 +186,11 @@ class Tries:
             self.ledger.note(_NOT_REUSED.format(call.space.not_reused))
         return account
 
-    def _check_budget(self, account: Account) -> None:
+    def _check_budget(self, account: Account, invoker: Invoker) -> None:
         settings, ledger = self.settings, self.ledger
-        if settings.max_cost_usd is None and settings.max_run_cost_usd is None:
+        unlimited = settings.max_cost_usd is None and settings.max_run_cost_usd is None
+        # What costs nothing goes on, whatever was spent elsewhere.
+        if unlimited or invoker.prices == NO_PRICES:
             return
         reason = budget.refusal(ledger.spending(), settings.max_cost_usd, _TOTAL_LIMIT)
         if account.run != CALLS:
@@ -174,11 +202,11 @@ class Tries:
         waiting, _ = self.pool.take_out(job for job in self.pool.jobs() if job.call.space == space)
         return waiting
 
-    def _end(self, job: Job, *, failed: bool, empty: bool = False) -> None:
+    def _end(self, job: Job, *, failed: bool, empty: bool = False, left_over: bool = False) -> None:
         # A part of a range counts with the whole.
         if job.account is not None and job.whole is None:
             is_range = job.call.mapper is not None
-            self.ledger.end(job.account, is_range=is_range, failed=failed, empty=empty)
+            self.ledger.end(job.account, is_range=is_range, failed=failed, empty=empty, left_over=left_over)
             self.tracks.end(job, failed=failed)
 
     def _attempt(self, job: Job, account: Account, invoker: Invoker) -> tuple[Any, bool]:
@@ -246,8 +274,7 @@ class Tries:
             self.learned.add(job, failed=True)
         if isinstance(error, FunctionTimeoutError) and invoker.timeout_s is not None:
             self.forecast.add(job, invoker.timeout_s)
-        if job.has_twin and not isinstance(decision, Again | Grow):
-            job.gave_up = True
+        if isinstance(decision, Divide) and self._left_to_another(job):
             return []
         if decision is None or job.cancellation.cancelled or self.failures.concern(job):
             self._fail(job, error)
@@ -266,12 +293,13 @@ class Tries:
         self.tracks.retry(job)
         if isinstance(decision, Divide):
             logger.info("%s is divided: %s", job.call.task, error)
-            return self._divided(job)
+            return self._divided(job, invoker)
         logger.info("%s is tried again in %.1f s: %s", job.call.task, decision.delay_s, error)
         return [(job, decision.delay_s)]
 
-    def _divided(self, job: Job) -> Follow:
-        return [(part, 0.0) for part in jobs.divided(job, partial(self._whole_done, job))]
+    def _divided(self, job: Job, invoker: Invoker) -> Follow:
+        done = partial(self._whole_done, job, invoker.store)
+        return [(part, 0.0) for part in jobs.divided(job, done)]
 
     def _doubled(self, job: Job) -> None:
         assert job.account is not None
@@ -283,18 +311,26 @@ class Tries:
         self._settle_failed(job, error)
         job.cancellation.cancel()
 
-    def _whole_done(self, whole: Job, *, failed: bool) -> None:
-        """Count a range whose parts are done, and end what is left of them if one has failed."""
+    def _whole_done(self, whole: Job, store: Store, merged: Body | None) -> None:
+        """Count a range whose parts are done, and keep its result; end what is left of them if one failed."""
+        if merged is not None:
+            # Else the next try would find its parts only when it has failed as a whole again.
+            self.encoder.keep(whole.call, merged, store)
         if whole.claim():
-            self._end(whole, failed=failed)
-        if failed:
+            self._end(whole, failed=merged is None)
+        if merged is None:
             self.cancel(each for part in whole.parts for each in part.with_parts())
 
     def _stop(self, job: Job) -> None:
         self._settle_failed(job, _stopped(job))
 
     def _fail(self, job: Job, error: BaseException) -> None:
-        """Let a job fail, and if it is a range, its run; see `dask_root_lambda.execution.failures`."""
+        """Let a job fail, and if it is a range, its run; see `dask_root_lambda.execution.failures`.
+
+        A try beside which another one goes on is given up, and nothing fails.
+        """
+        if self._left_to_another(job):
+            return
         space = job.call.space
         if job.call.mapper is None or space is None or job.ended:
             self._settle_failed(job, error)
@@ -302,6 +338,13 @@ class Tries:
         with self.pool.lock:
             in_flight = [each for each in self.pool.running if each.call.space == space]
             self.failures.add(space, job, error, in_flight)
+
+    def _left_to_another(self, job: Job) -> bool:
+        """Give a try up if another one of the same range goes on; tell whether it does."""
+        # Of two that fail at once, one has to see that the other has given up.
+        with self.pool.lock:
+            job.gave_up = job.has_twin
+            return job.gave_up
 
     def _settle_failed(self, job: Job, error: BaseException) -> None:
         if not job.claim():

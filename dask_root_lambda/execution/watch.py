@@ -48,7 +48,7 @@ class Watch:
         self._doubled = doubled
         self._overdue = overdue
         self._durations: dict[RunSpace, Durations] = {}
-        """Of the runs that are going on."""
+        """Durations of the runs that are going on."""
         self._timer: threading.Timer | None = None
 
     def begun(self, job: Job) -> None:
@@ -58,12 +58,26 @@ class Watch:
             with self._pool.lock:
                 self._look_soon()
 
-    def done(self, mapper: PackedMapper, seconds: float) -> None:
-        """Take note that a range is done, after so many seconds."""
+    def done(self, mapper: PackedMapper, seconds: float | None) -> None:
+        """Take note that a range is done.
+
+        Parameters
+        ----------
+        mapper
+            The mapper of its run.
+        seconds
+            How long it took; None where that tells nothing of the others: an earlier try has left its result,
+            or it has no entries.
+        """
         with self._pool.lock:
             durations = self._durations.setdefault(mapper.space, Durations(mapper.n_ranges))
-            durations.add(seconds)
-            if durations.enough or self._deadlines.lost_after_s(durations.done_s) is not None:
+            if seconds is None:
+                durations.leave_out()
+            else:
+                durations.add(seconds)
+            if durations.complete:
+                del self._durations[mapper.space]
+            elif durations.enough or self._deadlines.lost_after_s(durations.done_s) is not None:
                 self._look_soon()
 
     def _look_soon(self) -> None:

@@ -40,7 +40,7 @@ _CONTROL_READ_TIMEOUT_S = 10
 _STORAGE_READ_TIMEOUT_S = 30
 _CONTROL_ATTEMPTS = 3
 _CONTROL_CONNECTIONS = 32
-"""Of clients for control operations and storage."""
+"""Connections that a client for control operations or storage keeps open."""
 
 _OTHER_FILES = 512
 """Files that a process with Dask and ROOT in it has open, besides connections to functions."""
@@ -56,7 +56,7 @@ class Identity:
     account: str
     """AWS's number of the account."""
     arn: str
-    """Of the user or role."""
+    """ARN of the user or role."""
     date: str | None = None
     """AWS's time when it was asked, as HTTP writes it."""
 

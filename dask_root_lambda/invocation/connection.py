@@ -48,7 +48,7 @@ class _Abortable:
 
     sock: socket.socket | None
     _pieces: list[bytes] | None = None
-    """Of the request that is being put together."""
+    """Pieces of the request that is being put together; None while none is."""
 
     _whose: Cancellation | None = None
     """Ends the request that the connection serves: one of many, one after the other."""

@@ -24,7 +24,7 @@ from lambda_runtime.remote import access
 
 _REGION = "us-east-1"
 _NAME = "dask-root-lambda"
-"""Of the function and of the bucket."""
+"""Name of the function and of the bucket."""
 _ROLE = f"arn:aws:iam::123456789012:role/{_NAME}"
 _HANDLER = "lambda_runtime.handler.handler"
 _STOP_TIMEOUT_S = 10.0

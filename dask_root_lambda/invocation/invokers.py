@@ -179,7 +179,6 @@ class AwsInvoker:
         store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
         self._counted = _CountedStore(store)
         self.store: Store = self._counted
-        stores.register(self.store)
         self.standing_usd_per_s = self.prices.standing_usd_per_s(info.memory_mb) if info.snapstart else 0.0
         self.quota = info.quota(session)
         self.timeout_s: float | None = info.timeout_s
@@ -192,6 +191,8 @@ class AwsInvoker:
         self._journal = Journal.of(name, info.account, session) if name else None
         place = f"--name {name} --region {session.region}"
         self._logs = f"dask-root-lambda logs {place}" if name and execution == "lambda" else None
+        # Last: what is registered is taken out by `close` only.
+        stores.register(self.store)
 
     def invoke(self, request: Request, cancellation: Cancellation) -> Invocation:
         """See `Invoker.invoke`."""

@@ -12,7 +12,7 @@ _EARLY = 8
 _EARLY_SHARE = 0.4
 """Part of the ranges that are done when the last of these is shown, where ranges are done one by one."""
 _SHORTEST_S = 0.05
-"""Between two updates: nobody sees more."""
+"""Seconds between two updates, at least: nobody sees more."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Where the partial results of a run lie in stores, and by what its own are known."""
+"""The part of the stores that belongs to a run, and the key that seals what it writes there."""
 
 from __future__ import annotations
 

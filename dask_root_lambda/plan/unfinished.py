@@ -32,9 +32,9 @@ _DIVISION = "division.json"
 _SESSION = ".session"
 _PARTS = ".parts"
 _KEPT_S = 30 * 86_400.0
-"""What nobody has touched for so long is forgotten: the partial results have expired in the store."""
+"""Seconds after which a run that nobody touches is forgotten: what it has put into the store has expired."""
 _PARTS_KEPT_S = 86_400.0
-"""So are partial results on this machine."""
+"""Seconds after which partial results on this machine are deleted."""
 
 
 @dataclass(eq=False)
@@ -132,6 +132,7 @@ def _directory(run: str) -> Path:
 
 def _adopted(directory: Path, name: str, alive: Callable[[], bool]) -> tuple[str, ...]:
     with _lock:
+        _release_others(directory)
         _sweep(directory.parent)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = directory / f"{name}{_SESSION}"
@@ -143,6 +144,14 @@ def _adopted(directory: Path, name: str, alive: Callable[[], bool]) -> tuple[str
                 _held[path] = _Held(descriptor, name, alive)
         used = [path for path, held in _held.items() if held.owner == name and path.parent == directory]
         return tuple(sorted(path.name.removesuffix(_SESSION) for path in used if path != own))
+
+
+def _release_others(directory: Path) -> None:
+    """Unlock the sessions of other runs on which nobody is at work any more: each takes a descriptor."""
+    for path, held in list(_held.items()):
+        if path.parent != directory and not held.alive():
+            del _held[path]
+            os.close(held.descriptor)
 
 
 def _locked(path: Path) -> int | None:
@@ -165,12 +174,15 @@ def _sweep(runs: Path) -> None:
         return
     _swept.add(runs)
     now_s = time.time()
+    # Another process may remove the same.
     for directory in runs.glob("*"):
-        if directory.stat().st_mtime < now_s - _KEPT_S:
-            shutil.rmtree(directory, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            if directory.stat().st_mtime < now_s - _KEPT_S:
+                shutil.rmtree(directory, ignore_errors=True)
     for parts in runs.glob(f"*/*{_PARTS}"):
-        if parts.stat().st_mtime < now_s - _PARTS_KEPT_S:
-            parts.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if parts.stat().st_mtime < now_s - _PARTS_KEPT_S:
+                parts.unlink()
 
 
 def _read(path: Path) -> Division:

@@ -25,7 +25,7 @@ EMULATED_KEY = "emulated"
 _CONFLICTS = 5
 """Tries of a write that meets another one of the same key."""
 _READ_LIMIT_S = 300.0
-"""How long a body may take; between two of its bytes the SDK's limit holds."""
+"""Seconds that a body may take; between two of its bytes the SDK's limit holds."""
 _PIECE = 2**20
 _READS = 3
 """Tries of a read whose connection breaks."""
@@ -279,7 +279,7 @@ def open_store(url: str) -> Store:
 
 
 _connected: dict[str, list[Store]] = {}
-"""By URL: two clusters of one process may use one bucket."""
+"""Registered stores by URL: two clusters of one process may use one bucket."""
 
 
 def connect(url: str) -> Store:

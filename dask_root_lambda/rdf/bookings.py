@@ -31,6 +31,7 @@ from dask_root_lambda.protocol.errors import (
     OutOfMemoryError,
     RemoteError,
 )
+from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.task import Skipped
 from dask_root_lambda.rdf import cuts, distrdf, following, heads, snapshots, values
 from dask_root_lambda.rdf.following import Update
@@ -105,13 +106,14 @@ class Lowering:
     space: RunSpace
     graph: RunGraph
     finish: Finish
+    division: Division
     places: Mapping[int, int]
     """Number of DistRDF's node -> place among the graph's results."""
     bookings: Bookings
     searching: bool = False
     """Whether the first entries are read only, which may have too few rows for a Display."""
     keep_days: int = 0
-    """For how many days the results are to be kept for later sessions."""
+    """Days for which the results are kept for later sessions; 0 for not at all."""
     _failed: bool = False
 
     def arrived(self, blobs: Sequence[bytes]) -> None:
@@ -128,7 +130,7 @@ class Lowering:
 
     def failed(self, error: BaseException) -> None:
         """Remember it, and what failed together, where that is a reason to compute it apart."""
-        self.bookings.last_error = error
+        self.bookings.last_error, self.bookings.last_division = error, self.division
         if not self._failed:
             self._failed = True
             self.bookings.count_failure(self.space.run)
@@ -174,7 +176,7 @@ class Bookings:
         self.head = head
         self.client = client
         self._results: weakref.WeakKeyDictionary[Booked, Mapping[str, Any]] = weakref.WeakKeyDictionary()
-        """With Dask's annotations as they were when each was booked, without where to run."""
+        """Result -> Dask's annotations when it was booked, without the executor."""
         self._lock = threading.Lock()
         """Held to add to the results and to list them: values arrive in threads of Dask's."""
         self._failures: list[Failure] = []
@@ -182,7 +184,9 @@ class Bookings:
         self._varied: frozenset[int] = frozenset()
         """Numbers of the nodes of cuts whose variations were booked, and are not held any more."""
         self.last_error: BaseException | None = None
-        """Of the last run that failed."""
+        """What the last run that failed was ended by."""
+        self.last_division: Division | None = None
+        """How that run was divided."""
         self._changes = 0
         self._state: Any = None
         self._lowerings: dict[int, Lowering] = {}
@@ -203,7 +207,7 @@ class Bookings:
         self._changes += 1
 
     def drop(self, result: Booked) -> None:
-        """Leave a result out that is no longer wanted, whoever holds it."""
+        """Leave a result out that is no longer wanted, even if something holds it."""
         with self._lock:
             self._results.pop(result, None)
         self.release(result.node)
@@ -266,9 +270,13 @@ class Bookings:
         self._changes += 1
 
     def alone(self, asked: Booked) -> tuple[PackedMapper, int]:
-        """Pack a result without the others, and tell its place among the results of that run."""
+        """Pack a result without the others, and tell its place among the results of that run.
+
+        It is divided as the last run that failed was: errors name the ranges of that.
+        """
         actions = [result.node for result in self._with_variations([asked])]
-        packed = distrdf.pack(self.head, actions, self.client, heads.needed_by_all(actions))
+        wanted = heads.needed_by_all(actions)
+        packed = distrdf.pack_apart(self.head, actions, self.client, wanted, self.last_division)
         return packed.mapper, [node.node_id for node in packed.actions].index(asked.node.node_id)
 
     def run(self, asked: Booked) -> None:
@@ -417,6 +425,7 @@ class Bookings:
         places = {node.node_id: place for place, node in enumerate(lowered.actions)}
         searching = searching and not lowered.whole
         space, graph, finish = lowered.space, lowered.graph, lowered.finish
-        lowering = Lowering(space, graph, finish, places, self, searching, lowered.keep_days)
+        division, keep_days = lowered.division, lowered.keep_days
+        lowering = Lowering(space, graph, finish, division, places, self, searching, keep_days)
         arrivals.listen(space.run, lowering)
         return lowering

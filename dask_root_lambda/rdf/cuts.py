@@ -13,7 +13,7 @@ from dask_root_lambda.protocol.errors import GraphError
 
 
 def is_report_of_frame(node: Any) -> bool:
-    """Tell whether a node of DistRDF reports the frame itself, of which a variation is none but the frame."""
+    """Tell whether a node of DistRDF reports the frame itself, or the frame with columns varied."""
     if node.operation is None or node.operation.name != "Report":
         return False
     node = node.parent

@@ -62,9 +62,9 @@ class Dataset:
     names: tuple[str, ...] = ()
     """See `dask_root_lambda.protocol.task.Mapper`."""
     stop: Fraction | None = None
-    """Where the part ends that is wanted; None for the end."""
+    """End of the part that is wanted, on the line; None for the end of all."""
     share: float = 1.0
-    """Which part that is of all."""
+    """Length of the part that is wanted, as a share of all, from 0 to 1."""
 
     @property
     def length(self) -> int:
@@ -82,9 +82,14 @@ class Dataset:
         return float(sum(part * size for part, size in zip(parts, sizes, strict=True)))
 
     @property
+    def end(self) -> Fraction:
+        """End of the part that is wanted."""
+        return self.stop or Fraction(self.length)
+
+    @property
     def whole_size(self) -> float:
-        """The size of all of it that is wanted."""
-        return self.size(Interval(Fraction(), self.stop or Fraction(self.length)))
+        """Size of the part that is wanted."""
+        return self.size(Interval(Fraction(), self.end))
 
     def divided(self, n_ranges: int) -> Division:
         """Divide it into as many ranges as ``n_ranges`` of the whole are, without those that read nothing."""

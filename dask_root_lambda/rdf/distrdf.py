@@ -25,6 +25,7 @@ from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
+from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.task import Skipped
 from dask_root_lambda.rdf import defaults, inputs, packing, remote, skipping
 from lambda_runtime import diagnostics
@@ -104,12 +105,14 @@ class Lowered:
     graph: RunGraph
     finish: Finish
     """Its last step."""
+    division: Division
+    """Its ranges."""
     actions: tuple[Any, ...]
     """DistRDF's nodes, in the order of the graph's results."""
     whole: bool
     """Whether all entries are read."""
     keep_days: int = 0
-    """For how many days the results are to be kept; 0 for not at all."""
+    """Days for which the results are kept; 0 for not at all."""
 
 
 def surroundings(head: Any, client: Client | None) -> tuple[Any, ...]:
@@ -160,12 +163,14 @@ def lower(
         How many of the first entries are needed; None for all.
     """
     settings = Settings.resolve()
-    packed = pack(head, actions, client, wanted)
+    client = client or destination.current_client()
+    packed = packing.pack(head, actions, head.npartitions, client, wanted=wanted)
     space, whole = packed.mapper.space, packed.finish.stop is None
     keep_days = settings.keep_results_days if packed.repeatable else 0
     known = archive.find(space, keep_days) if keep_days else None
     if known is not None:
-        return Lowered(space, graphs.of_known(packed.mapper, known), packed.finish, packed.actions, whole)
+        run = graphs.of_known(packed.mapper, known)
+        return Lowered(space, run, packed.finish, packed.mapper.division, packed.actions, whole)
     run = graphs.build(
         packed.mapper,
         packed.finish,
@@ -174,15 +179,25 @@ def lower(
         failures=failures.get(packed.mapper.run, 0),
         annotations=annotations,
     )
-    return Lowered(space, run, packed.finish, packed.actions, whole, keep_days)
+    division = packed.mapper.division
+    return Lowered(space, run, packed.finish, division, packed.actions, whole, keep_days)
 
 
-def pack(
-    head: Any, actions: Sequence[Any], client: Client | None, wanted: int | None = None
+def pack_apart(
+    head: Any, actions: Sequence[Any], client: Client | None, wanted: int | None, failed: Division | None
 ) -> packing.Packed:
-    """Pack actions that are booked on a head node, without a Dask graph; see `lower`."""
+    """Pack actions without beginning their run, to look at one of its ranges.
+
+    Parameters
+    ----------
+    head, actions, client, wanted
+        See `lower`.
+    failed
+        How the run of the frame was divided that failed last; None for none.
+    """
     client = client or destination.current_client()
-    return packing.pack(head, actions, head.npartitions, client, wanted=wanted)
+    begin = packing.not_begun(head, head.npartitions, client, failed)
+    return packing.pack(head, actions, head.npartitions, client, begin, wanted)
 
 
 class Backend(BaseBackend):  # type: ignore[misc]  # ROOT has no types

@@ -78,7 +78,8 @@ def run_graphs(results: Iterable[Result]) -> int:
     Exception
         What the first graph that failed raised, once all have ended.
     """
-    frames = {id(result.bookings): result for result in results if not result.computed}
+    asked = [result for result in results if not result.computed]
+    frames = {id(result.bookings): result for result in asked}
     for result in frames.values():
         # Before there are threads: the user's code is compiled.
         result.bookings.lower(result)
@@ -92,6 +93,9 @@ def run_graphs(results: Iterable[Result]) -> int:
             result.GetValue()
     for done in running:
         done.result()
+    for result in asked:
+        # What needs the first entries only, or failed before, is computed apart from the rest of its frame.
+        result.GetValue()
     return len(frames)
 
 
@@ -99,8 +103,12 @@ def _ours_drawn(roots: Callable[..., Any]) -> Callable[..., Any]:
     """Make ROOT's LiveVisualize, which takes results, or results and what to call for each."""
 
     def call(drawables: Any, *args: Any, **kwargs: Any) -> None:
-        ours = any(isinstance(each, Result) for each in drawables)
-        (live_visualize if ours else roots)(drawables, *args, **kwargs)
+        # One result is told apart first: to iterate over it would compute it.
+        given = [] if isinstance(drawables, Result) else list(drawables)
+        n_ours = sum(isinstance(each, Result) for each in given)
+        if isinstance(drawables, Result) or 0 < n_ours < len(given):
+            raise ValueError("LiveVisualize takes a list of results of one frame, or a dict of them")
+        (live_visualize if n_ours else roots)(drawables, *args, **kwargs)
 
     return call
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from dask.typing import Key
 from distributed import Client, Worker
 
 from dask_root_lambda import destination
+from dask_root_lambda.config import Settings
 from dask_root_lambda.cost.estimate import Estimate, Rest, Sample, extrapolate, pace
 from dask_root_lambda.cost.prices import NO_PRICES, Prices
 from dask_root_lambda.gateway import EXECUTOR, GatewayExecutor
-from dask_root_lambda.plan import sampling, secret, sizing, unfinished
+from dask_root_lambda.plan import archive, sampling, secret, sizing, unfinished
 from dask_root_lambda.plan.graph import PREFIX
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import MapRange, PackedMapper
@@ -48,8 +49,8 @@ def estimate(result: Result) -> Estimate:
     ConfigurationError
         No client is there whose workers have the executor.
     GraphError
-        The result is computed already or needs the first entries only, the client is asynchronous, or a
-        Snapshot would be written.
+        The result is computed already, was kept by an earlier session or needs the first entries only, the
+        client is asynchronous, or a Snapshot would be written.
 
     Examples
     --------
@@ -71,6 +72,9 @@ def estimate(result: Result) -> Estimate:
     sampler = _Sampler(bookings, client)
     packed = packing.pack(bookings.head, actions, bookings.head.npartitions, client, sampler.begin)
     try:
+        keep_days = Settings.resolve().keep_results_days if packed.repeatable else 0
+        if keep_days and archive.find(packed.mapper.space, keep_days) is not None:
+            raise GraphError(f"{result!r} was kept by an earlier session: touch it, that costs nothing")
         return sampler.run(packed.mapper)
     finally:
         sampler.active = False
@@ -105,6 +109,14 @@ def _seen(run: str, dask_worker: Worker) -> _Seen:
     return _Seen(ledger.samples(run), ledger.prices)
 
 
+def _in_waves(first: Mapping[str, _Seen], both: Mapping[str, _Seen]) -> list[Sample]:
+    """Return samples, those of the first wave marked, of what workers told after one wave and after both."""
+    n_first = {worker: len(seen.samples) for worker, seen in first.items()}
+    marked = [replace(sample, first=True) for seen in first.values() for sample in seen.samples]
+    then = (seen.samples[n_first.get(worker, 0) :] for worker, seen in both.items())
+    return [*marked, *(sample for samples in then for sample in samples)]
+
+
 class _Sampler:
     """Runs a few ranges of a graph, and divides the rest around them."""
 
@@ -137,15 +149,14 @@ class _Sampler:
     def run(self, mapper: PackedMapper) -> Estimate:
         """Run the samples; return the estimate."""
         first = self._measured(mapper, self._plan.first)
-        samples = [replace(each, first=True) for each in first.samples]
         both = self._measured(mapper, self._plan.then) if self._plan.then else first
-        samples += both.samples[len(first.samples) :]
+        samples = _in_waves(first, both)
         rest, why = self._rest(samples)
-        prices = both.prices[-1] if both.prices else NO_PRICES
-        return extrapolate(samples, rest, prices, why=why)
+        prices = [each for seen in both.values() for each in seen.prices]
+        return extrapolate(samples, rest, prices[-1] if prices else NO_PRICES, why=why)
 
-    def _measured(self, mapper: PackedMapper, intervals: Sequence[Interval]) -> _Seen:
-        """Run ranges at once; return all that their run has taken so far."""
+    def _measured(self, mapper: PackedMapper, intervals: Sequence[Interval]) -> dict[str, _Seen]:
+        """Run ranges at once; return what each worker's executor tells of their run so far."""
         name = f"{PREFIX}sample-{uuid.uuid4().hex}"
         places = {interval: index for index, interval in enumerate(mapper.division)}
         steps: dict[Key, MapRange] = {
@@ -154,11 +165,8 @@ class _Sampler:
         graph: dict[Key, Any] = {f"{name}-mapper": DataNode(f"{name}-mapper", mapper)}
         graph |= {key: Task(key, step, TaskRef(f"{name}-mapper")) for key, step in steps.items()}
         self._client.get(graph, list(steps))
-        seen = self._client.run(_seen, mapper.run).values()
-        return _Seen(
-            tuple(sample for each in seen for sample in each.samples),
-            tuple(prices for each in seen for prices in each.prices),
-        )
+        seen: dict[str, _Seen] = self._client.run(_seen, mapper.run)
+        return seen
 
     def _rest(self, samples: Sequence[Sample]) -> tuple[Rest, str]:
         """Divide what was not sampled, where that is left to us, and extrapolate its number of entries."""
@@ -170,7 +178,8 @@ class _Sampler:
             division, why = self._divided(samples, left)
         else:
             division = self._division
-            why = sizing.as_asked(self._asked or len(division), len(division))
+            begun = f"{len(division):,} ranges, as it was begun before"
+            why = begun if self._asked is None else sizing.as_asked(self._asked, len(division))
         n_left = len(division) - len(run)
         return Rest(left, n_left, min(self._slots, max(1, n_left))), why
 
@@ -181,4 +190,6 @@ class _Sampler:
         choice = sizing.by_work(work_s, self._slots, room, source="samples")
         plan = sampling.around(self._plan.intervals, self._data.length, choice.n_ranges + len(samples))
         plan = self._data.joined(plan, kept=self._plan.intervals)
-        return unfinished.division(self._user, self._run, lambda: plan), choice.why
+        division = unfinished.division(self._user, self._run, lambda: plan)
+        left_s = f"{work_s:,.1f} s of work"
+        return division, f"{len(division):,} ranges: {len(samples)} sampled, the others with {left_s}"

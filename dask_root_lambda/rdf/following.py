@@ -82,8 +82,8 @@ def follow(
 ) -> Generator[Update, None, Blobs]:
     """Compute a graph; yield what its ranges have given so far, and return its results.
 
-    The first that is yielded is nothing yet, when it has begun: who draws opens windows meanwhile. What fails
-    on the way to an update costs the updates, never the results.
+    The first update comes when the computation has begun, and is empty: the caller opens windows meanwhile.
+    An update that fails ends the updates, never the computation.
 
     Parameters
     ----------

@@ -344,7 +344,7 @@ class Result(_Collection):
     def GetValue(self) -> Any:  # noqa: N802  (ROOT's name)
         """Return the value, computing it, and whatever else is booked on the frame, if it has not been."""
         if self._blob is None:
-            # Who draws it meanwhile has the value, too.
+            # A caller that draws meanwhile has set the value already.
             self.bookings.run(self)
         if self._value is None:
             self._value = self.anew()

@@ -20,7 +20,7 @@ from dask_root_lambda import state_home
 from dask_root_lambda.protocol.rootfile import FileIdentity
 
 _FORMAT = 1
-"""Of the files of this store; others are not read."""
+"""Format of this store's files; those of another format are not read."""
 _PARTS = 64
 """Files of this store. A data file's directory says which of them it is in: a data set is commonly in one."""
 _MOST_FILES = 20_000
@@ -32,7 +32,7 @@ class Known:
     """What was learned of a file."""
 
     identity: FileIdentity
-    """Of the content that it was learned of."""
+    """Identity of the content from which the rest was learned."""
     entries: Mapping[str, int] = field(default_factory=dict)
     """Entries of its trees and RNTuples, by name."""
 

@@ -1,4 +1,4 @@
-"""Results while they are computed, for who iterates over them."""
+"""Results while they are computed, to iterate over."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def partial_results(*results: Result) -> Iterator[PartialValues]:
     """Compute results, and iterate over what there is of them as their ranges end.
 
     The graph runs once. Everything else that is booked on the frame and not computed yet is computed with
-    them, as when one of them is touched, and the values are those of the results afterwards. Who stops
-    iterating stops the run. Elements of arrays, and points of graphs, come in the order in which ranges end,
+    them, as when one of them is touched, and the values are those of the results afterwards. To leave the
+    loop stops the run. Elements of arrays, and points of graphs, come in the order in which ranges end,
     but for the last time.
 
     Parameters

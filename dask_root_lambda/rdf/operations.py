@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import ROOT
@@ -63,6 +65,10 @@ _COLUMN_ACTIONS = (
     "Snapshot",
 )
 """Actions that name columns."""
+
+_CALCULATING = ("Graph", "Histo", "Max", "Mean", "Min", "Profile", "Stats", "StdDev", "Sum")
+"""Actions that calculate with columns."""
+_TEXT = re.compile(r"\b(?:TString|string(?:_view)?)\b")
 
 
 def book(parent: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -133,7 +139,7 @@ def _apply(frame: Any, operation: Operation) -> Any:
         with diagnostics.record() as reported:
             return getattr(frame, operation.name)(*operation.args, **operation.kwargs)
     except Exception as error:
-        said = reported.text.strip() or diagnostics.first_line(error)
+        said = reported.text.strip() or diagnostics.said(error)
         raise GraphError(f"{_written(operation.name, operation.args)} does not work:\n{said}") from error
 
 
@@ -163,7 +169,8 @@ def _check_axes(name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -
     if name not in _AXES:
         return
     if named or not arguments:
-        raise GraphError(f"{name} takes a model and columns, by position, as in ROOT: no {', '.join(named)}")
+        instead = f"not {', '.join(named)}" if named else "given nothing"
+        raise GraphError(f"{name} takes a model and columns, by position, as in ROOT; {instead}")
     model = arguments[0]
     if isinstance(model, str) or any(not low < high for low, high in _limits(model, _AXES[name])):
         raise GraphError(
@@ -181,7 +188,7 @@ def _limits(model: Any, n_axes: int) -> Iterator[tuple[float, float]]:
         return
     rest = list(model[3:])
     for _ in range(n_axes):
-        if len(rest) >= 2 and all(isinstance(limit, int | float) for limit in rest[:2]):
+        if len(rest) >= 2 and all(isinstance(limit, Real) for limit in rest[:2]):
             yield rest[0], rest[1]
             rest = rest[3:]
         else:
@@ -200,7 +207,19 @@ def _check_columns(parent: Any, operation: Operation) -> None:
             hint = (
                 f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(sorted(known)[:20])}"
             )
-            raise GraphError(f"{_written(operation.name, operation.args)}: no column {name!r}; {hint}")
+            given = operation.args or [operation.kwargs.get("columns")]
+            raise GraphError(f"{_written(operation.name, given)}: no column {name!r}; {hint}")
+        if name and operation.name.startswith(_CALCULATING):
+            _check_numbers(operation, name, str(frame.GetColumnType(name)))
+
+
+def _check_numbers(operation: Operation, column: str, type_name: str) -> None:
+    """Refuse text where ROOT needs numbers: its code would not compile, and spoil the process for others."""
+    if _TEXT.search(type_name):
+        raise GraphError(
+            f"{_written(operation.name, operation.args)}: {column!r} is a {type_name}, not a number: Define "
+            "a number of it, or read it by Take or AsNumpy"
+        )
 
 
 def _column_names(operation: Operation) -> Iterator[str]:

@@ -192,6 +192,31 @@ def _begun(
     return unfinished.begin(user, run, worker, _alive(client)), division, why
 
 
+def not_begun(head: Any, n_ranges: int | None, client: Client | None, failed: Division | None) -> Begin:
+    """Return what divides a run and begins none, to look at one of its ranges.
+
+    Parameters
+    ----------
+    head, n_ranges, client
+        See `pack`.
+    failed
+        How a run of the frame was divided that failed, whose ranges are meant; None for none.
+    """
+
+    def begin(data: dataset.Dataset, graph: str, identity: str) -> tuple[RunSpace, Division, str]:
+        user = secret.of_user()
+        run = user.run(identity)
+        space = RunSpace(run, user.key(run), session="")
+        if failed is not None and failed[-1].stop <= data.end:
+            return space, failed, "as the run that failed"
+        if n_ranges is not None:
+            return space, data.divided(n_ranges), "as asked for"
+        known = unfinished.decided(user, run)
+        return space, known or data.divided(suggested(head, data, graph, client).n_ranges), "as it would be"
+
+    return begin
+
+
 def suggested(head: Any, data: dataset.Dataset, graph: str, client: Client | None) -> sizing.Choice:
     """Choose the number of ranges of a run for the user: by what the same graph took before, if known."""
     slots, clusters = destination.slots(client), dataset.clusters(head)

@@ -17,9 +17,9 @@ import ROOT
 Kind = Literal["png", "svg"]
 
 _WIDTH, _HEIGHT = 700, 450
-"""Of a pad, pixels."""
+"""Size of a pad, pixels."""
 _NOTE_SIZE = 0.035
-"""Of the share of entries, as a part of the pad."""
+"""Height of the text that tells the share of entries, as a part of the pad."""
 
 _drawing = threading.RLock()
 """Held to draw: ROOT's current pad and its lists are the process's."""

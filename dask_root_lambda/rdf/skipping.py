@@ -102,7 +102,7 @@ def check(head: Any) -> None:
 def check_operation(head: Any, name: str) -> None:
     """Raise `GraphError` for what makes no sense without some entries.
 
-    Who reads a Snapshot later would take it for whole; ``Range`` counts entries.
+    A later reader would take a Snapshot for whole; ``Range`` counts entries.
     """
     if head.skipped is not None and name == "Range":
         raise GraphError(

@@ -18,9 +18,9 @@ class Taken:
 
     column: str
     type_name: str
-    """Of the values, as the user wrote it."""
+    """Type of the values, as the user wrote it."""
     collection: str = ""
-    """Of the collection; empty for ROOT's default, a vector."""
+    """Type of the collection; empty for ROOT's default, a vector."""
 
     @property
     def kind(self) -> Any:

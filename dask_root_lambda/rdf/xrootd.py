@@ -164,7 +164,7 @@ class State:
     size: int
     """Length in bytes."""
     mtime_ns: int
-    """When it was last changed, ns since the epoch, to the second."""
+    """Time of the last change, ns since the epoch, in whole seconds."""
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ Callback gRenew = nullptr;
 bool MayPass(int result, long status)
 {
    if (status == 206 || status == 0)
-      // Of curl: a host that is not known (6), certificates (60, 77), a URL that is none (3, 1).
+      // These of curl's stay: certificates (60, 77), a URL that is none (3, 1). A name service may come back.
       return result != 60 && result != 77 && result != 3 && result != 1;
    return status == 408 || status == 429 || status >= 500;
 }

@@ -27,7 +27,7 @@ class Place:
     endpoint: str = ""
     """URL of the endpoint; empty for AWS's own."""
     requester_pays: bool = False
-    """Whether who reads agrees to pay for it."""
+    """Whether the reader agrees to pay for requests and traffic."""
 
 
 @dataclass(frozen=True)

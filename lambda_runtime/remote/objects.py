@@ -53,7 +53,7 @@ class Seen:
     tag: str
     """Its ETag with quotes, where it is a strong one; empty without."""
     mtime_ns: int
-    """When it was last changed, ns since the epoch, to the second; 0 where the server does not say."""
+    """Time of the last change, ns since the epoch, in whole seconds; 0 where the server does not say."""
     head: bytes
     """Its first bytes."""
 

@@ -111,3 +111,18 @@ def test_a_cluster_that_has_the_plugin():
         assert (shown["execution"], shown["in_flight"]) == ("local", 0)
         assert 'href="lambda"' in dashboards.get(cluster, "/status")
         assert 'id="steering"' in dashboards.get(cluster, "/lambda")
+        secret = steering_link(client).partition("#secret=")[2]
+        for action, said in (
+            ({"max_usd": 6.0}, (200, {})),
+            ({"max_usd": None}, (200, {})),
+            ({"concurrency": 2}, (200, {})),
+            (
+                {"concurrency": 1},
+                (400, {"error": "concurrency is 1: each of the 2 workers needs at least 1"}),
+            ),
+            ({"max_usd": 5}, (200, {})),
+        ):
+            assert dashboards.steer(cluster, action, **{dashboards.SECRET_HEADER: secret}) == said
+        shown = dashboards.state(cluster)
+        # What is shown and taken are the limits of all together.
+        assert (shown["max_usd"], shown["concurrency"]) == (5.0, 2)

@@ -16,8 +16,8 @@ from dask_root_lambda.dashboard.numbers import numbers
 from dask_root_lambda.dashboard.plots import histogram
 from dask_root_lambda.dashboard.state import MOST_RANGES, RangeTable, RunState, State
 from dask_root_lambda.dashboard.tables import log_command
+from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.encoding import Call
-from dask_root_lambda.execution.ledger import Account
 from dask_root_lambda.execution.tracks import RangeTrack, RunTrack
 
 from ..invokers import packed_mapper

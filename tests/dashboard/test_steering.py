@@ -8,6 +8,7 @@ import dask
 import pytest
 
 from dask_root_lambda import LambdaCluster, RDataFrame, steering_link
+from dask_root_lambda.dashboard.steering import Action
 from dask_root_lambda.protocol.errors import ConfigurationError, CostLimitError, RunCancelledError
 
 from . import dashboards
@@ -35,6 +36,22 @@ def wait_until(condition, what):
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shares"),
+    [
+        ("max_usd", 6, [2.0, 2.0, 2.0]),
+        ("max_usd", None, [None] * 3),
+        ("concurrency", 8, [3, 3, 2]),
+        ("execution", "local", ["local"] * 3),
+        ("stop", "run", ["run"] * 3),
+    ],
+)
+def test_workers_share_limits(name, value, shares):
+    """What is asked for holds for all workers together: three do not spend three times the limit."""
+    assert [each.value for each in Action(name, value).shared(3)] == shares
+    assert Action(name, value).shared(0) == ()
 
 
 class TestWhoMay:
@@ -98,6 +115,12 @@ class TestWhoMay:
 
 class TestWhatItDoes:
     """A click does what the assignment in Python does."""
+
+    @pytest.mark.parametrize("run", ["", "no such run"])
+    def test_a_run_that_there_never_was(self, cluster, run):
+        """In Python a slip of the pen is an error; the page shows those that go on only."""
+        with pytest.raises(ConfigurationError, match="no run begins with"):
+            cluster.stop(run)
 
     def test_values(self, cluster):
         """Concurrency and the limit of cost are the cluster's, and the page shows them."""

@@ -129,3 +129,18 @@ def test_the_users_deadlines(build, limit):
         gate.open()
         executor.shutdown()
         assert len(invoker.requests) == 1
+
+
+def test_a_range_that_just_begins_is_not_overdue(build, monkeypatch):
+    """A look in the moment between its begin and its first try finds no range that began long ago."""
+    executor, _ = build({}, range_deadline_s=60)
+    watch = executor._tries._watch
+    begun = watch.begun
+
+    def looked_at(job):
+        watch._look()
+        begun(job)
+        watch._look()
+
+    monkeypatch.setattr(watch, "begun", looked_at)
+    assert [future.exception(20) for future in ranges(executor)] == [None] * 3

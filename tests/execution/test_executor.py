@@ -172,6 +172,22 @@ def test_fewer_threads_than_slots(make_executor, monkeypatch, caplog):
     assert len(invoker.requests) == 20
 
 
+def test_no_thread_for_an_alarm(make_executor, monkeypatch):
+    """What is to be tried again later is, also where the system allows no thread that waits for that."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    monkeypatch.setattr(tries.RetryPolicy, "after", lambda *_, **__: Again(0.2))
+    executor, invoker = make_executor(script={f"task-{i}": [ServiceError("500")] * 2 for i in range(9)})
+    futures = [executor.submit_call(Call(f"task-{index}", abs, [-index])) for index in range(9)]
+    assert [future.result(30) for future in futures[:8]] == list(range(8))
+    executor.shutdown()
+    assert futures[8].result(0) == 8
+    assert len(invoker.requests) == 27
+
+
 def test_stopping_ends_what_runs_and_what_waits(make_executor):
     """After cancel_all every future raises at once, and nothing more is invoked."""
     gate = Gate()
@@ -192,6 +208,26 @@ class _Later:
 
     def after(self, errors, jitter, **_):
         return Again(1000.0)
+
+
+def test_a_run_is_stopped_by_the_digits_of_the_report(make_executor):
+    """Those it prints are enough; what names no run ends nothing, and what fits two is an error."""
+    gate = Gate()
+    script = {"range-0": [gate] * 2}
+    executor, _ = make_executor(script=script)
+    names = [f"{digit * 7}{tail}" + "0" * 24 for digit, tail in (("a", "1"), ("a", "2"))]
+    futures = [ranges(executor, 1, packed_mapper(name, n_ranges=1))[0] for name in names]
+    gate.wait_for(2)
+    executor.stop("b")
+    executor.stop("")
+    with pytest.raises(ConfigurationError, match="2 runs that go on"):
+        executor.stop("aaaa")
+    assert not any(future.done() for future in futures)
+    executor.stop(names[0][:8])
+    assert isinstance(futures[0].exception(30), RunCancelledError)
+    gate.open()
+    assert futures[1].exception(30) is None
+    executor.stop(names[1][:8])
 
 
 @pytest.mark.parametrize("waiting", ["for a slot", "for another try"])
@@ -396,11 +432,14 @@ class TestDivided:
     def run(self, events_file):
         """Runs the ranges of a real graph by the real handler, with errors by a script."""
 
-        def run(script, n_ranges=2, **options):
+        def pack(n_ranges):
             frame = RDataFrame("Events", events_file)
             # A graph of its own: what is left of another test's run would be taken.
             total = frame.Filter(f"true /* {uuid.uuid4()} */").Count()
-            packed = packing.pack(frame._headnode, [total.node], n_ranges)
+            return packing.pack(frame._headnode, [total.node], n_ranges)
+
+        def run(script, n_ranges=2, packed=None, **options):
+            packed = packed or pack(n_ranges)
             invoker = ScriptedHandler(script)
             settings = Settings.resolve(execution="local", local_threads=2, **options)
             with LambdaExecutor(settings=settings, openers={"local": lambda _: invoker}) as executor:
@@ -410,6 +449,7 @@ class TestDivided:
             (blob,) = packed.finish(merged)
             return wire.loads(blob).GetValue(), report, invoker
 
+        run.pack = pack
         return run
 
     @pytest.mark.parametrize("error", [FunctionTimeoutError("slow"), OutOfMemoryError("large")])
@@ -420,6 +460,13 @@ class TestDivided:
         assert (report.ranges, report.done, report.retries, report.failures) == (2, 2, 2, 0)
         tasks = sorted(request.task for request in invoker.requests)
         assert tasks == ["range-0", "range-0.0", "range-0.1", "range-0.1.0", "range-0.1.1", "range-1"]
+
+    def test_the_whole_is_kept(self, run):
+        """The next try of the run takes it, and does not find out again that it is too large."""
+        packed = run.pack(2)
+        run({"range-0": [FunctionTimeoutError("slow")]}, packed=packed)
+        count, _, invoker = run({"range-0": [FunctionTimeoutError("slow")]}, packed=packed)
+        assert (count, invoker.requests) == (1000, [])
 
     def test_one_cluster_is_the_smallest_part(self, run):
         """A part that always takes too long ends the run, after a bounded number of tries."""
@@ -486,3 +533,38 @@ class ScriptedHandler(LocalInvoker):
                 self.script[request.task] = errors[1:]
                 raise errors[0]
         return super().invoke(request, cancellation)
+
+
+class TestNothingWaitsForever:
+    """Whatever fails beside a task, its future is settled, and others go on."""
+
+    def test_a_watcher_that_fails(self, make_executor, caplog):
+        """A display whose terminal is gone is not called again, and changes nothing of the tasks."""
+        called = []
+
+        def watch(progress):
+            called.append(progress)
+            raise BrokenPipeError("the terminal is gone")
+
+        executor, _ = make_executor()
+        executor.ledger.watch(watch)
+        assert [executor.submit(abs, -index).result(20) for index in range(3)] == [0, 1, 2]
+        assert len(called) == 1
+        assert "the terminal is gone" in caplog.text
+        executor.shutdown()
+        assert executor.ledger.in_flight == 0
+
+    @pytest.mark.parametrize("where", ["start", "answer", "end"])
+    def test_a_defect(self, make_executor, monkeypatch, where):
+        """It is raised by the future of the task that it met; the slot is free for the next one."""
+        executor, _ = make_executor(concurrency=1)
+        good = getattr(executor.tracks, where)
+
+        def bad(*args, **options):
+            monkeypatch.setattr(executor.tracks, where, good)
+            raise LookupError("a defect")
+
+        monkeypatch.setattr(executor.tracks, where, bad)
+        assert isinstance(executor.submit(abs, -1).exception(20), LookupError)
+        assert executor.submit(abs, -2).result(20) == 2
+        executor.shutdown()

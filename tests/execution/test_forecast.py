@@ -14,6 +14,7 @@ from dask_root_lambda.execution import forecast
 from dask_root_lambda.execution.forecast import Rate
 from dask_root_lambda.protocol.errors import FunctionTimeoutError
 from dask_root_lambda.protocol.intervals import Interval, union
+from dask_root_lambda.protocol.task import Body
 from tests.invokers import ScriptedInvoker, packed_mapper, ranges
 
 SIZES = st.lists(st.integers(1, 10**12), min_size=1, max_size=6)
@@ -91,7 +92,8 @@ class Timed(ScriptedInvoker):
 
 def run(make_executor, sizes, monkeypatch):
     """Run a range for each file, one after the other; the tasks in order, and the report."""
-    monkeypatch.setattr("dask_root_lambda.execution.jobs.Merge.__call__", lambda *_: None)
+    merged = Body.of(b"merged")
+    monkeypatch.setattr("dask_root_lambda.execution.jobs.Merge.__call__", lambda *_: merged)
     invoker = Timed(sizes)
     executor, _ = make_executor(concurrency=1, **{"lambda": invoker})
     mapper = packed_mapper("run", n_ranges=len(sizes), sizes=sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from unittest.mock import Mock
@@ -17,6 +18,7 @@ from dask_root_lambda.protocol.seal import KEY_BYTES
 from dask_root_lambda.protocol.store import DirectoryStore, MemoryStore
 
 from ..emulator.clouds import wait_until
+from ..invokers import Gate, ScriptedInvoker, packed_mapper, ranges
 
 PARTS = divided(5, 20)
 STORE = MemoryStore()
@@ -162,9 +164,29 @@ class TestElsewhere:
         kept = Kept()
         for part in PARTS[:3]:
             kept.add(space, part, bytes(3_000_000), store)
-        kept.look_again(space)
+        kept.put(space)
         assert len(list(store.keys())) >= 2
         assert [find(kept, space, part, store=store) for part in PARTS[:3]] == [bytes(3_000_000)] * 3
+
+    def test_ending_a_task_waits_for_no_store(self, space, store, make_executor, monkeypatch):
+        """Tasks are ended on Dask's event loop; the next try puts what was collected, and takes it."""
+        gate, running = Gate(), Gate()
+        put = store.put
+        monkeypatch.setattr(store, "put", lambda key, blob: (gate(), put(key, blob))[1])
+        invoker = ScriptedInvoker("lambda", {"range-1": [running]}, store)
+        executor, _ = make_executor(concurrency=1, **{"lambda": invoker})
+        mapper = replace(packed_mapper("run"), space=space)
+        first, _, waiting = ranges(executor, 3, mapper)
+        assert first.result(30)
+        running.wait_for(1)
+        ending = threading.Thread(target=executor.cancel, args=[waiting], daemon=True)
+        ending.start()
+        ending.join(10)
+        assert not ending.is_alive()
+        gate.open()
+        running.open()
+        assert [future.result(30) for future in ranges(executor, 3, mapper)]
+        assert [request.task for request in invoker.requests] == ["range-0", "range-1", "range-2"]
 
     def test_nothing_arrives_after_a_run_is_done(self, space, store):
         """What is still collected then is never put into the store."""

@@ -87,6 +87,17 @@ def test_a_snapshot_costs_while_something_is_in_flight():
     assert ledger.report().runs[0].usd == 2.0
 
 
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_run_that_is_over_keeps_sums_only(failed):
+    """However many ranges it had: reports of many runs are kept."""
+    ledger = Ledger(Clock())
+    accounts = [ledger.begin("a", 3, Place()) for _ in range(3)]
+    for account in accounts:
+        assert len(account.begun_s) == 3
+        ledger.end(account, is_range=True, failed=failed)
+    assert (account.begun_s, account.ended_s) == ([], [])
+
+
 def test_the_same_run_again_is_counted_anew():
     """A graph that is run a second time on the same data is a second run."""
     ledger = Ledger(Clock())

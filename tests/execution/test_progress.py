@@ -46,10 +46,23 @@ def test_figures():
 
 def test_what_an_earlier_try_has_left_tells_nothing():
     """Ranges that are there at once do not make the others look short."""
-    report = RunReport("a", ranges=64, done=34, invocations=4)
-    begun = [0.0] * 30 + [0.0, 1.0, 2.0, 3.0, 4.0]
-    known = Progress(report, 34, 1, begun, [0.0] * 30 + [1.0, 2.0, 3.0, 4.0])
-    assert list(figures(known, 4.0, 1)) == ["about 30 s left"]
+    clock = Clock()
+    ledger = Ledger(clock)
+
+    def end(account, **options):
+        ledger.end(account, is_range=True, failed=False, **options)
+
+    for index in range(4):
+        account = ledger.begin("a", 64, Place())
+        # Between two that run, nine are there.
+        for _ in range(9):
+            end(ledger.begin("a", 64, Place()), left_over=True)
+        clock.now_s = index + 1.0
+        end(account)
+    ledger.begin("a", 64, Place())
+    known = ledger.progress(account)
+    assert (known.ranges_done, len(known.begun_s), len(known.ended_s)) == (40, 5, 4)
+    assert list(figures(known, 4.0, 1))[-1] == "about 24 s left"
 
 
 def test_durations():
@@ -110,6 +123,25 @@ def test_a_run_whose_ranges_fail_is_over(watched):
     ledger.end(accounts[1], is_range=True, failed=True)
     assert screens["a"].closed
     assert screens["a"].shown[-1] == ("stopped", 0)
+
+
+@pytest.mark.parametrize("method", ["show", "close"])
+def test_a_display_that_fails_is_left_alone(watched, monkeypatch, method):
+    """A terminal that is gone is no reason for a step of the run to fail, and the other runs are shown."""
+    ledger, screens = watched
+
+    def fail(*_):
+        raise BrokenPipeError("the terminal is gone")
+
+    monkeypatch.setattr(Screen, method, fail)
+    account = ledger.begin("run-of-this-test", 1, Place("local"))
+    monkeypatch.undo()
+    monkeypatch.setattr(screens["run-of-this-test"], method, fail)
+    other = ledger.begin("another", 1, Place("local"))
+    ledger.end(account, is_range=True, failed=False)
+    arrivals.arrived("run-of-this-test", [])
+    ledger.end(other, is_range=True, failed=False)
+    assert screens["another"].shown == [("compiling", 0), ("merging", 1)]
 
 
 def test_lines(capsys):

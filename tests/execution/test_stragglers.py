@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_root_lambda.execution import stragglers
+from dask_root_lambda.execution import jobs, stragglers
 from dask_root_lambda.execution.stragglers import Durations, slow_after_s
+from dask_root_lambda.plan import unfinished
 from dask_root_lambda.protocol.errors import CrashError, ServiceError, UserCodeError
 from tests.invokers import Gate, packed_mapper, ranges
 
@@ -44,6 +48,21 @@ def test_second_tries_cost_little(n_ranges):
         durations.add(1.0)
     assert not durations.allows(2.9)
     assert 2 <= sum(durations.allows(1000.0) for _ in range(n_ranges)) <= max(2, n_ranges / 10 + 1)
+
+
+@given(st.integers(4, 500), st.integers(0, 400))
+def test_what_tells_nothing_is_left_out(n_ranges, n_others):
+    """Ranges that an earlier try has left make no other look slow, and not the others seem many."""
+    durations = Durations(n_ranges + n_others)
+    for _ in range(n_others):
+        durations.leave_out()
+    for _ in range(n_ranges - 1):
+        durations.add(100.0)
+    assert durations.enough == (n_ranges > 4)
+    assert not durations.allows(299.0)
+    assert not durations.complete
+    durations.add(100.0)
+    assert durations.complete
 
 
 class TestSecondTries:
@@ -143,3 +162,72 @@ class TestSecondTries:
         executor.shutdown()
         assert executor.ledger.in_flight == 0
         assert len(invoker.requests) <= 7
+
+    def test_a_second_try_of_what_is_done_is_not_invoked(self, make_executor):
+        """It is asked for while the range is running, and starts when that has just been done."""
+        gate, mapper = Gate(), packed_mapper("run", n_ranges=1)
+        executor, invoker = make_executor(script={"range-0": [gate]})
+        (future,) = ranges(executor, 1, mapper)
+        gate.wait_for(1)
+        (job,) = executor._pool.running
+        again = job.again()
+        gate.open()
+        assert future.result(30)
+        executor._pool.submit_first([again])
+        executor.shutdown()
+        assert len(invoker.requests) == 1
+        assert executor.ledger.in_flight == 0
+
+    def test_both_fail_at_once(self, make_executor, monkeypatch):
+        """Each sees the other go on before either gives up: then one of them has to fail all the same."""
+        gate, both = Gate(), threading.Barrier(2)
+
+        def fail():
+            gate()
+            raise UserCodeError("raised")
+
+        def has_twin(job):
+            found = any(each is not job for each in job.alive)
+            if found and job.call.task == "range-0":
+                with suppress(threading.BrokenBarrierError):
+                    both.wait(1)
+            return found
+
+        executor, _ = make_executor(script={"range-0": [fail] * 9}, concurrency=2)
+        futures = ranges(executor, 6, packed_mapper("run", n_ranges=6))
+        gate.wait_for(2)
+        monkeypatch.setattr(jobs.Job, "has_twin", property(has_twin))
+        gate.open()
+        assert isinstance(futures[0].exception(20), UserCodeError)
+        executor.shutdown()
+        assert executor.ledger.in_flight == 0
+
+    @pytest.fixture
+    def resumed(self, make_executor, tmp_path, monkeypatch):
+        """A run of 18 ranges, of which an earlier try has left twelve."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        mapper = packed_mapper("resumed", n_ranges=18)
+        unfinished.file(mapper.run, mapper.space.session).parent.mkdir(parents=True)
+        first, _ = make_executor()
+        assert [future.result(30) for future in ranges(first, 12, mapper)]
+        return mapper
+
+    def test_what_an_earlier_try_has_left_is_no_measure(self, resumed, make_executor):
+        """Twelve ranges that are there at once do not make the other ones look slow."""
+        gate = Gate()
+        executor, invoker = make_executor(script={f"range-{index}": [gate] for index in range(12, 18)})
+        futures = ranges(executor, 18, resumed)
+        assert [future.result(30) for future in futures[:12]]
+        gate.wait_for(4)
+        assert not gate.arrived.acquire(timeout=1.0)
+        gate.open()
+        assert [future.result(30) for future in futures]
+        assert (len(invoker.requests), executor.report().total.second_tries) == (6, 0)
+
+    def test_of_those_that_are_left_a_slow_one_is_found(self, resumed, make_executor):
+        """What was there already does not count among those of which half has to be done."""
+        gate = Gate()
+        executor, invoker = make_executor(script={"range-17": [gate]})
+        assert [future.result(30) for future in ranges(executor, 18, resumed)]
+        gate.open()
+        assert (len(invoker.requests), executor.report().total.second_tries) == (7, 1)

@@ -15,7 +15,7 @@ from dask_root_lambda.protocol.errors import (
     UserCodeError,
 )
 
-from ..invokers import MAPPER, packed_mapper
+from ..invokers import MAPPER, Gate, packed_mapper
 
 
 def submit(executor, mapper=MAPPER):
@@ -81,6 +81,31 @@ def test_what_is_kept_is_bounded(make_executor):
     runs = executor.tracks.runs()
     assert [run.account.run for run in runs] == [f"run{number}" for number in range(3, RUNS_KEPT + 3)]
     assert [bool(run.ranges) for run in runs] == [False] * (RUNS_KEPT - RANGES_KEPT) + [True] * RANGES_KEPT
+
+
+def test_many_runs_at_once(make_executor):
+    """Ranges of runs that are not among the last any more do not come back, nor do runs that are over."""
+    gate, n_runs = Gate(), RUNS_KEPT + 5
+    executor, _ = make_executor(
+        script={f"run{number}-0": [gate] for number in range(n_runs)}, concurrency=n_runs
+    )
+    futures = [
+        future
+        for number in range(n_runs)
+        for future in submit(executor, packed_mapper(f"run{number}", n_ranges=1))
+    ]
+    gate.wait_for(n_runs)
+    began = [run.account.run for run in executor.tracks.runs()]
+    gate.open()
+    assert [future.result(30) for future in futures]
+    runs = executor.tracks.runs()
+    assert [run.account.run for run in runs] == began
+    assert [len(run.ranges) for run in runs] == [0] * (RUNS_KEPT - RANGES_KEPT) + [1] * RANGES_KEPT
+    tracks = [track for run in runs for track in run.ranges.values()]
+    assert [track.state for track in tracks] == ["done"] * RANGES_KEPT
+    assert max(track.seconds for track in tracks) < 120
+    submit(executor, packed_mapper("next", n_ranges=1))[0].result(30)
+    assert len(executor.tracks._runs) == RUNS_KEPT
 
 
 def test_the_same_run_again(make_executor):

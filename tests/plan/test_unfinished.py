@@ -115,6 +115,15 @@ def test_a_client_that_is_closed_leaves_its_session():
     assert begin("third client").adopted == ()
 
 
+def test_sessions_of_closed_clients_take_no_descriptors():
+    """Of a hundred runs that failed nothing stays open; what they left can still be taken."""
+    runs = [SECRET.run(f"graph {number}") for number in range(100)]
+    left = [unfinished.begin(SECRET, run, "client", lambda: False) for run in runs]
+    begin()
+    assert [path.parent.name for path in unfinished._held] == [RUN]
+    assert unfinished.begin(SECRET, runs[0], "another", lambda: True).adopted == (left[0].session,)
+
+
 def test_a_division_is_decided_once():
     """The next try is divided as the first one was, in any process, until the run is done."""
     space = begin()

@@ -119,6 +119,20 @@ class TestSources:
         message = raised(RDataFrame(N, npartitions=3).Define("y", expression).Sum("y"))
         assert message.startswith(f"Define('y', {expression!r}), at entry 777, raised runtime_error: ")
 
+    def test_friends(self, local, files, tmp_path):
+        """Ranges are given files before their own, where only there files of all begin."""
+        friend = str(tmp_path / "friend.root")
+        ROOT.RDataFrame(3 * N).Define("y", "double(rdfentry_)").Snapshot("Friends", friend, ["y"])
+        chain, others = ROOT.TChain("Events"), ROOT.TChain("Friends")
+        for name in files:
+            chain.Add(name)
+        others.Add(friend)
+        chain.AddFriend(others, "friend")
+        frame = RDataFrame(chain, npartitions=6)
+        throwing = 'if (x == 2450) throw std::runtime_error("too far"); return x + friend.y;'
+        message = raised(frame.Define("z", throwing).Sum("z"))
+        assert message.startswith(f"Define('z', {throwing!r}), at entry 450 of {files[2]}, raised")
+
     def test_a_specification(self, local, files):
         """The files of a data set specification."""
         spec = ROOT.RDF.Experimental.RDatasetSpec()

@@ -81,6 +81,14 @@ class TestTheHook:
         assert ROOT.RDF.RunGraphs(counts) == 2
         assert [count.GetValue() for count in counts] == [999, 998]
 
+    def test_run_graphs_runs_what_is_computed_apart(self, client, local, events_file):
+        """Results of one frame of which some need its first entries only are all there afterwards."""
+        frame = ROOT.RDataFrame("Events", events_file, executor=client)
+        results = [frame.Count(), frame.Range(10).Sum("x"), frame.Display(["x"], 2)]
+        assert ROOT.RDF.RunGraphs(results) == 1
+        assert all(result.IsReady() for result in results)
+        assert results[1].GetValue() == sum(range(10))
+
     def test_errors_are_the_same(self, client, events_file):
         """An error where the range runs is raised where the script touches the result."""
         df = ROOT.RDataFrame("Events", events_file, executor=client)
@@ -138,6 +146,26 @@ def test_a_client_of_any_cluster_with_the_plugin():
         [sys.executable, "-c", _PLUGIN], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.split() == ["dask_root_lambda.rdf.frame", "10"]
+
+
+_NO_CLUSTER = """
+import dask, ROOT
+from dask_root_lambda import RDataFrame
+
+frame = RDataFrame(10, npartitions=2).Define("x", "double(rdfentry_)")
+with dask.config.set(scheduler="synchronous"):
+    varied = ROOT.RDF.Experimental.VariationsFor(frame.Vary("x", "ROOT::RVecD{x + 1, x}", 2).Sum("x"))
+    count = frame.Count()
+    print(ROOT.RDF.RunGraphs([count]), count.IsReady(), varied["nominal"], len(ROOT.RDF.SaveGraph(frame)) > 0)
+"""
+
+
+def test_roots_functions_without_a_cluster():
+    """They take our results from the import of RDataFrame on, under any scheduler of Dask's."""
+    done = subprocess.run(
+        [sys.executable, "-c", _NO_CLUSTER], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.split() == ["1", "True", "45.0", "True"], done.stderr
 
 
 class TestDistribution:

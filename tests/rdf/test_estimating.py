@@ -6,8 +6,10 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 
-from dask_root_lambda import LambdaCluster, RDataFrame, estimate
+from dask_root_lambda import LambdaCluster, LambdaPlugin, RDataFrame, estimate
+from dask_root_lambda.plan import sampling
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
+from dask_root_lambda.rdf import estimating
 from tests.conftest import EVENTS, ROOT, write_events
 
 
@@ -30,6 +32,7 @@ def test_samples_are_part_of_the_run(local, files, npartitions):
     told = estimate(total)
     sampled = local.report().total
     assert told.sampled == sampled.invocations > 0
+    assert f" {told.npartitions} ranges" in str(told)
     assert 0 < sampled.entries < 3 * EVENTS
     oracle = ROOT.RDataFrame("Events", files)
     assert dask.compute(total, count) == (
@@ -49,6 +52,18 @@ def test_twice(local, files):
     first, second = estimate(total), estimate(total)
     assert second.npartitions == first.npartitions
     assert total.GetValue() == ROOT.RDataFrame("Events", files).Sum("x").GetValue()
+
+
+def test_on_several_workers(files, monkeypatch):
+    """Each sample counts once, and is of the first wave or not, whichever worker's executor ran it."""
+    told = []
+    monkeypatch.setattr(estimating, "extrapolate", lambda samples, *_, **__: told.extend(samples))
+    workers = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+    with LocalCluster(**workers, dashboard_address=None) as cluster, cluster.get_client() as client:
+        client.register_plugin(LambdaPlugin(execution="local", concurrency=1))
+        estimate(RDataFrame("Events", files).Sum("x"))
+    assert len({id(sample.billing) for sample in told}) == len(told) == 8
+    assert sum(sample.first for sample in told) == sampling.WAVE
 
 
 def test_entries_without_files(local):
@@ -88,6 +103,17 @@ def test_the_next_run_is_divided_by_what_the_last_took(local, files):
 
 class TestRefusals:
     """What cannot be estimated is told."""
+
+    def test_a_result_that_an_earlier_session_kept(self, local, files):
+        """It costs nothing, and no sample is run for it."""
+        with dask.config.set({"dask-root-lambda.results.keep-days": 1}):
+            RDataFrame("Events", files).Sum("x").GetValue()
+            invoked = local.report().total.invocations
+            total = RDataFrame("Events", files).Sum("x")
+            with pytest.raises(GraphError, match="kept by an earlier session"):
+                estimate(total)
+            assert total.GetValue() == ROOT.RDataFrame("Events", files).Sum("x").GetValue()
+        assert local.report().total.invocations == invoked
 
     def test_a_result_that_is_there(self, local, files):
         total = RDataFrame("Events", files).Sum("x")

@@ -137,6 +137,10 @@ class TestLiveVisualize:
         live_visualize = ROOT.RDF.Distributed.LiveVisualize
         with pytest.raises(ValueError, match="one frame"):
             live_visualize([one, other])
+        for given in (one, [one, ROOT.RDataFrame("Events", events_file).Histo1D(MODEL, "x")]):
+            with pytest.raises(ValueError, match="takes a list of results"):
+                live_visualize(given)
+        assert not one.computed
         with pytest.raises(ValueError, match="Allowed operations"):
             live_visualize([first.Count()])
         with pytest.warns(UserWarning, match="Scale would change"):

@@ -78,10 +78,39 @@ def test_an_expression_that_does_not_compile(frame, capfd):
     assert frame.Count().compute(scheduler="synchronous") == 1000
 
 
+@pytest.mark.parametrize(
+    ("operation", "arguments", "reason"),
+    [
+        ("Filter", ("x % 2",), "does not evaluate to bool"),
+        ("Define", ("x", "1"), "Use Redefine to force redefinition"),
+        ("Redefine", ("q", "1"), "Use Define to create a new column"),
+        ("Define", ("a b", "1"), "Not a valid C++ variable name"),
+        ("Vary", ("x", "x + 1", ["down", "up"]), "must return an RVec object"),
+    ],
+)
+def test_what_root_refuses(frame, operation, arguments, reason):
+    """ROOT's reason is told once, not the list of overloads that PyROOT has tried."""
+    with pytest.raises(GraphError, match=f"(?s){operation}.* does not work") as caught:
+        getattr(frame, operation)(*arguments)
+    assert str(caught.value).count(reason) == 1
+    assert "RInterface" not in str(caught.value)
+
+
 def test_a_histogram_without_a_model(frame):
     """Histograms without binning cannot be merged; the error says how to give it."""
     with pytest.raises(GraphError, match=r"Histo1D\('x'\) has an automatic axis.*give the limits"):
         frame.Histo1D("x")
+
+
+@pytest.mark.parametrize("action", ["Sum", "Max", "Histo1D"])
+def test_calculating_with_text(frame, action):
+    """ROOT's code would not compile where it runs; told at the user's line."""
+    texts = frame.Define("s", "std::to_string(x)").Define("v", "std::vector<std::string>{s}")
+    model = [("h", "", 5, 0.0, 1.0)] if action == "Histo1D" else []
+    for column in ("s", "v"):
+        with pytest.raises(GraphError, match=f"{action}.*'{column}' is a .*string.*, not a number"):
+            getattr(texts, action)(*model, column)
+    assert len(texts.Take["std::string"]("s").GetValue()) == 1000
 
 
 def test_an_operation_that_does_not_exist(frame):
@@ -93,5 +122,5 @@ def test_an_operation_that_does_not_exist(frame):
 def test_user_code_that_raises(frame, local):
     """A C++ exception is raised by compute with what it said."""
     total = frame.Define("y", 'throw std::runtime_error("of the user"); return 1.;').Sum("y")
-    with pytest.raises(Exception, match="of the user"):
+    with pytest.raises(Exception, match="raised runtime_error: of the user"):
         total.compute()

@@ -26,6 +26,7 @@ class TestWhatWouldBeWrong:
             ("Histo2D", (("h", "", 5, 0.0, 1.0, 5, 0.0, 0.0), "x", "x")),
             ("Histo2D", (("h", "", 2, np.array([0.0, 1.0, 2.0]), 5, 1.0, 0.0), "x", "x")),
             ("Profile1D", (("p", "", 50, 0, 0), "x", "x")),
+            ("Histo1D", (("h", "", 50, np.int64(0), np.float32(0)), "x")),
         ],
     )
     def test_automatic_axes(self, events_file, action, arguments):
@@ -46,6 +47,12 @@ class TestWhatWouldBeWrong:
         by_edges = frame.Histo1D(("h", "", 2, np.array([0.0, 500.0, 1000.0])), "x")
         profile = frame.Profile1D(("p", "", 5, 0.0, 1000.0, 0.0, 0.0), "x", "x")
         assert by_edges.GetEntries() == profile.GetEntries() == 1000
+
+    def test_limits_of_numpy(self, local, events_file):
+        """Integers and single precision are numbers as others: these axes have limits."""
+        frame = RDataFrame("Events", events_file, npartitions=3)
+        model = ("h", "", 10, np.int64(0), np.int64(1000), 20, np.float32(0), np.float32(500))
+        assert frame.Histo2D(model, "x", "x").Integral() == 500
 
     @pytest.mark.parametrize("kind", ["TEntryList", "TEventList"])
     def test_entry_lists(self, events_file, kind):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import dask
 import pytest
 from distributed import Client
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.protocol.errors import CompilationError, UserCodeError
+from dask_root_lambda.protocol.errors import CompilationError, RemoteError, UserCodeError
+from lambda_runtime import diagnostics
 from tests.conftest import ROOT
 
 MEGABYTE = 1_000_000
@@ -109,3 +112,19 @@ class TestCodeThatStaysBehind:
             total = frame().Define("y", "drl_calling(x)").Sum("y")
             with pytest.raises(CompilationError, match=r"Cpp.* not compile.*Of drl_called only"):
                 total.GetValue()
+
+
+def test_a_process_in_which_nothing_new_compiles(monkeypatch):
+    """What ROOT says after a graph that did not compile is no error of the graph that comes next."""
+    monkeypatch.setattr(diagnostics, "_spoiled", threading.Event())
+
+    def told(text):
+        with pytest.raises(RemoteError) as raised, diagnostics.user_code("the graph"):
+            raise RuntimeError(f"void TriggerRun() =>\n    runtime_error: {text}")
+        return raised.value
+
+    assert isinstance(told("failed to retrieve the JIT helper function 'f'"), CompilationError)
+    # A map of the user's says this, too.
+    assert "raised RuntimeError: unordered_map::at" in str(told("unordered_map::at"))
+    diagnostics._spoiled.set()
+    assert "Start the process" in str(told("unordered_map::at"))

@@ -35,6 +35,21 @@ with LambdaCluster(execution="lambda", function="dask-root-lambda", concurrency=
 print(json.dumps([total, report.total.cold_starts]))
 """
 
+_FAILING = """
+import json
+import ROOT
+from dask_root_lambda import LambdaCluster, RDataFrame
+
+with LambdaCluster(execution="lambda", function="dask-root-lambda", concurrency=1, progress=False) as cluster:
+    with cluster.get_client():
+        try:
+            RDataFrame(10, npartitions=2).Define("y", "std::pair<int, int>{}").Sum("y").GetValue()
+        except Exception as error:
+            told = type(error).__name__
+    report = cluster.report()
+print(json.dumps([told, report.total.cold_starts]))
+"""
+
 _CALLER = """
 import json, os, sys
 from dask_root_lambda import LambdaExecutor
@@ -164,3 +179,11 @@ def test_plain_calls_of_two_clients(deployment):
     assert program(deployment, _CALLER, "change", "look") == [there, [False, False, True]]
     assert program(deployment, _CALLER, "look") == [[False, False, False]]
     assert client(deployment, "1.") == [10, 0]
+
+
+def test_a_graph_that_does_not_compile_spoils_no_environment(deployment):
+    """ROOT compiles nothing new in a process after it: the next graph gets another one."""
+    assert program(deployment, _FAILING) == ["CompilationError", 0]
+    for power in (2, 3):
+        total = sum(number**power for number in range(10))
+        assert client(deployment, f"std::pow(double(rdfentry_), {power})") == [total, 0]
