@@ -58,7 +58,7 @@ def watched(cluster, future, name):
 
 @pytest.mark.parametrize("fan_in", [2, 100])
 def test_they_fill_and_end_as_the_result(local, fan_in):
-    """Whoever computes them, and however: each update has more entries; the last has the result's bins."""
+    """However they are computed: each update has more entries; the last has the result's bins."""
     name = f"filling{fan_in}"
     with local.get_client() as client, dask.config.set({"dask-root-lambda.fan-in": fan_in}):
         results = booked(24, 20, name)
@@ -92,7 +92,7 @@ def plain(value):
 
 
 def test_touched_results_and_nobody_who_looked(local):
-    """A result that was computed while nobody looked is there for who looks later; Dask has forgotten it."""
+    """A result that was computed while nobody looked is shown later, when Dask has forgotten it."""
     with local.get_client():
         histogram = booked(3, 0, "touched")["Histo1D"].GetValue()
         deadline = time.monotonic() + DEADLINE_S
