@@ -28,6 +28,7 @@ NAMES = (
     "scaling",
     "soak",
     "reading",
+    "copying",
     "starting",
 )
 _TIMEOUT_S = 1200.0

@@ -19,6 +19,7 @@ import ROOT
 
 from benchmarks.datasets import TREE, book, dimuon_file
 from benchmarks.figures import Figure, run
+from lambda_runtime import traffic
 from lambda_runtime.remote import objects
 
 _EVENTS = 2_000_000
@@ -70,8 +71,7 @@ def over_http(path: Path, *options: str) -> Turn:
 def read(files: list[str]) -> Turn:
     """Run the dimuon graph over files."""
     objects.prepare()
-    library = objects._library()
-    asked, fetched = ROOT.TFile.GetFileBytesRead(), library.Bytes()
+    asked, fetched = ROOT.TFile.GetFileBytesRead(), _fetched()
     wall_s, cpu_s = time.monotonic(), time.process_time()
     histogram, _ = book(ROOT.RDataFrame(TREE, files))
     histogram.GetValue()
@@ -79,8 +79,12 @@ def read(files: list[str]) -> Turn:
         wall_s=time.monotonic() - wall_s,
         cpu_s=time.process_time() - cpu_s,
         asked_mb=(ROOT.TFile.GetFileBytesRead() - asked) / 1e6,
-        fetched_mb=(library.Bytes() - fetched) / 1e6,
+        fetched_mb=(_fetched() - fetched) / 1e6,
     )
+
+
+def _fetched() -> int:
+    return sum(each.bytes_read for each in traffic.own())
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from dask_root_lambda.protocol.errors import (
     ConfigurationError,
     DaskRootLambdaError,
     RemoteError,
+    UnavailableInputError,
     UserCodeError,
 )
 from lambda_runtime import jupyter, storage_token
@@ -238,6 +239,9 @@ def user_code(what: str, *, python: bool = False) -> Iterator[None]:
         name = type(error).__name__
         kind, verdict = _verdict(error, reported, of_user=found is not None)
         expired = storage_token.expired() if "TNetXNGFile::" in reported.text else ""
+        if expired and storage_token.is_from_secret():
+            # The next try looks for a new token first.
+            raise UnavailableInputError(f"{what} {verdict}; {expired}") from None
         raise kind(
             f"{what} {verdict}{f'; {expired}' if expired else ''}",
             type_name=name,

@@ -43,7 +43,8 @@ from dask_root_lambda.protocol.task import (
     Versions,
     requested_versions,
 )
-from lambda_runtime import IN_FUNCTION, STARTED_S, snapstart
+from dask_root_lambda.protocol.traffic import Traffic, summed
+from lambda_runtime import IN_FUNCTION, STARTED_S, snapstart, tallies, traffic
 from lambda_runtime.children import Children
 from lambda_runtime.event_loop import OnStop
 from lambda_runtime.once import once
@@ -74,7 +75,6 @@ class Environment:
         self._store = store
         self.invocations = 0
         """Events that came before the next one."""
-        self._bytes_read = int(ROOT.TFile.GetFileBytesRead())
         self._lock = threading.Lock()
 
     @property
@@ -90,12 +90,6 @@ class Environment:
         with self._lock:
             self.invocations += 1
             return self.invocations - 1
-
-    def bytes_read(self) -> int:
-        """Bytes of data files read since this was last called, by all threads."""
-        with self._lock:
-            before, self._bytes_read = self._bytes_read, int(ROOT.TFile.GetFileBytesRead())
-            return self._bytes_read - before
 
 
 @once
@@ -148,12 +142,13 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
         See `lambda_runtime.runner.Runner.map`.
     """
     began_s, invocation, entries = time.monotonic(), environment.next_invocation(), 0
+    read: list[Traffic] = []
     body: Body | None = None
     failure: Failure | None = None
     try:
         requested_versions(event).check(VERSIONS)
         request = Request.from_json(event)
-        blob, entries = _run(environment, request, on_stop)
+        blob, entries = _run(environment, request, on_stop, read)
         body = _put_away(environment, request, blob)
     except DaskRootLambdaError as error:
         failure = _shortened(_failure(error))
@@ -161,6 +156,10 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
         failure = _shortened(_exception(raised.error))
     except Exception as error:
         failure = _shortened(_of_the_environment(error))
+    if IN_FUNCTION:
+        # One event runs at a time: what no range has asked for was read for this one all the same.
+        read.extend(traffic.own(forget=True))
+    told = summed(read)
     usage = Usage(
         environment=environment.identifier,
         invocation=invocation,
@@ -168,25 +167,29 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
         duration_s=time.monotonic() - began_s,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         entries=entries,
-        bytes_read=environment.bytes_read(),
+        bytes_read=sum(each.bytes_read for each in told),
+        traffic=told,
     )
     return Reply(body=body, failure=failure, usage=usage, versions=VERSIONS)
 
 
-def _run(environment: Environment, request: Request, on_stop: OnStop | None) -> tuple[bytes, int]:
+def _run(
+    environment: Environment, request: Request, on_stop: OnStop | None, read: list[Traffic]
+) -> tuple[bytes, int]:
     logger.info("%s, attempt %d", request.task, request.attempt)
     runner, bodies = environment.runner, request.bodies
     if request.operation == "map":
         assert request.range_index is not None, "a request of a range has its number"
         assert request.interval is not None, "a request of a range has its interval"
         digest = _digest(bodies[0])
-        return runner.map(
-            digest,
-            lambda: _fetch_mapper(environment, bodies[0], digest),
-            request.range_index,
-            request.interval,
-            on_stop,
-        )
+        with tallies.counted(read):
+            return runner.map(
+                digest,
+                lambda: _fetch_mapper(environment, bodies[0], digest),
+                request.range_index,
+                request.interval,
+                on_stop,
+            )
     if request.operation == "merge":
         return runner.merge(_fetch(environment, body, request.seal_key) for body in bodies), 0
     blob = _fetch(environment, bodies[0], request.seal_key)

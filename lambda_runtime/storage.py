@@ -11,7 +11,7 @@ from typing import Any
 import ROOT
 
 from dask_root_lambda.protocol import rootfile
-from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.errors import InputError, UnavailableInputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics, storage_token, xrootd
 from lambda_runtime.remote import names, objects
@@ -77,8 +77,11 @@ def compare(url: str, expected: FileIdentity) -> FileIdentity | None:
 def unreadable(url: str, reported: str) -> InputError:
     """Make the error of a remote file that cannot be opened, of what ROOT reported."""
     said = reported.strip().partition("\n")[0]
-    problem = token.problem or storage_token.expired()
-    return InputError(
+    expired = storage_token.expired()
+    problem = token.problem or expired
+    # A function that is tried again looks for a new token first.
+    kind = UnavailableInputError if expired and storage_token.is_from_secret() else InputError
+    return kind(
         f"cannot open {url}: check the host and the path, and whether the data needs a token or a proxy. "
         f"{f'{problem}. ' if problem else ''}{said}".rstrip()
     )

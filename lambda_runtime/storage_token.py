@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,7 @@ _KEPT_S = 600.0
 """How long a token is used before it is looked for again: who renews the secret need not deploy."""
 _RETRY_S = 60.0
 """How long a secret that could not be read is left alone."""
+_SUFFIX = re.compile(r"-[A-Za-z0-9]{6}$")
 _LAST_S = 1e11
 """Seconds since the epoch that are a time, in the next thousands of years."""
 
@@ -114,9 +116,27 @@ def expired(environment: Mapping[str, str] = os.environ, now_s: float | None = N
         end_s = _end_s(text)
         if end_s is not None and end_s <= (time.time() if now_s is None else now_s):
             ended = datetime.fromtimestamp(end_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-            return f"the token for storage in {place} expired at {ended}: renew it"
+            where, what_to_do = place, "renew it"
+            if place == environment.get(FILE_VARIABLE) and is_from_secret(environment):
+                name = _secret_name(environment[SECRET_VARIABLE])
+                where = f"the secret {name}"
+                what_to_do = (
+                    f"put a new one there with 'aws secretsmanager put-secret-value --secret-id {name} "
+                    "--secret-string file://TOKEN', which functions find within a minute"
+                )
+            return f"the token for storage in {where} expired at {ended}: {what_to_do}"
         return ""
     return ""
+
+
+def is_from_secret(environment: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this process has its token from a secret, where a new one may be by now."""
+    return bool(environment.get(SECRET_VARIABLE))
+
+
+def _secret_name(arn: str) -> str:
+    """Return a secret's name, without the six characters that AWS puts behind it in an ARN."""
+    return _SUFFIX.sub("", arn.rpartition(":secret:")[2])
 
 
 def _found(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -43,6 +43,7 @@ class ScriptedInvoker:
     prices = prices_of("us-east-1")
     remote = True
     bill = Billing(duration_s=1.0, billed_s=1.0, memory_mb=1024)
+    region = ""
     standing_usd_per_s = 0.0
     quota = None
     tiers = (1024,)

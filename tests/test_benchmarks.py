@@ -15,6 +15,7 @@ from benchmarks import (
     booking,
     chaos,
     cold,
+    copying,
     datasets,
     dimuon,
     estimating,
@@ -65,6 +66,16 @@ def test_starting_starts_twice() -> None:
     """Both starts have the target of the issue."""
     first, _, second, _ = starting.measure(n_files=8)
     assert (first.at_most, second.at_most) == (10, 2)
+
+
+def test_copying_measures_both_sides() -> None:
+    """The slower one of them is the measure; memory has limits, of the client and of functions."""
+    figures = {figure.what: figure for figure in copying.measure(n_files=2, file_mb=10.0)}
+    parts = [figures[f"to {where}, part of the slower side"].at_least for where in ("S3", "the disk")]
+    assert parts == [0.85, 0.85]
+    for process in ("client", "function"):
+        assert figures[f"{process}'s memory, three times the bytes"].at_most == 1.2
+        assert figures[f"{process}'s memory"].value > 50
 
 
 def test_chaos_compares_with_a_run_without_faults() -> None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 import ROOT
 
-from dask_root_lambda.protocol.errors import UserCodeError
-from lambda_runtime import certificates, diagnostics, storage_token
+from dask_root_lambda.protocol.errors import UnavailableInputError, UserCodeError
+from lambda_runtime import certificates, diagnostics, storage, storage_token
 from tests import xrootd_tls
 from tests.conftest import write_events
 
@@ -117,6 +119,63 @@ def test_an_expired_token_is_named(server):
     assert f"the token for storage in {server.expired} expired at 20" in said
 
 
+_WAIT = """
+import sys
+import ROOT
+from dask_root_lambda import LambdaCluster, RDataFrame
+from dask_root_lambda.protocol.errors import DaskRootLambdaError
+folder, files = sys.argv[1], sys.argv[2:]
+wait = '''
+if (gSystem->AccessPathName("FOLDER/begun"))
+   fclose(fopen("FOLDER/begun", "w"));
+while (gSystem->AccessPathName("FOLDER/go"))
+   gSystem->Sleep(10);
+return true;
+'''.replace("FOLDER", folder)
+with LambdaCluster(execution="local", concurrency=1, dashboard_address=None) as cluster:
+    with cluster.get_client():
+        frame = RDataFrame("Events", files, npartitions=len(files)).Filter(wait)
+        try:
+            print(frame.Sum("x").GetValue())
+        except DaskRootLambdaError as error:
+            print(" ".join(str(error).split()))
+"""
+
+
+@pytest.mark.parametrize("names", [("events.root", "other.root"), ("long.root",)])
+def test_a_token_that_expires_in_the_middle_of_a_run_is_named(server, tmp_path, names):
+    """The connection breaks, and is not made again: between two files, or within one."""
+    shutil.copy(server.data / "events.root", server.data / "other.root")
+    if not (server.data / "long.root").exists():
+        # More than ROOT reads ahead.
+        frame = ROOT.RDataFrame(8_000_000).Define("x", "gRandom->Rndm()")
+        frame.Snapshot("Events", str(server.data / "long.root"), ["x"])
+    for name in names:
+        (server.data / name).chmod(0o644)
+    token = tmp_path / "token"
+    shutil.copy(server.good, token)
+    relay = xrootd_tls.Relay(int(server.url.rstrip("/").rpartition(":")[2]))
+    variables = {"X509_CERT_FILE": str(server.authority), "BEARER_TOKEN_FILE": str(token)}
+    command = [sys.executable, "-W", "ignore", "-c", _WAIT, str(tmp_path)]
+    with (
+        contextlib.closing(relay),
+        subprocess.Popen(
+            [*command, *(f"{relay.url}/{name}" for name in names)],
+            env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True,
+        ) as process,
+    ):  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "begun").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        shutil.copy(server.expired, token)
+        relay.cut()
+        (tmp_path / "go").touch()
+        said = process.communicate(timeout=200)[0]
+    assert f"the token for storage in {token} expired at 20" in said
+
+
 def test_where_certificates_are_looked_for(tmp_path):
     """The user's variables come first, then the grid's directory, then a file of the system."""
     file = tmp_path / "bundle.crt"
@@ -140,12 +199,34 @@ def test_a_token_that_expires_while_a_range_runs_is_named(tmp_path, monkeypatch)
         with pytest.raises(UserCodeError) as raised:
             _fail_at(place)
         assert ("expired at 2001-09-09" in str(raised.value)) == told
+    monkeypatch.setenv(storage_token.SECRET_VARIABLE, "arn:aws:secretsmanager:r:1:secret:n-aB3dE6")
+    with pytest.raises(UnavailableInputError, match="in the secret n expired at 2001-09-09"):
+        _fail_at("TNetXNGFile::ReadBuffers")
 
 
 def _fail_at(place):
     with diagnostics.user_code("the graph"):
         ROOT.Error(place, "no")
         raise RuntimeError("the loop ended")
+
+
+def test_a_token_of_a_secret_is_renewed_there(tmp_path):
+    """Who gets the error of a function knows nothing of its files: the secret is named, and what to do."""
+    old = tmp_path / "old"
+    old.write_text(xrootd_tls.token(1_000_000_000))
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:muons/cern-token-aB3dE6"
+    said = storage_token.expired({"BEARER_TOKEN_FILE": str(old), storage_token.SECRET_VARIABLE: arn})
+    assert said.startswith("the token for storage in the secret muons/cern-token expired at 2001-09-09")
+    assert "put-secret-value --secret-id muons/cern-token --secret-string" in said
+
+
+def test_a_function_is_tried_again_for_a_new_token(tmp_path, monkeypatch):
+    """The next try looks whether the secret was renewed; who has no secret is told at once."""
+    (tmp_path / "old").write_text(xrootd_tls.token(1_000_000_000))
+    monkeypatch.setenv("BEARER_TOKEN_FILE", str(tmp_path / "old"))
+    assert not storage.unreadable("root://host//x", "").retryable
+    monkeypatch.setenv(storage_token.SECRET_VARIABLE, "arn:aws:secretsmanager:r:1:secret:n-aB3dE6")
+    assert storage.unreadable("root://host//x", "").retryable
 
 
 def test_when_a_token_expires(tmp_path):

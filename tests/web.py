@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
+import subprocess
+import sys
 import threading
+import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
+_CONTROL = "/_control"
 _S3_ERROR = "<Error><Code>{code}</Code><Message>m</Message></Error>"
 
 
@@ -50,6 +56,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         web, path = self.web, unquote(urlsplit(self.path).path)
+        if path == _CONTROL:
+            self.obey(unquote(urlsplit(self.path).query))
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         with web.lock:
             web.requests.append((path, self.path, headers))
@@ -62,6 +71,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(412, "PreconditionFailed")
         else:
             self.give(path, headers, what)
+
+    def obey(self, script: str) -> None:
+        """Answer what was asked for so far, as JSON, and take a new script, if one is given."""
+        with self.web.lock:
+            told = json.dumps(self.web.requests).encode()
+            self.web.script = json.loads(script) if script else self.web.script
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.send(told)
 
     def refuse(self, status: int, code: str) -> None:
         body = _S3_ERROR.format(code=code).encode()
@@ -116,3 +135,70 @@ def serving() -> Iterator[Web]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class Apart:
+    """A server in a process of its own: ROOT may wait for it while it holds Python's lock.
+
+    Parameters
+    ----------
+    url
+        Where it serves.
+    sizes
+        Bytes of its files, by path.
+    """
+
+    def __init__(self, url: str, sizes: Mapping[str, int]) -> None:
+        self.url = url
+        self._sizes = sizes
+
+    def script(self, steps: Sequence[str]) -> None:
+        """Say what happens to the next requests; see `Web`."""
+        self._asked(quote(json.dumps(list(steps))))
+
+    def sent(self, top: str) -> tuple[int, int]:
+        """Count requests below a path, and the bytes of the ranges that they asked for."""
+        found = [
+            (path, re.fullmatch(r"bytes=(\d+)-(\d+)", headers["range"]))
+            for path, _, headers in self._asked()
+            if path.startswith(top)
+        ]
+        sizes = [min(int(m[2]), self._sizes[path] - 1) - int(m[1]) + 1 for path, m in found if m]
+        return len(found), sum(sizes)
+
+    def _asked(self, query: str = "") -> list[tuple[str, str, dict[str, str]]]:
+        with urllib.request.urlopen(f"{self.url}{_CONTROL}?{query}", timeout=30) as answer:
+            asked: list[tuple[str, str, dict[str, str]]] = json.load(answer)
+        return asked
+
+
+@contextlib.contextmanager
+def serving_apart(files: Mapping[str, str]) -> Iterator[Apart]:
+    """Serve files, by path, from another process while in this context."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.web", json.dumps(dict(files))],
+        cwd=Path(__file__).resolve().parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().strip()
+        yield Apart(url, {path: Path(name).stat().st_size for path, name in files.items()})
+    finally:
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
+
+
+def _main(files: Mapping[str, str]) -> None:
+    with serving() as web:
+        web.files.update({path: Path(name).read_bytes() for path, name in files.items()})
+        print(web.url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    _main(json.loads(sys.argv[1]))

@@ -6,7 +6,9 @@ import base64
 import contextlib
 import json
 import shutil
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,3 +117,40 @@ def token(end_s: int) -> str:
     parts = ({"alg": "RS256", "typ": "JWT"}, {"iss": "https://issuer", "sub": "somebody", "exp": end_s})
     written = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
     return ".".join((*written, "c2lnbmF0dXJl"))
+
+
+class Relay:
+    """What stands before a server, and breaks the connections to it."""
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.url = f"roots://localhost:{self._listening.getsockname()[1]}/"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Break the connections that there are; new ones are passed on."""
+        while self._open:
+            with contextlib.suppress(OSError), self._open.pop() as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Pass on nothing more."""
+        self._listening.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.create_connection(self._target)
+                self._open += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)

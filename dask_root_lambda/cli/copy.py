@@ -24,7 +24,8 @@ _AT_ONCE = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.epilog = (
-        "What is there already and equal is skipped: give an interrupted copy again, and it goes on. A "
+        "What is there already and equal is skipped: give an interrupted copy again, and it goes on, large "
+        "files to S3 from the parts that are there. S3 keeps those, and bills them, until then. A "
         "target that ends in a slash, or that has several sources, is a folder."
     )
     add = parser.add_argument
@@ -43,24 +44,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     at_once = f"files at once (default: {_AT_ONCE} in this process, else as many as functions)"
     add("--at-once", type=positive, metavar="N", help=at_once)
     add("--dry-run", action="store_true", help="tell what would be copied, and stop")
+    abandon = "remove the parts in S3 that an interrupted copy of these files has left, and stop"
+    add("--abandon", action="store_true", help=abandon)
     add("--json", action="store_true", help="answer in JSON, on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     """Copy; return the exit status."""
-    from dask_root_lambda.copying import plan, progress
+    from dask_root_lambda.copying import large, plan, progress
     from dask_root_lambda.copying import run as copies
 
     console = Console(as_json=args.json)
     items = plan.plan(args.sources, args.target)
+    if args.abandon:
+        abandoned = [item for item in items if item.object is not None and large.abandon(item.object)]
+        console.result({"abandoned": _described(abandoned)}, lambda: progress.abandoned(abandoned))
+        return 0
     if args.dry_run:
         console.result({"files": list(map(_planned, items))}, lambda: progress.planned(items))
         return 0
-    with (
-        _functions(args, items) as functions,
-        progress.shown(items, console.step) as watch,
-    ):
-        outcome = copies.run(items, args.at_once or _AT_ONCE, watch, functions)
+    try:
+        with _functions(args, items) as functions, progress.shown(items, console.step) as watch:
+            outcome = copies.run(items, args.at_once or _AT_ONCE, watch, functions)
+    except KeyboardInterrupt:
+        if any(large.is_large(item.content, item.object) and not item.is_there for item in items):
+            console.step(
+                "S3 keeps the parts of large files that are there, and bills them: the same command goes on, "
+                "and removes them with --abandon"
+            )
+        raise
     report = None if functions is None else functions.report()
     console.result(_document(outcome, report), lambda: progress.summary(outcome, report))
     return _FAILED if outcome.failed else 0

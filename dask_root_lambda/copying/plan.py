@@ -34,6 +34,11 @@ class Item:
         return rootfile.local_path(self.content.url) is None and rootfile.local_path(self.target) is None
 
     @property
+    def object(self) -> S3Name | None:
+        """The target, where it is in S3."""
+        return names.parse_s3(self.target)
+
+    @property
     def shown(self) -> str:
         """The target as users know it."""
         return names.shown(self.target)

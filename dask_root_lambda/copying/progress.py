@@ -64,6 +64,12 @@ def planned(items: Sequence[Item]) -> str:
     return "\n".join([*lines, f"{len(todo):,} of {len(items):,} files to copy, {total}"])
 
 
+def abandoned(items: Sequence[Item]) -> str:
+    """Tell whose parts were removed."""
+    lines = [f"removed what was there of {item.shown}" for item in items]
+    return "\n".join([*lines, f"{len(items):,} unfinished files abandoned"])
+
+
 def summary(outcome: Outcome, report: Report | None) -> str:
     """Tell what was done, and what functions cost."""
     seconds = max(outcome.seconds, 1e-3)

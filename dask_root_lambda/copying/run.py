@@ -8,11 +8,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+from dask_root_lambda.copying import large
 from dask_root_lambda.copying.plan import Item
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, RunCancelledError
-from lambda_runtime.copying import transfer
+from lambda_runtime.copying import pieces, transfer
+from lambda_runtime.copying.content import Content
+from lambda_runtime.copying.uploads import Part, Upload
+
+_FAR_AT_ONCE = 256
+"""Large files whose parts functions send at once: a thread here waits for each."""
 
 
 @dataclass
@@ -58,39 +65,80 @@ def run(
     """
     began_s = time.monotonic()
     outcome = Outcome(skipped=[item for item in items if item.is_there])
-    stopped = threading.Event()
-
-    def came(n_bytes: int) -> None:
-        if stopped.is_set():
-            raise RunCancelledError("the copy was stopped")
-        watch.came(n_bytes)
-
-    with ThreadPoolExecutor(at_once, "copy") as pool:
-        try:
-            futures: dict[Future[None], Item] = {}
-            for item in items:
-                if item.is_there:
-                    continue
-                if functions is not None and item.is_far:
-                    future = functions.submit(transfer.copy, item.content, item.target)
-                    future.add_done_callback(partial(_count, item, watch))
-                else:
-                    future = pool.submit(transfer.copy, item.content, item.target, came)
-                futures[future] = item
-            for future in as_completed(futures):
-                _note(outcome, futures[future], future.exception(), watch)
-        finally:
-            # Ctrl-C, or a defect: what is under way ends at its next block, and leaves nothing.
-            stopped.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+    crew = _Crew(at_once, watch, functions)
+    try:
+        futures = {crew.copy(item): item for item in items if not item.is_there}
+        for future in as_completed(futures):
+            _note(outcome, futures[future], future.exception(), watch)
+    finally:
+        # Ctrl-C, or a defect: what is under way ends at its next block.
+        crew.stop()
     outcome.seconds = time.monotonic() - began_s
     return outcome
 
 
-def _count(item: Item, watch: Watch, future: Future[None]) -> None:
-    """Count the bytes of a file that a function has copied."""
-    if not future.cancelled() and future.exception() is None:
-        watch.came(item.content.size)
+class _Crew:
+    """Who copies: threads of this process, and functions.
+
+    Parameters
+    ----------
+    at_once
+        Files that are copied side by side in this process.
+    watch
+        Who is told.
+    functions
+        Where files that are far at both ends are copied; None for this process.
+    """
+
+    def __init__(self, at_once: int, watch: Watch, functions: LambdaExecutor | None) -> None:
+        self._watch = watch
+        self._functions = functions
+        self._stopped = threading.Event()
+        self._files = ThreadPoolExecutor(at_once, "copy")
+        self._pieces = ThreadPoolExecutor(at_once, "copy-pieces")
+        self._far = ThreadPoolExecutor(_FAR_AT_ONCE, "copy-far")
+
+    def copy(self, item: Item) -> Future[None]:
+        """Copy a file."""
+        content, name = item.content, item.object
+        functions = self._functions if item.is_far else None
+        if name is not None and large.is_large(content, name):
+            pool, submit = (self._far, self._submit_far) if functions else (self._files, self._submit_here)
+            return pool.submit(large.copy, content, name, submit, self._came)
+        if functions is None:
+            return self._files.submit(transfer.copy, content, item.target, self._came)
+        future = functions.submit(transfer.copy, content, item.target)
+        future.add_done_callback(partial(self._count, lambda _: content.size))
+        return future
+
+    def stop(self) -> None:
+        """Begin no more, and wait for what goes on in this process; functions are ended with the executor."""
+        self._stopped.set()
+        for pool in (self._files, self._pieces, self._far):
+            pool.shutdown(wait=False, cancel_futures=True)
+        self._pieces.shutdown()
+        self._files.shutdown()
+
+    def _came(self, n_bytes: int) -> None:
+        if self._stopped.is_set():
+            raise RunCancelledError("the copy was stopped")
+        self._watch.came(n_bytes)
+
+    def _submit_here(self, content: Content, upload: Upload, numbers: Sequence[int]) -> Future[list[Part]]:
+        return self._pieces.submit(pieces.copy, content, upload, numbers, self._came)
+
+    def _submit_far(self, content: Content, upload: Upload, numbers: Sequence[int]) -> Future[list[Part]]:
+        assert self._functions is not None
+        future = self._functions.submit(pieces.copy, content, upload, numbers)
+        future.add_done_callback(
+            partial(self._count, lambda parts: sum(upload.span(part.number)[1] for part in parts))
+        )
+        return future
+
+    def _count(self, n_bytes: Callable[[Any], int], future: Future[Any]) -> None:
+        """Count what a function has copied."""
+        if not future.cancelled() and future.exception() is None:
+            self._watch.came(n_bytes(future.result()))
 
 
 def _note(outcome: Outcome, item: Item, error: BaseException | None, watch: Watch) -> None:

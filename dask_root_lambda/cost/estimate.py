@@ -38,6 +38,8 @@ class Sample:
     """Identifier of the execution environment that ran it."""
     first: bool = False
     """Whether it may have been the first of its environment, which compiles the graph."""
+    data_usd: float = 0.0
+    """What reading its data from S3 costs: requests, and transfer between regions."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Estimate:
     """Ranges that were run; the run takes their results and does not run them again."""
     spent_usd: float
     """What they have cost; part of ``usd``."""
+    data_usd: float = 0.0
+    """What reading from S3 costs, requests and transfer between regions; part of ``usd``."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
@@ -120,7 +124,11 @@ class Estimate:
 
     def _rows(self) -> Iterable[tuple[str, str]]:
         low, high = self.usd_range
-        yield "cost", f"{self.usd:,.6f} USD ({low:,.6f} to {high:,.6f}), {self.spent_usd:,.6f} of it spent"
+        data = f", {self.data_usd:,.6f} for reading from S3" if self.data_usd else ""
+        yield (
+            "cost",
+            f"{self.usd:,.6f} USD ({low:,.6f} to {high:,.6f}), {self.spent_usd:,.6f} of it spent{data}",
+        )
         low, high = self.wall_s_range
         yield "wall", f"{self.wall_s:,.1f} s ({low:,.1f} to {high:,.1f}), besides merging"
         yield "work", f"{self.work_s:,.1f} s"
@@ -163,9 +171,12 @@ def extrapolate(
     warm_s = known.work_s(rest.size, rest.n_ranges)
     billed_s = warm_s + new * (known.first_s + known.start_s)
     wall_s = _wall_s(known, rest, warm_s, new=new)
-    spent_usd = sum(prices.usd(each.billing) for each in samples)
+    data_usd, size = sum(each.data_usd for each in samples), sum(each.size for each in samples)
+    rest_data_usd = data_usd / size * rest.size if size else 0.0
+    spent_usd = sum(prices.usd(each.billing) for each in samples) + data_usd
     per_second = prices.usd(Billing(billed_s=1.0, memory_mb=memory_mb)) - prices.request
     rest_usd = rest.n_ranges * prices.request + billed_s * per_second + wall_s * standing_usd_per_s
+    rest_usd += rest_data_usd
     peak_mb = max(each.billing.peak_memory_mb for each in samples)
     return Estimate(
         usd=spent_usd + rest_usd,
@@ -179,6 +190,7 @@ def extrapolate(
         work_s=warm_s + sum(each.duration_s for each in samples),
         sampled=len(samples),
         spent_usd=spent_usd,
+        data_usd=data_usd + rest_data_usd,
     )
 
 

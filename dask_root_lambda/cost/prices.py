@@ -1,18 +1,23 @@
-"""List prices of AWS Lambda: what a bill costs."""
+"""List prices of AWS Lambda and S3: what a bill, and what was read, costs."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from dask_root_lambda.cost.billing import MB_PER_GB, Billing
 from dask_root_lambda.protocol.errors import ConfigurationError
+from dask_root_lambda.protocol.traffic import Traffic
 
+GB = 2**30
+"""Bytes of a gigabyte of transfer on the bill."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FREE_STORAGE_MB = 512
 
 
@@ -33,6 +38,18 @@ class Prices:
     """Per GB restored from a SnapStart snapshot."""
     cache_gb_second: float
     """Per GB-second that a version with SnapStart is kept."""
+    s3_get: float = 0.0
+    """Per GET or HEAD request to S3."""
+    s3_list: float = 0.0
+    """Per LIST, PUT or POST request to S3."""
+
+    def requests_usd(self, traffic: Iterable[Traffic]) -> float:
+        """Cost of requests to S3 in USD; see `is_priced`."""
+        return sum(
+            (each.gets + each.heads) * self.s3_get + (each.lists + each.puts) * self.s3_list
+            for each in traffic
+            if is_priced(each)
+        )
 
     def usd(self, billing: Billing, storage_mb: int = _FREE_STORAGE_MB) -> float:
         """Cost of one invocation in USD: request, duration, restore, and /tmp beyond what is free."""
@@ -67,11 +84,7 @@ def prices_of(region: str, architecture: str = "x86_64", own: Mapping[str, Any] 
         More regions, in the form of the packaged table, from the user's configuration; each may have a
         ``date`` of its own.
     """
-    table = _packaged_prices()
-    packaged = {name: {"date": table["date"], **row} for name, row in table["regions"].items()}
-    regions = {**packaged, **(own or {})}
-    known = region if region in regions else str(table["default-region"])
-    row = regions[known]
+    known, row, default = _row(region, own)
     try:
         return Prices(
             region=known,
@@ -81,11 +94,44 @@ def prices_of(region: str, architecture: str = "x86_64", own: Mapping[str, Any] 
             storage_gb_second=float(row["storage"]),
             restore_gb=float(row["snapstart-restore"]),
             cache_gb_second=float(row["snapstart-cache"]),
+            s3_get=float(row.get("s3-get", default["s3-get"])),
+            s3_list=float(row.get("s3-list", default["s3-list"])),
         )
     except KeyError as error:
         raise ConfigurationError(
             f"the prices of {known} lack {error}: add it to dask-root-lambda.prices"
         ) from None
+
+
+def transfer_usd_per_gb(source: str, target: str, own: Mapping[str, Any] | None = None) -> float:
+    """Return the list price of transfer between regions, USD per GB of 2^30 bytes.
+
+    Parameters
+    ----------
+    source, target
+        Regions that the data is in, and is read in; a source that is not in the table has the price of the
+        default region.
+    own
+        See `prices_of`.
+    """
+    if source == target:
+        return 0.0
+    _, row, default = _row(source, own)
+    return float(row.get("transfer-to", {}).get(target, row.get("transfer", default["transfer"])))
+
+
+def is_priced(traffic: Traffic) -> bool:
+    """Whether something is AWS's S3, or on this machine, where it is an emulated one."""
+    return traffic.is_s3 and (not traffic.endpoint or urlsplit(traffic.endpoint).hostname in _LOOPBACK)
+
+
+def _row(region: str, own: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
+    """Return a region of the table, its prices, and those of the default region."""
+    table = _packaged_prices()
+    packaged = {name: {"date": table["date"], **row} for name, row in table["regions"].items()}
+    regions, default = {**packaged, **(own or {})}, str(table["default-region"])
+    known = region if region in regions else default
+    return known, regions[known], packaged[default]
 
 
 @functools.cache

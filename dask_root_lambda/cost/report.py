@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dask_root_lambda.cost.prices import NO_PRICES, Prices
+from dask_root_lambda.protocol.traffic import LOCAL, Traffic
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,24 @@ class RunReport:
     gb_seconds: float = 0.0
     """Billed seconds times memory, GB of 2^30 bytes."""
     usd: float = 0.0
-    """Cost at list price: requests, duration, /tmp, and of SnapStart the restores and the snapshot while
-    something was in flight; without requests to the store."""
+    """Cost at list price: requests, duration, /tmp, of SnapStart the restores and the snapshot while
+    something was in flight, and what reading data from S3 costs; without requests to the store."""
+    s3_usd: float = 0.0
+    """What of it the functions' requests to S3 for data cost, those of all tries that told."""
+    transfer_usd: float = 0.0
+    """What of it the transfer from buckets in other regions costs."""
     peak_memory_mb: float = 0.0
     """Largest memory use of an environment, MB of 2^20 bytes."""
     entries: int = 0
     """Entries processed."""
     bytes_read: int = 0
-    """Bytes that ROOT read from files, its own dictionaries included."""
+    """Bytes that came from files, once for each range."""
+    traffic: tuple[Traffic, ...] = ()
+    """The same by source, with the requests that brought them."""
+    again: tuple[Traffic, ...] = ()
+    """What tries read whose results were not taken, as far as they told."""
+    untold: int = 0
+    """Tries of ranges of which nobody knows what they read: no answer came, or one that does not tell."""
     bytes_up: int = 0
     """Bytes of requests sent, through the store as well."""
     bytes_down: int = 0
@@ -78,7 +89,13 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
-        return {**asdict(self), "executions": list(self.executions), "entries_per_s": self.entries_per_s}
+        plain = {
+            "executions": list(self.executions),
+            "traffic": [asdict(each) for each in self.traffic],
+            "again": [asdict(each) for each in self.again],
+            "entries_per_s": self.entries_per_s,
+        }
+        return {**asdict(self), **plain}
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,6 +110,11 @@ class Report:
     """The price lists that the costs were reckoned with."""
     notes: tuple[str, ...] = ()
     """What there is to know besides, a sentence each."""
+    client: tuple[Traffic, ...] = ()
+    """What this process asked S3 and web servers for besides ranges, since it began: to look at files, and to
+    find what patterns match."""
+    client_usd: float = 0.0
+    """What its requests to S3 cost, which is not in the total."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain dictionaries, lists and numbers, for JSON."""
@@ -101,6 +123,8 @@ class Report:
             "runs": [run.to_dict() for run in self.runs],
             "prices": [asdict(table) for table in self.prices],
             "notes": list(self.notes),
+            "client": [asdict(each) for each in self.client],
+            "client_usd": self.client_usd,
         }
 
     def __str__(self) -> str:
@@ -133,13 +157,16 @@ class Report:
         )
         yield "cold starts", f"{total.cold_starts:,}, INIT {total.init_s:,.1f} s"
         yield "billed", f"{total.billed_s:,.1f} s, {total.gb_seconds:,.1f} GB-s"
-        yield "cost", f"{total.usd:,.6f} USD"
+        yield "cost", f"{total.usd:,.6f} USD{_of_data(total)}"
         yield "peak memory", f"{total.peak_memory_mb:,.0f} MB"
         yield "entries", f"{total.entries:,}, {total.entries_per_s:,.0f}/s"
         yield (
             "bytes",
             f"{_size(total.bytes_read)} read, {_size(total.bytes_up)} up, {_size(total.bytes_down)} down",
         )
+        yield from (("from", _told(each)) for each in total.traffic)
+        yield from (("tried again", _told(each)) for each in total.again)
+        yield from (("client", _told(each)) for each in self.client)
         yield "wall", f"{total.wall_s:,.1f} s"
 
     def _runs(self) -> Iterable[tuple[str, ...]]:
@@ -175,17 +202,57 @@ class Report:
             yield f"{self.total.mended:,} partial results of earlier tries were damaged, and computed again."
         if self.total.moved_up:
             yield f"{self.total.moved_up:,} tries ran out of memory; functions with more made them again."
+        yield from self._prices_told()
+
+    def _prices_told(self) -> Iterable[str]:
+        if self.total.untold:
+            yield f"Of {self.total.untold:,} tries nobody knows what they read: it is not in the bytes."
+        if self.client_usd:
+            yield (
+                f"The client's own requests to S3 cost {self.client_usd:,.6f} USD more, since this process "
+                "began."
+            )
         for table in self.prices:
-            if table.date:
-                yield f"Cost at the list prices of {table.region} on {table.date}, without storage requests."
-            elif table != NO_PRICES:
-                yield f"Cost at the prices of {table.region} in your configuration, without storage requests."
+            own = (
+                f"the list prices of {table.region} on {table.date}"
+                if table.date
+                else (f"the prices of {table.region} in your configuration")
+            )
+            if table != NO_PRICES:
+                yield f"Cost at {own}, without requests to the store."
 
 
 _NAME_WIDTH = 14
 _RUNS_SHOWN = 10
 _RUN_WIDTH = 8
 """Digits of a run's identity that are shown: enough to find it among the keys of Dask's dashboard and log."""
+
+
+def _of_data(run: RunReport) -> str:
+    parts = [
+        f"{usd:,.6f} for {what}"
+        for usd, what in (
+            (run.s3_usd, "requests to S3"),
+            (run.transfer_usd, "transfer between regions"),
+        )
+        if usd
+    ]
+    return f", of it {' and '.join(parts)}" if parts else ""
+
+
+def _told(traffic: Traffic) -> str:
+    """Say what came from a source, such as ``s3://bucket, 1.2 MB, 30 GET, 1 LIST``."""
+    is_object = traffic.source.startswith(("s3://", "http"))
+    named = (
+        (traffic.gets, "GET" if is_object else "reads"),
+        (traffic.heads, "HEAD"),
+        (traffic.lists, "LIST"),
+        (traffic.puts, "PUT"),
+    )
+    requests = (f"{count:,} {name}" for count, name in named if count)
+    place = f" at {traffic.endpoint}" if traffic.endpoint else ""
+    source = "local files" if traffic.source == LOCAL else f"{traffic.source}{place}"
+    return ", ".join((source, _size(traffic.bytes_read), *requests))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:

@@ -16,6 +16,7 @@ from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.execution.ledger import Progress
 from dask_root_lambda.execution.stragglers import slow_after_s
 from dask_root_lambda.execution.tracks import RangeTrack, RunTrack
+from dask_root_lambda.protocol.traffic import Traffic, summed
 
 MOST_RANGES = 2_000
 """Ranges that are shown one by one."""
@@ -247,6 +248,8 @@ def _added(reports: Sequence[Mapping[str, Any]], largest: Sequence[str] = _LARGE
         values = [report[item.name] for report in reports]
         if item.name == "executions":
             sums[item.name] = tuple(dict.fromkeys(name for names in values for name in names))
+        elif item.name in ("traffic", "again"):
+            sums[item.name] = summed(Traffic(**each) for parts in values for each in parts)
         elif isinstance(values[0], int | float):
             sums[item.name] = max(values) if item.name in largest else sum(values)
     return RunReport(**sums).to_dict()

@@ -17,6 +17,7 @@ from dask_root_lambda.config import Settings
 from dask_root_lambda.invocation import aws, discovery
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.discovery import Deployment
+from dask_root_lambda.invocation.emulated import EmulatedInvoker
 from dask_root_lambda.invocation.invokers import AwsInvoker, Invocation
 from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import (
@@ -67,19 +68,25 @@ class Reachable:
 
 
 def examine(
-    settings: Settings, files: Sequence[str] = (), now_s: Callable[[], float] = time.time
+    settings: Settings, files: Sequence[str] = (), tree: str = "", now_s: Callable[[], float] = time.time
 ) -> Iterator[Check]:
     """Look at everything that a run needs; stops where nothing more can be looked at.
 
     Parameters
     ----------
     settings
-        What the user has set.
+        What the user has set. Under ``emulated`` an emulator is started, and what AWS would have to allow is
+        not looked at.
     files
-        URLs that functions should be able to read.
+        URLs of which functions read a range each.
+    tree
+        Name of the TTree or RNTuple in them; empty for the one with the most entries.
     now_s
         This machine's clock.
     """
+    if settings.execution == "emulated":
+        yield from _emulated(settings, files, tree)
+        return
     try:
         session = aws.Session(settings)
         yield Check("region", "ok", session.region)
@@ -93,7 +100,17 @@ def examine(
     yield _attempt("deployment", lambda: _deployment(session, settings, found))
     yield _concurrency(session, settings, found[0].function if found else None)
     if found:
-        yield from _functions(found[0], files)
+        yield from _functions(found[0], files, tree)
+
+
+def _emulated(settings: Settings, files: Sequence[str], tree: str) -> Iterator[Check]:
+    try:
+        invoker = EmulatedInvoker(settings)
+    except DaskRootLambdaError as error:
+        yield Check("emulator", "failed", error.message)
+        return
+    yield Check("emulator", "ok", f"started, {invoker.tiers[0]} MB")
+    yield from _runs(invoker, files, tree)
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:
@@ -174,7 +191,7 @@ def _deployment(session: aws.Session, settings: Settings, found: list[Reachable]
     return said
 
 
-def _functions(reachable: Reachable, files: Sequence[str]) -> Iterator[Check]:
+def _functions(reachable: Reachable, files: Sequence[str], tree: str) -> Iterator[Check]:
     names = (
         [reachable.function] if reachable.deployment is None else list(reachable.deployment.tiers.values())
     )
@@ -187,10 +204,7 @@ def _functions(reachable: Reachable, files: Sequence[str]) -> Iterator[Check]:
     except DaskRootLambdaError as error:
         yield Check("invocation", "failed", error.message)
         return
-    try:
-        yield from _runs(invoker, files)
-    finally:
-        invoker.close()
+    yield from _runs(invoker, files, tree)
 
 
 def _state(reachable: Reachable, name: str) -> str:
@@ -210,13 +224,21 @@ def _state(reachable: Reachable, name: str) -> str:
     return f"version {found['Version']}, {found['MemorySize']} MB, {found['Timeout']} s{snapshot}{idle}"
 
 
-def _runs(invoker: AwsInvoker, files: Sequence[str]) -> Iterator[Check]:
+def _runs(invoker: AwsInvoker, files: Sequence[str], tree: str) -> Iterator[Check]:
+    """Try what a run does, and close the invoker."""
+    try:
+        yield from _tried(invoker, files, tree)
+    finally:
+        invoker.close()
+
+
+def _tried(invoker: AwsInvoker, files: Sequence[str], tree: str) -> Iterator[Check]:
     """Try what a run does: the store from here, the function, the store and the files from there."""
     store = _attempt("store", lambda: _store(invoker))
     yield store
     # Imported late: ROOT comes with it, and its version is what is compared.
+    from dask_root_lambda.deployment import file_check
     from lambda_runtime.runner import ROOT_VERSION
-    from lambda_runtime.storage import identify
 
     versions = Versions(root=ROOT_VERSION)
     answers = _attempt("versions", lambda: _versions(invoker, versions))
@@ -225,8 +247,9 @@ def _runs(invoker: AwsInvoker, files: Sequence[str]) -> Iterator[Check]:
         return
     if store.outcome == "ok":
         yield _attempt("store, from the function", lambda: _store_there(invoker, versions))
+    call = partial(_call, invoker, versions)
     for url in files:
-        yield _attempt(f"file {url}", partial(_file, invoker, versions, identify, url))
+        yield _attempt(f"file {url}", partial(file_check.read_range, invoker, call, url, tree))
 
 
 def _store(invoker: AwsInvoker) -> str:
@@ -275,15 +298,6 @@ def _woken(invoke: Callable[[], Invocation]) -> Invocation:
             if time.monotonic() > deadline_s:
                 raise
         time.sleep(_WAKE_POLL_S)
-
-
-def _file(invoker: AwsInvoker, versions: Versions, identify: Callable[[str], object], url: str) -> str:
-    invocation = _call(invoker, versions, (identify, (url,), {}))
-    assert invocation.reply is not None
-    assert invocation.reply.body is not None
-    assert invocation.reply.body.inline is not None
-    size = wire.loads(invocation.reply.body.inline).size
-    return f"{size:,} bytes, opened in {invocation.billing.duration_s:.1f} s"
 
 
 def _call(invoker: AwsInvoker, versions: Versions, call: tuple[object, ...]) -> Invocation:

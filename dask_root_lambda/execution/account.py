@@ -10,6 +10,7 @@ from typing import Any
 from dask_root_lambda.cost.estimate import Sample
 from dask_root_lambda.cost.report import RunReport
 from dask_root_lambda.execution.budget import Spending
+from dask_root_lambda.execution.readings import Readings
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
 
 _SAMPLES = 64
@@ -21,6 +22,7 @@ class Account:
     """A run's report so far. Not thread-safe: the ledger holds its lock."""
 
     run: str
+    readings: Readings = field(default_factory=Readings)
     why: str = ""
     """Why it has as many ranges as it has."""
     ranges_done: int = 0
@@ -60,12 +62,17 @@ class Account:
     @property
     def usd_each(self) -> float | None:
         """Mean cost of its invocations, USD; None before the first is answered."""
-        return self._sums["usd"] / self._sums["invocations"] if self._sums["invocations"] else None
+        return self._usd / self._sums["invocations"] if self._sums["invocations"] else None
+
+    @property
+    def _usd(self) -> float:
+        """Cost of what was answered, with its reading from S3."""
+        return self._sums["usd"] + sum(self.readings.usd)
 
     def spending(self, in_flight_usd: float) -> Spending:
         """Return what was spent on it, with what is in flight."""
-        usd, invocations = self._sums["usd"], int(self._sums["invocations"])
-        return Spending(usd, invocations, in_flight_usd, max(0, self.ranges - self.ranges_done))
+        invocations = int(self._sums["invocations"])
+        return Spending(self._usd, invocations, in_flight_usd, max(0, self.ranges - self.ranges_done))
 
     @property
     def work_s(self) -> float | None:
@@ -108,8 +115,8 @@ class Account:
         for name, value in increments.items():
             self._sums[name] += value
 
-    def add(self, invocation: Invocation) -> None:
-        """Count an invocation."""
+    def add(self, invocation: Invocation, data_usd: float) -> None:
+        """Count an invocation, of which it is known what reading its data costs."""
         bill, usage = invocation.billing, invocation.reply.usage if invocation.reply else None
         self.count(
             invocations=1,
@@ -120,23 +127,26 @@ class Account:
             gb_seconds=bill.gb_seconds,
             usd=invocation.usd,
             entries=usage.entries if usage else 0,
-            bytes_read=usage.bytes_read if usage else 0,
             bytes_up=invocation.bytes_up,
             bytes_down=invocation.bytes_down,
         )
         self._peak_memory_mb = max(self._peak_memory_mb, bill.peak_memory_mb)
         if usage is not None and invocation.error is None:
-            self.samples.append(Sample(usage.entries, bill.duration_s, bill, usage.environment))
+            sample = Sample(usage.entries, bill.duration_s, bill, usage.environment, data_usd=data_usd)
+            self.samples.append(sample)
 
     def snapshot(self, now_s: float) -> RunReport:
         """Return the report, with the time in flight, and what that costs, up to now."""
         sums: dict[str, Any] = dict(self._sums)
         sums["wall_s"] = sums.get("wall_s", 0.0) + (now_s - self.since_s if self.in_flight else 0.0)
-        sums["usd"] = sums.get("usd", 0.0) + self._standing_usd(now_s)
+        read = self.readings.to_report()
+        own_usd = sums.get("usd", 0.0) + self._standing_usd(now_s)
+        sums["usd"] = own_usd + read["s3_usd"] + read["transfer_usd"]
         return RunReport(
             self.run,
             executions=self._executions,
             why=self.why,
             peak_memory_mb=self._peak_memory_mb,
             **sums,
+            **read,
         )

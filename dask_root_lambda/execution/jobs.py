@@ -18,6 +18,7 @@ from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.plan.steps import MapRange, Merge
 from dask_root_lambda.protocol.errors import DaskRootLambdaError
 from dask_root_lambda.protocol.task import Body
+from dask_root_lambda.protocol.traffic import Traffic
 
 Done = Callable[[Body | None], None]
 """What is called when a range is done that was divided: with its result, or None where it has failed."""
@@ -53,6 +54,8 @@ class Job:
     """Whether it has failed for good, and another try goes on."""
     _claimed: threading.Lock = field(default_factory=threading.Lock)
     """Taken by the first that decides the outcome, never released; tries share it."""
+    read: list[Traffic] = field(default_factory=list)
+    """What was read for its result."""
     parts: Sequence[Job] = ()
     """Its halves, where it was divided."""
     tier: int | None = None
@@ -110,7 +113,7 @@ class Job:
         """Make another try of this job, because it is slow."""
         if not self.tries:
             self.tries.append(self)
-        another = replace(self, cancellation=Cancellation(), errors=[], started_s=math.inf)
+        another = replace(self, cancellation=Cancellation(), errors=[], read=[], started_s=math.inf)
         self.tries.append(another)
         return another
 

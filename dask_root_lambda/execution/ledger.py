@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dask_root_lambda.cost.estimate import Sample
-from dask_root_lambda.cost.prices import Prices
+from dask_root_lambda.cost.prices import NO_PRICES, Prices
 from dask_root_lambda.cost.report import Report, RunReport
 from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.budget import Spending
+from dask_root_lambda.execution.readings import Readings
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
+from dask_root_lambda.protocol.traffic import Traffic
+from lambda_runtime import traffic
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +53,17 @@ class Ledger:
     ----------
     clock
         Seconds from some fixed time.
+    s3_prices
+        What requests to S3 cost that no function in AWS makes: the client's, and those under ``local``.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, s3_prices: Prices = NO_PRICES) -> None:
         self._clock = clock
+        self._s3_prices = s3_prices
+        self._usd_per_gb: dict[tuple[str, str], float] = {}
+        """Price of transfer, by region of the function and source."""
         self._lock = threading.Lock()
-        self._total = Account("total")
+        self._total = self._new_account("total")
         self._accounts: list[Account] = []
         self._current: dict[str, Account] = {}
         self._prices: list[Prices] = []
@@ -114,11 +122,31 @@ class Ledger:
                 for each in (account, self._total):
                     each.invoking -= 1
 
-    def add(self, account: Account, invocation: Invocation) -> None:
+    def add(self, account: Account, invocation: Invocation, invoker: Invoker) -> None:
         """Count an invocation, whether it succeeded or not."""
+        prices = self._s3_prices if invoker.prices == NO_PRICES else invoker.prices
+        read = invocation.reply.usage.traffic if invocation.reply is not None else None
         with self._lock:
             for each in (account, self._total):
-                each.add(invocation)
+                data_usd = each.readings.tell(read or (), prices, invoker.region)
+                each.add(invocation, data_usd)
+
+    def take(self, account: Account, read: Iterable[Traffic]) -> None:
+        """Count what was read for a result that is taken: once, however often its range was tried."""
+        with self._lock:
+            for each in (account, self._total):
+                each.readings.take(read)
+
+    def lose(self, account: Account) -> None:
+        """Count a try of a range of which nobody knows what it read."""
+        with self._lock:
+            for each in (account, self._total):
+                each.readings.untold += 1
+
+    def price_transfer(self, region: str, source: Traffic, usd_per_gb: float) -> None:
+        """Take note of what transfer costs from a source to functions in a region, USD per GB."""
+        with self._lock:
+            self._usd_per_gb[region, source.key] = usd_per_gb
 
     def retry(self, account: Account) -> None:
         """Count a task that is tried again."""
@@ -248,7 +276,15 @@ class Ledger:
         with self._lock:
             now_s = self._clock()
             runs = tuple(account.snapshot(now_s) for account in self._accounts)
-            return Report(runs, self._total.snapshot(now_s), tuple(self._prices), tuple(self._notes))
+            client = traffic.own()
+            return Report(
+                runs,
+                self._total.snapshot(now_s),
+                tuple(self._prices),
+                tuple(self._notes),
+                client,
+                self._s3_prices.requests_usd(client),
+            )
 
     def progress(self, account: Account) -> Progress:
         """Return how far a run is."""
@@ -275,13 +311,16 @@ class Ledger:
         account = self._current.get(run)
         # Merges, and plain calls, come after the ranges that they belong to.
         if account is None or (n_ranges and account.over):
-            account = Account(run)
+            account = self._new_account(run)
             self._current[run] = account
             self._accounts.append(account)
         if n_ranges and account.ranges == 0:
             for each in (account, self._total):
                 each.count(ranges=n_ranges)
         return account
+
+    def _new_account(self, run: str) -> Account:
+        return Account(run, Readings(lambda region, part: self._usd_per_gb.get((region, part.key), 0.0)))
 
     def _tell(self, account: Account) -> None:
         if not self._watchers:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from dask_root_lambda.config import Execution, Settings
-from dask_root_lambda.cost.prices import NO_PRICES
+from dask_root_lambda.cost.prices import NO_PRICES, prices_of
 from dask_root_lambda.execution import budget, encoding, jobs
 from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.concurrency import Concurrency
@@ -19,6 +19,7 @@ from dask_root_lambda.execution.deadlines import Deadlines
 from dask_root_lambda.execution.dropped import Dropped
 from dask_root_lambda.execution.encoding import Call, Encoder
 from dask_root_lambda.execution.failures import Failures
+from dask_root_lambda.execution.far_buckets import FarBuckets
 from dask_root_lambda.execution.forecast import Forecast
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.ledger import CALLS, Ledger
@@ -36,13 +37,14 @@ from dask_root_lambda.protocol.errors import (
     DeadlineError,
     FunctionTimeoutError,
     MissingBlobError,
+    NoAnswerError,
     NotReadyError,
     OutOfMemoryError,
     RunCancelledError,
     ThrottledError,
 )
 from dask_root_lambda.protocol.store import Store
-from dask_root_lambda.protocol.task import Body
+from dask_root_lambda.protocol.task import Body, Request, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +75,13 @@ class Tries:
         concurrency: Callable[[Execution], Concurrency],
     ) -> None:
         self.settings = settings
-        self.ledger = Ledger()
+        self.ledger = Ledger(s3_prices=prices_of(settings.region or "", own=settings.prices))
         self.tracks = Tracks()
         self.encoder = Encoder(lambda call: self.ledger.mend(call.run or CALLS))
         self.learned = Learned()
         self.dropped = Dropped()
         self.forecast = Forecast()
+        self._far_buckets = FarBuckets(self.ledger, settings.prices)
         self.failures = Failures(self._take_waiting, self._settle_failed)
         self.pool = Pool(self._run_unless_failing, self._stop, concurrency, settings.execution)
         self._invokers = invokers
@@ -170,6 +173,7 @@ class Tries:
         """Let a job have its value, after so many seconds; None for what an earlier try has left."""
         if not job.claim():
             return
+        self._count_read(job)
         self._end(job, failed=False, empty=empty, left_over=seconds is None)
         job.settle(value)
         self.learned.add(job, failed=False)
@@ -178,12 +182,21 @@ class Tries:
         if job.call.mapper is not None and job.whole is None:
             self._watch.done(job.call.mapper, None if empty else seconds)
 
+    def _count_read(self, job: Job) -> None:
+        """Count what was read for a result: of a part of a range once the whole is there."""
+        if job.whole is not None:
+            job.whole.read.extend(job.read)
+        elif job.account is not None:
+            self.ledger.take(job.account, job.read)
+
     def _begin(self, call: Call, invoker: Invoker) -> Account:
         run, mapper = call.run or CALLS, call.mapper
         n_ranges, why = (mapper.n_ranges, mapper.why) if mapper is not None else (0, "")
         account = self.ledger.begin(run, n_ranges, invoker, why)
         if call.space is not None and call.space.not_reused:
             self.ledger.note(_NOT_REUSED.format(call.space.not_reused))
+        if mapper is not None:
+            self._far_buckets.look(mapper, account, invoker)
         return account
 
     def _check_budget(self, account: Account, invoker: Invoker) -> None:
@@ -216,12 +229,7 @@ class Tries:
             request = replace(request, tier=self.learned.tier(job, invoker.tiers))
         invocation: Invocation | None = None
         try:
-            invocation = invoker.invoke(request, job.cancellation)
-            with self.pool.lock:
-                self.pool.limits(invoker.execution).answered(time.monotonic())
-            self.ledger.add(account, invocation)
-            self.tracks.answer(job, invocation, invoker.execution)
-            job.observe(invocation)
+            invocation = self._invoke(request, job, account, invoker)
             value = encoding.result(job.call, request, invocation)
             self.encoder.keep(job.call, value, invoker.store)
         except MissingBlobError as error:
@@ -231,10 +239,32 @@ class Tries:
             raise
         finally:
             encoding.clean_up(request, invocation, invoker.store)
-        entries = invocation.reply.usage.entries if invocation.reply is not None else 0
-        if invoker.timeout_s is not None and entries:
+        usage = invocation.reply.usage if invocation.reply is not None else Usage()
+        job.read = list(usage.traffic or ())
+        if invoker.timeout_s is not None and usage.entries:
             self.forecast.add(job, invocation.billing.duration_s)
-        return value, job.call.mapper is not None and entries == 0
+        return value, job.call.mapper is not None and usage.entries == 0
+
+    def _invoke(self, request: Request, job: Job, account: Account, invoker: Invoker) -> Invocation:
+        """Invoke, and count what the answer tells."""
+        told = False
+        try:
+            invocation = invoker.invoke(request, job.cancellation)
+            told = invocation.reply is not None and invocation.reply.usage.traffic is not None
+        except (NoAnswerError, RunCancelledError):
+            raise
+        except DaskRootLambdaError:
+            told = True  # nothing ran
+            raise
+        finally:
+            if not told and job.call.mapper is not None:
+                self.ledger.lose(account)
+        with self.pool.lock:
+            self.pool.limits(invoker.execution).answered(time.monotonic())
+        self.ledger.add(account, invocation, invoker)
+        self.tracks.answer(job, invocation, invoker.execution)
+        job.observe(invocation)
+        return invocation
 
     def _drop(self, job: Job, account: Account, invoker: Invoker) -> None:
         """Take note of an answer that nobody waits for; what runs on this machine ends by itself."""
@@ -317,6 +347,8 @@ class Tries:
             # Else the next try would find its parts only when it has failed as a whole again.
             self.encoder.keep(whole.call, merged, store)
         if whole.claim():
+            if merged is not None:
+                self._count_read(whole)
             self._end(whole, failed=merged is None)
         if merged is None:
             self.cancel(each for part in whole.parts for each in part.with_parts())

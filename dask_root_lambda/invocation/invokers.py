@@ -69,6 +69,8 @@ class Invoker(Protocol):
     store: Store
     """Where bodies go that are too large to be inline."""
     prices: Prices
+    region: str
+    """AWS's name of the function's region; empty for this process."""
     standing_usd_per_s: float
     """What the function costs while it is kept: SnapStart's snapshot."""
     quota: int | None
@@ -98,6 +100,7 @@ class LocalInvoker:
     execution: Execution = "local"
     remote = False
     prices = NO_PRICES
+    region = ""
     standing_usd_per_s = 0.0
     quota: int | None = None
     tiers: Sequence[int] = (0,)
@@ -175,6 +178,7 @@ class AwsInvoker:
             larger = tuple(deployment.tiers.items()) if deployment is not None else ()
         self._tiers = Tiers(session, settings, info, larger)
         self.tiers: Sequence[int] = self._tiers.memory_mb
+        self.region = session.region
         self.prices = prices_of(session.region, info.architecture, settings.prices)
         store = _open_store(session, info, settings.endpoint_url if execution == "emulated" else None)
         self._counted = _CountedStore(store)

@@ -25,6 +25,7 @@ from dask_root_lambda.protocol.errors import (
 )
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.protocol.traffic import Traffic
 
 Operation = Literal["map", "merge", "call"]
 _OPERATIONS: dict[str, Operation] = {"map": "map", "merge": "merge", "call": "call"}
@@ -369,7 +370,23 @@ class Usage:
     entries: int = 0
     """Entries processed."""
     bytes_read: int = 0
-    """Bytes that ROOT read from files, its own dictionaries included."""
+    """Bytes that came from files, of all sources."""
+    traffic: tuple[Traffic, ...] | None = None
+    """What was read, by source; None of a function that does not tell."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a JSON object."""
+        own = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "traffic"}
+        told = {} if self.traffic is None else {"traffic": [each.to_json() for each in self.traffic]}
+        return own | told
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Usage:
+        """Read what `to_json` wrote; fields this side does not know are left out."""
+        known = _known(cls, data)
+        if "traffic" in known:
+            known["traffic"] = tuple(map(Traffic.from_json, members.items(known, "traffic")))
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -422,7 +439,7 @@ class Reply:
 
     def to_json(self) -> dict[str, Any]:
         """Return the reply as a JSON object."""
-        reply: dict[str, Any] = {"usage": asdict(self.usage), **asdict(self.versions)}
+        reply: dict[str, Any] = {"usage": self.usage.to_json(), **asdict(self.versions)}
         if self.body is not None:
             reply["body"] = self.body.to_json()
         if self.failure is not None:
@@ -442,7 +459,7 @@ class Reply:
             return cls(
                 body=Body.from_json(data["body"]) if "body" in data else None,
                 failure=Failure(**_known(Failure, data["failure"])) if "failure" in data else None,
-                usage=Usage(**_known(Usage, data["usage"])),
+                usage=Usage.from_json(data["usage"]),
                 versions=_versions(data),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:

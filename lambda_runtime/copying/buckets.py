@@ -11,11 +11,11 @@ from s3transfer.manager import TransferConfig, TransferManager
 
 from dask_root_lambda.protocol.errors import InputError, StoreError, UnavailableInputError
 from lambda_runtime.copying.content import Content
-from lambda_runtime.remote import access
+from lambda_runtime.remote import access, names
 from lambda_runtime.remote.names import S3Name
 
 PART_BYTES = 8 << 20
-_PARTS_AT_ONCE = 3
+PARTS_AT_ONCE = 3
 IDENTITY = "source-identity"
 """Metadata of an object that says what it is a copy of."""
 _T = TypeVar("_T")
@@ -31,6 +31,7 @@ _ADVICE = {
     "ExpiredToken": "the credentials have expired: renew them, for instance with 'aws sso login'",
     "InvalidAccessKeyId": "this S3 does not know the credentials: check the profile and the endpoint",
     "SignatureDoesNotMatch": "the secret key is wrong: check the profile and the endpoint",
+    "NoSuchUpload": "the upload was ended by another program, or a rule of the bucket: copy it again",
     "InvalidObjectState": "it is in an archive (Glacier): restore it first",
 }
 
@@ -46,24 +47,23 @@ class Flow(Protocol):
 
 def look(url: str, name: S3Name) -> Content:
     """Ask for an object's size, ETag and checksum."""
-    found = _asked(name, lambda client: _head(client, name))
+    found = _asked(name, lambda client: head(client, name))
     changed = found["LastModified"]
     return Content(
         url,
         int(found["ContentLength"]),
         str(found.get("VersionId", "")) + str(found["ETag"]),
         int(changed.timestamp()) * 1_000_000_000,
-        _crc32(found),
+        crc32_of(found),
     )
 
 
 def read(content: Content, name: S3Name, offset: int, size: int) -> bytes:
     """Read a part of an object, of the version that was looked at."""
-    parameters = {"Range": f"bytes={offset}-{offset + size - 1}", **_payer(name)}
-    tag = content.version[content.version.index('"') :]
+    parameters = {"Range": f"bytes={offset}-{offset + size - 1}", **payer(name)}
 
     def get(client: Any) -> bytes:
-        answer = client.get_object(Bucket=name.bucket, Key=name.key, IfMatch=tag, **parameters)
+        answer = client.get_object(Bucket=name.bucket, Key=name.key, IfMatch=_tag(content), **parameters)
         with answer["Body"] as body:
             return bytes(body.read())
 
@@ -73,32 +73,101 @@ def read(content: Content, name: S3Name, offset: int, size: int) -> bytes:
 def stored(name: S3Name) -> tuple[int, str] | None:
     """Return the size of an object, and of what it is a copy; None if there is none."""
     try:
-        found = _head(access.signer(name.place).client(name.bucket), name)
+        found = head(access.signer(name.place).client(name.bucket), name)
     except ClientError as error:
-        if _code(error) in ("404", "NoSuchKey"):
+        if code(error) in ("404", "NoSuchKey"):
             return None
-        raise _failed(f"write {name}", error) from None
+        raise failed(f"write {name}", error) from None
     except BotoCoreError as error:
-        raise _failed(f"write {name}", error) from None
+        raise failed(f"write {name}", error) from None
     return int(found["ContentLength"]), str(found["Metadata"].get(IDENTITY, ""))
 
 
 def write(flow: Flow, name: S3Name, content: Content) -> None:
     """Write an object, which is there when it is complete, and compare what S3 has with what was sent."""
-    client = access.signer(name.place).client(name.bucket)
-    extra: dict[str, Any] = {"Metadata": {IDENTITY: content.identity}, **_payer(name)}
-    if client.meta.config.request_checksum_calculation != "when_required":
-        extra |= {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
+    client = access.signer(name.place).client(name.bucket, writes=True)
+    extra = {"Metadata": {IDENTITY: content.identity}, **payer(name), **checksum(client)}
     try:
         with TransferManager(client, _config()) as manager:
             manager.upload(flow, name.bucket, name.key, extra, [_Sized(content.size)]).result()
-        found = _head(client, name)
     except (BotoCoreError, ClientError) as error:
-        raise _failed(f"write {name}", error) from None
+        raise failed(f"write {name}", error) from None
+    compare(name, content, flow.crc32)
+
+
+def is_within(content: Content, name: S3Name) -> bool:
+    """Tell whether a file is an object in the S3 that it is to be copied to, which may copy it by itself."""
+    source = names.parse_s3(content.url)
+    return source is not None and source.place.endpoint == name.place.endpoint
+
+
+def duplicate(content: Content, name: S3Name) -> bool:
+    """Have S3 copy an object, of the version that was looked at; False where it does not do that.
+
+    Raises
+    ------
+    InputError
+        The object was replaced, or S3 fails.
+    StoreError
+        The copy has another checksum.
+    """
+    client = access.signer(name.place).client(name.bucket, writes=True)
+    asked = {
+        "Metadata": {IDENTITY: content.identity},
+        "MetadataDirective": "REPLACE",
+        **payer(name),
+        **copied(content),
+        **({"ChecksumAlgorithm": "CRC32"} if checksum(client) else {}),
+    }
+    try:
+        client.copy_object(Bucket=name.bucket, Key=name.key, **asked)
+    except (BotoCoreError, ClientError) as error:
+        if does_not_copy(error):
+            return False
+        raise failed(f"copy {names.shown(content.url)} to {name}", error) from None
+    compare(name, content, content.crc32)
+    return True
+
+
+def copied(content: Content) -> dict[str, Any]:
+    """Return the parameters of a request by which S3 copies this version of an object."""
+    source = names.parse_s3(content.url)
+    assert source is not None
+    place = {"Bucket": source.bucket, "Key": source.key}
+    return {"CopySource": place, "CopySourceIfMatch": _tag(content), **payer(source)}
+
+
+def does_not_copy(error: Exception) -> bool:
+    """Whether S3 refuses to copy an object by itself, which may be read all the same: as a public one is."""
+    return _answer(error).get("ResponseMetadata", {}).get("HTTPStatusCode") in (400, 403, 405, 501)
+
+
+def compare(name: S3Name, content: Content, crc32: int | None) -> None:
+    """Compare the object that S3 has with what was sent.
+
+    Parameters
+    ----------
+    name
+        The object.
+    content
+        What it is a copy of.
+    crc32
+        Checksum of what was sent; None where that is not known.
+
+    Raises
+    ------
+    StoreError
+        It is another program's; or it is not what was sent, and was deleted.
+    """
+    client = access.signer(name.place).client(name.bucket, writes=True)
+    try:
+        found = head(client, name)
+    except (BotoCoreError, ClientError) as error:
+        raise failed(f"write {name}", error) from None
     if found["Metadata"].get(IDENTITY) != content.identity:
         raise StoreError(f"{name} was written by another program just now: see which is to be there")
-    sums = flow.crc32 if _crc32(found) is not None else None
-    if (found["ContentLength"], _crc32(found)) != (content.size, sums):
+    there = crc32_of(found)
+    if found["ContentLength"] != content.size or (None not in (there, crc32) and there != crc32):
         client.delete_object(Bucket=name.bucket, Key=name.key)
         raise StoreError(f"{name} has not the content that was sent: it was deleted; copy it again")
 
@@ -123,26 +192,46 @@ def _config() -> TransferConfig:
     return TransferConfig(
         multipart_threshold=PART_BYTES,
         multipart_chunksize=PART_BYTES,
-        max_request_concurrency=_PARTS_AT_ONCE,
+        max_request_concurrency=PARTS_AT_ONCE,
         max_submission_concurrency=1,
-        max_in_memory_upload_chunks=_PARTS_AT_ONCE,
+        max_in_memory_upload_chunks=PARTS_AT_ONCE,
     )
 
 
-def _head(client: Any, name: S3Name) -> Any:
-    return client.head_object(Bucket=name.bucket, Key=name.key, ChecksumMode="ENABLED", **_payer(name))
+def head(client: Any, name: S3Name) -> Any:
+    """Ask for what S3 knows of an object, its metadata and checksum included."""
+    return client.head_object(Bucket=name.bucket, Key=name.key, ChecksumMode="ENABLED", **payer(name))
 
 
-def _payer(name: S3Name) -> dict[str, str]:
+def payer(name: S3Name) -> dict[str, str]:
+    """Return the parameter of requests by which who asks agrees to pay, where that is asked for."""
     return {"RequestPayer": "requester"} if name.place.requester_pays else {}
 
 
-def _crc32(found: Any) -> int | None:
+def checksum(client: Any) -> dict[str, str]:
+    """Return the parameters by which S3 keeps the CRC32 of a whole object; none where none is wanted."""
+    if client.meta.config.request_checksum_calculation == "when_required":
+        return {}
+    return {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
+
+
+def checksum_of(client: Any, crc32: int | None) -> dict[str, str]:
+    """Return the parameter that tells S3 a checksum, which it compares; none where none is wanted."""
+    if crc32 is None or not checksum(client):
+        return {}
+    return {"ChecksumCRC32": base64.b64encode(crc32.to_bytes(4, "big")).decode()}
+
+
+def crc32_of(found: Any) -> int | None:
     """Return the checksum of the whole object; that of an object in parts may be one of their checksums."""
     text = found.get("ChecksumCRC32", "")
     if not text or "-" in text or found.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
         return None
     return int.from_bytes(base64.b64decode(text), "big")
+
+
+def _tag(content: Content) -> str:
+    return content.version[content.version.index('"') :]
 
 
 def _asked(name: S3Name, ask: Callable[[Any], _T]) -> _T:
@@ -152,11 +241,11 @@ def _asked(name: S3Name, ask: Callable[[Any], _T]) -> _T:
         try:
             return ask(signer.client(name.bucket))
         except ClientError as error:
-            if _code(error) not in ("403", "AccessDenied") or signer.is_public(name.bucket):
+            if code(error) not in ("403", "AccessDenied") or signer.is_public(name.bucket):
                 raise
             return _asked_without_signature(signer, name, ask, error)
     except (BotoCoreError, ClientError) as error:
-        raise _failed(f"read {name}", error) from None
+        raise failed(f"read {name}", error) from None
 
 
 def _asked_without_signature(
@@ -170,12 +259,19 @@ def _asked_without_signature(
         raise denied from None
 
 
-def _code(error: Any) -> str:
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+def code(error: Any) -> str:
+    """Return S3's name of an error; empty for errors of the connection."""
+    return str(_answer(error).get("Error", {}).get("Code", ""))
 
 
-def _failed(what: str, error: Exception) -> InputError:
-    advice = _ADVICE.get(_code(error))
+def _answer(error: Any) -> dict[str, Any]:
+    """Return what S3 answered; errors of the connection have an attribute for it that is None."""
+    return getattr(error, "response", None) or {}
+
+
+def failed(what: str, error: Exception) -> InputError:
+    """Make the error of a request that S3 refused, or did not answer."""
+    advice = _ADVICE.get(code(error))
     if advice is not None or (isinstance(error, ClientError) and not _passes(error)):
         return InputError(f"cannot {what}: {advice or error}")
     return UnavailableInputError(f"cannot {what}: {error}")

@@ -81,7 +81,10 @@ class Stream:
     def _ask(self) -> None:
         offset = next(self._offsets, None)
         if offset is not None:
-            self._coming.append(self._pool.submit(self._persistently, offset))
+            size = min(BLOCK_BYTES, self._content.size - offset)
+            self._coming.append(
+                self._pool.submit(read, self._content, self._reader, offset, size, self._watch)
+            )
 
     def _next(self) -> bytes:
         self._watch(0)
@@ -90,32 +93,54 @@ class Stream:
         self.crc32 = zlib.crc32(block, self.crc32)
         self._watch(len(block))
         if not self._coming:
-            self._check()
+            check(self._content, self.crc32)
         return block
 
-    def _persistently(self, offset: int) -> bytes:
-        size = min(BLOCK_BYTES, self._content.size - offset)
-        for delay_s in _DELAYS_S:
-            try:
-                return self._read(offset, size)
-            except UnavailableInputError:
-                time.sleep(delay_s)
-                self._watch(0)
-        return self._read(offset, size)
 
-    def _read(self, offset: int, size: int) -> bytes:
-        block = self._reader.read(offset, size)
-        if len(block) != size:
-            raise InputError(f"{shown(self._content.url)} became shorter while it was copied: copy it again")
-        return block
+def read(content: Content, reader: Reader, offset: int, size: int, watch: Callable[[int], None]) -> bytes:
+    """Read a block of a file; what does not come is asked for again, three times.
 
-    def _check(self) -> None:
-        """Compare all that was read with what the storage says of it, before it is complete anywhere."""
-        content, name = self._content, shown(self._content.url)
-        if content.crc32 is not None and content.crc32 != self.crc32:
-            raise InputError(f"{name} came with another checksum than its storage has: copy it again")
-        if sources.look(content.url).identity != content.identity:
-            raise InputError(f"{name} was replaced while it was copied: copy it again")
+    Raises
+    ------
+    InputError
+        The file cannot be read, or is not any more what it was.
+    """
+    for delay_s in _DELAYS_S:
+        try:
+            return _read(content, reader, offset, size)
+        except UnavailableInputError:
+            time.sleep(delay_s)
+            watch(0)
+    return _read(content, reader, offset, size)
+
+
+def _read(content: Content, reader: Reader, offset: int, size: int) -> bytes:
+    block = reader.read(offset, size)
+    if len(block) != size:
+        raise InputError(f"{shown(content.url)} became shorter while it was copied: copy it again")
+    return block
+
+
+def check(content: Content, crc32: int | None) -> None:
+    """Compare all that was read with what the storage says of it, before it is complete anywhere.
+
+    Parameters
+    ----------
+    content
+        The file, as it was looked at.
+    crc32
+        Checksum of what was read; None where that is not known.
+
+    Raises
+    ------
+    InputError
+        It is not that.
+    """
+    name = shown(content.url)
+    if None not in (crc32, content.crc32) and content.crc32 != crc32:
+        raise InputError(f"{name} came with another checksum than its storage has: copy it again")
+    if sources.look(content.url).identity != content.identity:
+        raise InputError(f"{name} was replaced while it was copied: copy it again")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import ROOT
 
 from dask_root_lambda.protocol.errors import InputError, UnavailableInputError
-from lambda_runtime import diagnostics, storage
+from lambda_runtime import diagnostics, storage, storage_token
 from lambda_runtime import xrootd as client
 from lambda_runtime.copying.content import Content
 
@@ -112,5 +112,8 @@ def _read(file: Any, url: str, offset: int, size: int) -> bytes:
         failed = file.ReadBuffer(block, offset, size)
     if failed:
         said = reported.text.strip().partition("\n")[0]
-        raise UnavailableInputError(f"cannot read {url} at byte {offset:,}: {said}")
+        expired = storage_token.expired()
+        raise UnavailableInputError(
+            f"cannot read {url} at byte {offset:,}: {f'{expired}. ' if expired else ''}{said}"
+        )
     return block.raw

@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from lambda_runtime import IN_FUNCTION
+from lambda_runtime import IN_FUNCTION, traffic
 from lambda_runtime.once import once
 from lambda_runtime.remote.names import Place, S3Name
 
@@ -65,9 +65,9 @@ class Signer:
         payer = ("x-amz-request-payer: requester",) if self._place.requester_pays and not public else ()
         return Signed(str(url), payer)
 
-    def client(self, bucket: str) -> Any:
-        """Return the client that reads a bucket."""
-        key = self._regions.get(bucket), self.is_public(bucket)
+    def client(self, bucket: str, *, writes: bool = False) -> Any:
+        """Return the client that reads a bucket, or writes to it: that signs, if there is a key."""
+        key = self._regions.get(bucket), self._has_no_key() if writes else self.is_public(bucket)
         with self._lock:
             if key not in self._clients:
                 self._clients[key] = _client(self._place, *key)
@@ -75,9 +75,10 @@ class Signer:
 
     def is_public(self, bucket: str) -> bool:
         """Whether requests for a bucket are not signed."""
-        if bucket in self._public or _is_foreign(self._place):
-            return True
-        return _session(self._place).get_credentials() is None
+        return bucket in self._public or self._has_no_key()
+
+    def _has_no_key(self) -> bool:
+        return _is_foreign(self._place) or _session(self._place).get_credentials() is None
 
     def make_public(self, bucket: str) -> None:
         """Sign nothing for a bucket any more."""
@@ -149,12 +150,14 @@ def _client(place: Place, region: str | None, public: bool) -> Any:
         retries={"mode": "standard", "total_max_attempts": 4},
     )
     session = _session(place)
-    return session.create_client(
+    client = session.create_client(
         "s3",
         region_name=region or _region(session),
         endpoint_url=place.endpoint or None,
         config=config,
     )
+    traffic.watch(client, place.endpoint)
+    return client
 
 
 def _session(place: Place) -> Any:

@@ -62,7 +62,6 @@ long gConnectMs = 5000, gStallS = 10, gDeadlineMs = 120000;
 constexpr int kAttempts = 6;
 long long gFirstDelayMs = 200;
 constexpr std::size_t kMaxText = 8192;
-std::atomic<unsigned long long> gRequests{0}, gBytes{0};
 
 using Clock = std::chrono::steady_clock;
 
@@ -70,6 +69,7 @@ using Clock = std::chrono::steady_clock;
 struct Object {
    std::string fName;   // as ROOT knows it
    std::string fShown;  // as the user knows it
+   std::string fSource; // where it comes from
    std::string fTag;    // strong ETag, with its quotes; empty without
    long long fSize = 0;
    std::mutex fMutex;   // of what follows
@@ -101,6 +101,7 @@ struct Piece {
    void *fEasy = nullptr;
    void *fList = nullptr;
    long fStatus = 0;
+   long long fTaken = 0;
    std::string fHeaders, fBody;
    char fError[256] = "";
 
@@ -128,7 +129,7 @@ std::size_t OnData(char *data, std::size_t, std::size_t size, void *to)
       if (piece.fOffset + piece.fGot + static_cast<long long>(size) > piece.fEnd)
          return 0;
       piece.Take(data, size);
-      gBytes += size;
+      piece.fTaken += size;
    } else if (piece.fStatus == 200) {
       // The whole object is on its way: the server does not know ranges.
       return 0;
@@ -192,6 +193,7 @@ void Start(void *multi, Object &object, Piece &piece)
    auto [url, headers] = Address(object);
    piece.fEasy = gCurl.EasyInit();
    piece.fStatus = 0;
+   piece.fTaken = 0;
    piece.fHeaders.clear();
    piece.fBody.clear();
    piece.fError[0] = 0;
@@ -223,14 +225,14 @@ void Start(void *multi, Object &object, Piece &piece)
    // S3 names the right region in its redirections, for which a URL is signed anew.
    gCurl.SetOption(easy, kFollow, object.fShown.rfind("s3:", 0) == 0 ? 0L : 1L);
    gCurl.SetOption(easy, kMaxRedirects, 5L);
-   ++gRequests;
    gCurl.Add(multi, easy);
 }
 
-void Stop(void *multi, Piece &piece)
+void Stop(void *multi, Object &object, Piece &piece, Tally &tally)
 {
    if (!piece.fEasy)
       return;
+   tally.Add(object.fSource, 1, piece.fTaken);
    gCurl.Remove(multi, piece.fEasy);
    gCurl.EasyCleanup(piece.fEasy);
    gCurl.FreeList(piece.fList);
@@ -290,11 +292,13 @@ bool Finish(Object &object, Piece &piece, int result, Problem &problem)
    return false;
 }
 
-// Fetches pieces side by side; says what is wrong, nothing if all is well. Once ``stop`` is set, it ends.
-Problem Fetch(Object &object, std::vector<Piece> &pieces, std::size_t atOnce,
+// Fetches pieces side by side; says what is wrong, nothing if all is well. Once ``stop`` is set, it ends, and
+// once the range is over that it fetches ahead for.
+Problem Fetch(Object &object, Tally &tally, std::vector<Piece> &pieces, std::size_t atOnce,
               const std::atomic<bool> *stop = nullptr)
 {
    Problem problem;
+   Tally::Use use(tally);
    const auto deadline = Clock::now() + std::chrono::milliseconds(gDeadlineMs);
    auto multi = gConnections->Take();
    std::size_t done = 0, running = 0;
@@ -305,7 +309,7 @@ Problem Fetch(Object &object, std::vector<Piece> &pieces, std::size_t atOnce,
          break;
       }
       long long wait = stop ? 50 : 1000;
-      if (stop && *stop) {
+      if (stop && (*stop || tally.Over())) {
          problem = {"nobody wants it", true};
          break;
       }
@@ -330,7 +334,7 @@ Problem Fetch(Object &object, std::vector<Piece> &pieces, std::size_t atOnce,
          const auto result = message->fData.fResult;
          gCurl.GetInfo(message->fEasy, kPrivateInfo, &piece);
          done += Finish(object, *piece, result, problem);
-         Stop(multi, *piece);
+         Stop(multi, object, *piece, tally);
          --running;
          finished = true;
       }
@@ -338,7 +342,7 @@ Problem Fetch(Object &object, std::vector<Piece> &pieces, std::size_t atOnce,
          gCurl.Poll(multi, nullptr, 0, wait, nullptr);
    }
    for (auto &piece : pieces)
-      Stop(multi, piece);
+      Stop(multi, object, piece, tally);
    gConnections->Give(multi);
    return problem;
 }
@@ -350,11 +354,13 @@ struct Answer {
    bool fPasses = false;
 };
 
-Answer Look(const std::string &shown, const std::string &url, const std::vector<std::string> &headers,
-            const std::string &tag, long long offset, long long size)
+Answer Look(const std::string &shown, const std::string &source, const std::string &url,
+            const std::vector<std::string> &headers, const std::string &tag, long long offset, long long size)
 {
    Object object;
+   const auto tally = Tally::Current();
    object.fShown = shown;
+   object.fSource = source;
    object.fUrl = url;
    object.fHeaders = headers;
    object.fTag = tag;
@@ -377,7 +383,7 @@ Answer Look(const std::string &shown, const std::string &url, const std::vector<
       while (auto message = gCurl.Read(multi, &left))
          result = message->fData.fResult;
       gCurl.GetInfo(piece.fEasy, kResponseCode, &piece.fStatus);
-      Stop(multi, piece);
+      Stop(multi, object, piece, *tally);
       gConnections->Give(multi);
       answer.fStatus = piece.fStatus;
       answer.fHeaders = piece.fHeaders;
@@ -397,16 +403,6 @@ Answer Look(const std::string &shown, const std::string &url, const std::vector<
    }
    answer.fBody.clear();
    return answer;
-}
-
-// Requests and bytes of this process so far.
-unsigned long long Requests()
-{
-   return gRequests;
-}
-unsigned long long Bytes()
-{
-   return gBytes;
 }
 
 } // namespace remote

@@ -64,8 +64,9 @@ Failed FailedSince(unsigned long long number, const std::vector<std::string> &na
    return {0, "", "", false};
 }
 
-void Hold(const std::string &name, const std::string &shown, const std::string &url,
-          const std::vector<std::string> &headers, const std::string &tag, long long size)
+void Hold(const std::string &name, const std::string &shown, const std::string &source,
+          const std::string &url, const std::vector<std::string> &headers, const std::string &tag,
+          long long size)
 {
    std::lock_guard<std::mutex> lock(gObjectsMutex);
    auto &held = gObjects[name];
@@ -78,6 +79,7 @@ void Hold(const std::string &name, const std::string &shown, const std::string &
    held = std::make_shared<Object>();
    held->fName = name;
    held->fShown = shown;
+   held->fSource = source;
    held->fUrl = url;
    held->fHeaders = headers;
    held->fTag = tag;
@@ -172,7 +174,7 @@ void KeepHead(const std::string &name, const std::string &content)
 }
 
 // Reads a part that ROOT asks for alone: with what is around it, if it is small.
-bool ReadOne(Object &object, char *to, long long offset, long long size)
+bool ReadOne(Object &object, Tally &tally, char *to, long long offset, long long size)
 {
    if (offset < 0 || size < 0 || offset + size > object.fSize)
       return false;
@@ -190,11 +192,11 @@ bool ReadOne(Object &object, char *to, long long offset, long long size)
    piece.fEnd = end;
    if (first == offset && end == offset + size) {
       piece.fParts = {{to, offset, size}};
-      return Report(object, Fetch(object, pieces, 1));
+      return Report(object, Fetch(object, tally, pieces, 1));
    }
    auto block = std::make_shared<std::string>(end - first, 0);
    piece.fParts = {{&(*block)[0], first, end - first}};
-   if (!Report(object, Fetch(object, pieces, 1)))
+   if (!Report(object, Fetch(object, tally, pieces, 1)))
       return false;
    std::memcpy(to, block->data() + (offset - first), size);
    KeepBlock(object, first, block);
@@ -232,7 +234,7 @@ std::vector<Piece> Planned(std::vector<Part> parts)
    return pieces;
 }
 
-bool ReadMany(Object &object, std::vector<Part> parts)
+bool ReadMany(Object &object, Tally &tally, std::vector<Part> parts)
 {
    std::vector<Part> wanted;
    for (const auto &part : parts) {
@@ -244,7 +246,7 @@ bool ReadMany(Object &object, std::vector<Part> parts)
    if (wanted.empty())
       return true;
    auto pieces = Planned(std::move(wanted));
-   return Report(object, Fetch(object, pieces, kAtOnce));
+   return Report(object, Fetch(object, tally, pieces, kAtOnce));
 }
 
 // What is not public of a tree's cache: which entries it has, and to which it reads.
@@ -307,7 +309,7 @@ public:
       if (fThread.joinable())
          fThread.join();
    }
-   void Begin(Shared object, std::vector<Part> parts)
+   void Begin(Shared object, std::shared_ptr<Tally> tally, std::vector<Part> parts)
    {
       Drop();
       std::sort(parts.begin(), parts.end(), [](auto &a, auto &b) { return a.fOffset < b.fOffset; });
@@ -329,9 +331,9 @@ public:
          at += block.fSize;
       }
       fStop = false;
-      fThread = std::thread([this, object] {
+      fThread = std::thread([this, object, tally] {
          auto pieces = Planned(fBlocks);
-         fGood = Fetch(*object, pieces, kAtOnce, &fStop).fText.empty();
+         fGood = Fetch(*object, *tally, pieces, kAtOnce, &fStop).fText.empty();
       });
    }
    bool Has(const Part &part)
@@ -352,6 +354,7 @@ public:
 
 class RemoteFile : public TFile {
    Shared fObject;
+   std::shared_ptr<Tally> fTally = Tally::Current();  // of the range that opens it
    Ahead fAhead;
 
 public:
@@ -412,18 +415,18 @@ public:
       parts.erase(std::remove_if(parts.begin(), parts.end(), [this](auto &part) { return fAhead.Has(part); }),
                   parts.end());
       fAhead.Drop();
-      if (!ReadMany(*fObject, std::move(parts)))
+      if (!ReadMany(*fObject, *fTally, std::move(parts)))
          return kTRUE;
       Count(at);
       if (auto cache = dynamic_cast<TTreeCache *>(GetCacheRead()))
-         fAhead.Begin(fObject, Next(*cache));
+         fAhead.Begin(fObject, fTally, Next(*cache));
       return kFALSE;
    }
 
 private:
    Bool_t ReadHere(char *to, Int_t size)
    {
-      if (!fObject || !ReadOne(*fObject, to, fOffset, size))
+      if (!fObject || !ReadOne(*fObject, *fTally, to, fOffset, size))
          return kTRUE;
       fOffset += size;
       Count(size);
@@ -440,6 +443,7 @@ private:
 
 class RemoteRawFile : public ROOT::Internal::RRawFile {
    Shared fObject;
+   std::shared_ptr<Tally> fTally = Tally::Current();  // of the range that opens it
 
 protected:
    void OpenImpl() override
@@ -454,7 +458,7 @@ protected:
    {
       const auto left = static_cast<long long>(fObject->fSize) - static_cast<long long>(offset);
       const auto given = std::max(0LL, std::min<long long>(size, left));
-      if (!ReadOne(*fObject, static_cast<char *>(to), offset, given))
+      if (!ReadOne(*fObject, *fTally, static_cast<char *>(to), offset, given))
          throw std::runtime_error("cannot read " + fObject->fShown);
       return given;
    }
@@ -467,7 +471,7 @@ protected:
                           static_cast<long long>(vector[i].fSize)});
          vector[i].fOutBytes = vector[i].fSize;
       }
-      if (!ReadMany(*fObject, std::move(parts)))
+      if (!ReadMany(*fObject, *fTally, std::move(parts)))
          throw std::runtime_error("cannot read " + fObject->fShown);
    }
 
@@ -475,7 +479,9 @@ public:
    RemoteRawFile(std::string_view url, ROptions options) : RRawFile(url, options) {}
    std::unique_ptr<RRawFile> Clone() const override
    {
-      return std::make_unique<RemoteRawFile>(fUrl, fOptions);
+      auto clone = std::make_unique<RemoteRawFile>(fUrl, fOptions);
+      clone->fTally = fTally;  // who clones it may be a thread of ROOT's
+      return clone;
    }
 };
 

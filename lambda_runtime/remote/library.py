@@ -11,6 +11,7 @@ from typing import Any
 import ROOT
 
 from dask_root_lambda.protocol.errors import ConfigurationError
+from lambda_runtime import tallies
 from lambda_runtime.declaring import declared
 from lambda_runtime.once import once
 from lambda_runtime.remote import fetcher, files
@@ -50,6 +51,7 @@ def library() -> Any:
         There is no libcurl.
     """
     curl = _libcurl()
+    tallies.declare()
     declared(fetcher.CODE)
     namespace = declared(files.CODE).remote
     members = (ctypes.c_void_p * len(_FUNCTIONS)).from_address(ROOT.addressof(namespace.gCurl))
@@ -63,7 +65,7 @@ def library() -> Any:
     return namespace
 
 
-def look(shown: str, url: str, headers: Sequence[str], tag: str, offset: int, size: int) -> Any:
+def look(shown: str, source: str, url: str, headers: Sequence[str], tag: str, offset: int, size: int) -> Any:
     """Ask for a part of an object; other threads go on meanwhile.
 
     PyROOT keeps a Python string that it passes on in one place for all calls of a function, where a call of
@@ -73,6 +75,8 @@ def look(shown: str, url: str, headers: Sequence[str], tag: str, offset: int, si
     ----------
     shown
         The object's name as users know it.
+    source
+        Where it comes from; see `dask_root_lambda.protocol.traffic.Traffic.key`.
     url
         Where it is.
     headers
@@ -86,7 +90,7 @@ def look(shown: str, url: str, headers: Sequence[str], tag: str, offset: int, si
     """
     text = ROOT.std.string
     lines = ROOT.std.vector["std::string"](list(headers))
-    return library().Look(text(shown), text(url), lines, text(tag), offset, size)
+    return library().Look(text(shown), text(source), text(url), lines, text(tag), offset, size)
 
 
 def call(resolve: Callable[[str], bool], renew: Callable[[str], bool]) -> None:

@@ -89,3 +89,12 @@ def shown(url: str) -> str:
     """Return a name as users know it."""
     name = parse_s3(url)
     return url if name is None else str(name)
+
+
+def source(url: str) -> str:
+    """Return where an object comes from, as `dask_root_lambda.protocol.traffic.Traffic.key` has it."""
+    name = parse_s3(url)
+    if name is not None:
+        return f"s3://{name.bucket} {name.place.endpoint}".rstrip()
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

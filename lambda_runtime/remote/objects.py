@@ -101,7 +101,7 @@ def part(url: str, tag: str, offset: int, size: int) -> bytes:
         Out of reach, or replaced.
     """
     _library()
-    answer = libraries.look(url, url, (), tag, offset, size)
+    answer = libraries.look(url, names.source(url), url, (), tag, offset, size)
     problem = str(answer.fProblem)
     if problem:
         raise _error(url, problem, passes=bool(answer.fPasses))
@@ -172,7 +172,9 @@ def _looked_at(url: str, tag: str) -> Seen:
     library = _library()
     name = names.parse_s3(url)
     signed = access.Signed(url) if name is None else access.signer(name.place).sign(name)
-    library.Hold(url, names.shown(url), signed.url, list(signed.headers), seen.tag, seen.size)
+    library.Hold(
+        url, names.shown(url), names.source(url), signed.url, list(signed.headers), seen.tag, seen.size
+    )
     library.KeepHead(url, seen.head)
     return seen
 
@@ -207,7 +209,9 @@ def _without_signature(url: str, name: S3Name, tag: str) -> Any:
 
 def _asked(url: str, signed: access.Signed, tag: str) -> Any:
     _library()
-    return libraries.look(names.shown(url), signed.url, signed.headers, tag, 0, _HEAD_BYTES)
+    return libraries.look(
+        names.shown(url), names.source(url), signed.url, signed.headers, tag, 0, _HEAD_BYTES
+    )
 
 
 def _seen(url: str, answer: Any) -> Seen:
@@ -292,7 +296,9 @@ def _looked_at_as(url: str, name: S3Name) -> None:
     internal = name.internal()
     seen = _looked_at(internal, "")
     signed = access.signer(name.place).sign(name)
-    _library().Hold(url, str(name), signed.url, list(signed.headers), seen.tag, seen.size)
+    _library().Hold(
+        url, str(name), names.source(internal), signed.url, list(signed.headers), seen.tag, seen.size
+    )
     _library().KeepHead(url, seen.head)
 
 

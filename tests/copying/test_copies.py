@@ -14,7 +14,7 @@ import time
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from dask_root_lambda import cli
 from dask_root_lambda.protocol.errors import InputError
@@ -202,8 +202,9 @@ def test_what_passes_of_s3s_refusals():
     """A server that is busy is asked again, one that denies is not."""
     for status, code, passes in (503, "SlowDown", True), (403, "AccessDenied", False), (400, "Odd", False):
         said = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
-        failed = buckets._failed("read a", ClientError(said, "GetObject"))
+        failed = buckets.failed("read a", ClientError(said, "GetObject"))
         assert failed.retryable is passes
+    assert buckets.failed("read a", ReadTimeoutError(endpoint_url="https://s3")).retryable
 
 
 def test_a_terminal_shows_rate_and_time_left(s3, folder, capsys, monkeypatch):

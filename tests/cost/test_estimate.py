@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -90,6 +91,18 @@ def test_few_samples_leave_doubt():
     samples = [Sample(1.0, 1.0, Billing(1.0, 1.0, MEMORY_MB, 900.0), "a")] * 2
     estimate = extrapolate(samples, Rest(8.0, 8, 2), PRICES, why="")
     assert estimate.wall_s_range == (pytest.approx(estimate.wall_s / 2), pytest.approx(estimate.wall_s * 1.5))
+
+
+def test_reading_from_s3_grows_with_the_data():
+    """What requests and transfer cost per entry of the samples, the rest costs as well."""
+    samples = [Sample(1.0, 1.0, Billing(1.0, 1.0, MEMORY_MB), "a", data_usd=0.01)] * 2
+    estimate = extrapolate(samples, Rest(8.0, 8, 2), PRICES, why="")
+    without = extrapolate([replace(each, data_usd=0.0) for each in samples], Rest(8.0, 8, 2), PRICES, why="")
+    assert estimate.data_usd == pytest.approx(0.1)
+    assert estimate.usd - without.usd == pytest.approx(0.1)
+    assert estimate.spent_usd - without.spent_usd == pytest.approx(0.02)
+    assert "0.100000 for reading from S3" in str(estimate)
+    assert "S3" not in str(without)
 
 
 def test_nothing_left():

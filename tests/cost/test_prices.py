@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dask_root_lambda.cost.billing import Billing
-from dask_root_lambda.cost.prices import prices_of
+from dask_root_lambda.cost.prices import is_priced, prices_of, transfer_usd_per_gb
 from dask_root_lambda.protocol.errors import ConfigurationError
+from dask_root_lambda.protocol.traffic import Traffic
 
 
 def test_cost_of_a_warm_invocation():
@@ -66,3 +67,35 @@ def test_an_incomplete_region_says_what_is_missing():
     """A price list of the user's that lacks a price is an error that names it."""
     with pytest.raises(ConfigurationError, match="eu-mine-1 lack 'x86_64'"):
         prices_of("eu-mine-1", own={"eu-mine-1": {"request": 0.5}})
+
+
+def test_requests_to_s3_cost_by_their_kind():
+    """GET and HEAD are cheap, LIST and PUT cost twelve times as much; web servers cost nothing."""
+    read = Traffic("s3://a", gets=600, heads=400, lists=50, puts=150), Traffic("https://a.cern.ch", gets=9)
+    assert prices_of("us-east-1").requests_usd(read) == pytest.approx(0.0004 + 0.001)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "usd"),
+    [
+        ("us-east-1", "us-east-1", 0.0),
+        ("us-east-1", "us-east-2", 0.01),
+        ("us-east-2", "us-east-1", 0.01),
+        ("us-east-1", "eu-west-1", 0.02),
+        ("us-west-2", "us-east-2", 0.02),
+        ("eu-nowhere-1", "eu-west-1", 0.02),
+        ("eu-mine-1", "eu-west-1", 0.09),
+        ("eu-mine-1", "us-east-1", 0.08),
+    ],
+)
+def test_transfer_is_priced_by_where_it_comes_from(source, target, usd):
+    """Within a region it is free; a user can name other prices."""
+    own = {"eu-mine-1": {"transfer": 0.09, "transfer-to": {"us-east-1": 0.08}}}
+    assert transfer_usd_per_gb(source, target, own) == usd
+
+
+def test_only_aws_takes_money():
+    """Other endpoints have prices of their own, which nobody knows; one of this machine is an emulated S3."""
+    endpoints = {"": True, "http://127.0.0.1:5000": True, "https://s3.cern.ch": False}
+    assert {each: is_priced(Traffic("s3://a", each)) for each in endpoints} == endpoints
+    assert not is_priced(Traffic("root://eos.cern.ch"))

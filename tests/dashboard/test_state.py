@@ -19,6 +19,7 @@ from dask_root_lambda.dashboard.tables import log_command
 from dask_root_lambda.execution.account import Account
 from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.execution.tracks import RangeTrack, RunTrack
+from dask_root_lambda.protocol.traffic import Traffic, summed
 
 from ..invokers import packed_mapper
 
@@ -96,6 +97,9 @@ reports = st.builds(
     usd=st.integers(0, 9).map(float),
     wall_s=st.integers(0, 9).map(float),
     executions=st.sampled_from([("local",), ("lambda", "local")]),
+    traffic=st.lists(st.builds(Traffic, st.sampled_from(["s3://a", "s3://b"]), gets=st.integers(0, 9))).map(
+        summed
+    ),
 )
 states = st.builds(
     State,
@@ -119,6 +123,9 @@ def test_workers_add_up(every):
     whole = state.together(every)
     for name in ("done", "invocations", "usd"):
         assert whole.total[name] == sum(each.total[name] for each in every)
+    gets = [{each["source"]: each["gets"] for each in state.total["traffic"]} for state in every]
+    for each in whole.total["traffic"]:
+        assert each["gets"] == sum(one.get(each["source"], 0) for one in gets)
     assert (whole.concurrency, whole.in_flight) == (
         sum(each.concurrency for each in every),
         sum(each.in_flight for each in every),

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import shutil
 import socket
 import threading
 import time
 from email.utils import formatdate
-from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
+import ROOT
 
 from dask_root_lambda import cli
 from dask_root_lambda.config import Settings
-from dask_root_lambda.deployment import doctor
+from dask_root_lambda.deployment import doctor, file_check
 from dask_root_lambda.invocation import aws
 from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol import task
-from dask_root_lambda.protocol.errors import NotReadyError
+from dask_root_lambda.protocol.errors import InputError, NotReadyError
 
 from ..deployed import make_deployment
 from ..xrootd import serving
@@ -39,9 +41,9 @@ def healthy(aws_endpoint):
 
 def examine(name, files=(), **settings):
     """Outcome and words of each check, by its name."""
-    now_s = settings.pop("now_s", time.time)
+    now_s, tree = settings.pop("now_s", time.time), settings.pop("tree", "")
     resolved = Settings.resolve(execution="lambda", deployment=name, **settings)
-    return {check.name: (check.outcome, check.said) for check in doctor.examine(resolved, files, now_s)}
+    return {check.name: (check.outcome, check.said) for check in doctor.examine(resolved, files, tree, now_s)}
 
 
 def failures(checks):
@@ -57,7 +59,9 @@ def test_a_healthy_deployment_has_no_failure(user, healthy, events_file):
         "versions", "store, from the function", f"file {events_file}",
     ]  # fmt: skip
     assert "on both sides" in checks["versions"][1]
-    assert f"{Path(events_file).stat().st_size:,} bytes" in checks[f"file {events_file}"][1]
+    said = checks[f"file {events_file}"][1]
+    assert said.startswith("Events (TTree) has 1,000 entries and 2 columns, opened in ")
+    assert re.search(r"read entries 0 to 100 of all columns in [\d.]+ s by [\d,]+ bytes in \d+ req", said)
 
 
 def test_the_region_is_missing(user, monkeypatch, tmp_path):
@@ -303,7 +307,59 @@ def test_a_file_is_read_over_root(user, healthy, events_file):
         remote = f"{url}/events.root"
         outcome, said = examine(healthy, [remote])[f"file {remote}"]
     assert outcome == "ok"
-    assert f"{Path(events_file).stat().st_size:,} bytes" in said
+    assert "Events (TTree) has 1,000 entries" in said
+    assert " bytes in " in said
+
+
+def test_a_range_of_an_object_is_read(user, healthy, events_file, tmp_path):
+    """By the function, with its role; RNTuples too. What cannot be read is told."""
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    ntuple = str(tmp_path / "n.root")
+    ROOT.RDataFrame(50).Define("x", "rdfentry_").Snapshot("Ntuple", ntuple, ["x"], options)
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket="doctored")
+    s3.upload_file(events_file, "doctored", "a b.root")
+    s3.upload_file(ntuple, "doctored", "n.root")
+    names = [f"s3://doctored/{key}" for key in ("a b.root", "n.root", "none.root", "*.root")]
+    checks = examine(healthy, names)
+    assert [checks[f"file {name}"][0] for name in names] == ["ok", "ok", "failed", "failed"]
+    said = [checks[f"file {name}"][1] for name in names]
+    assert said[0].startswith("Events (TTree) has 1,000 entries and 2 columns")
+    assert said[1].startswith("Ntuple (RNTuple) has 50 entries and 1 columns")
+    assert all(re.search(r"opened in [\d.]+ s by [1-9][\d,]* bytes in [1-9]", each) for each in said[:2])
+    assert "read entries 0 to 50 of all columns" in said[1]
+    assert "there is no such object" in said[2]
+    assert "name one file" in said[3]
+    assert "it has Events (TTree)" in failures(examine(healthy, names[:1], tree="Muons"))[f"file {names[0]}"]
+
+
+def test_a_bucket_in_another_region_is_told(user, healthy, events_file):
+    """With what transfer from it costs."""
+    far = boto3.client("s3", region_name="eu-west-1")
+    far.create_bucket(Bucket="abroad", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    far.upload_file(events_file, "abroad", "a.root")
+    outcome, said = examine(healthy, ["s3://abroad/a.root"])["file s3://abroad/a.root"]
+    assert outcome == "ok"
+    assert "the bucket is in eu-west-1, the function in us-east-1: transfer costs 0.02 USD per GB" in said
+
+
+def test_emulated_functions_read_a_file(capsys, events_file, tmp_path):
+    """Without an account: the command starts an emulator."""
+    missing = str(tmp_path / "none.root")
+    command = ["doctor", "--execution", "emulated", "--json", "--file", events_file, "--file", missing]
+    assert cli.main(command) == 1
+    checks = {each["name"]: each for each in json.loads(capsys.readouterr().out)["checks"]}
+    assert checks["emulator"]["outcome"] == checks[f"file {events_file}"]["outcome"] == "ok"
+    assert "read entries 0 to 100 of all columns" in checks[f"file {events_file}"]["said"]
+    assert checks[f"file {missing}"]["outcome"] == "failed"
+
+
+def test_files_of_this_machine_are_not_in_aws(events_file):
+    """The way out is named."""
+    function = SimpleNamespace(remote=True, region="us-east-1")
+    with pytest.raises(InputError, match="dask-root-lambda copy"):
+        file_check.read_range(function, None, events_file, "")
 
 
 def test_the_bucket_is_gone(user):

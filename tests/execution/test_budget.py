@@ -38,8 +38,8 @@ def test_each_run_is_foreseen_by_its_own_cost():
     ledger = Ledger(Clock())
     cheap, dear, new = (ledger.begin(name, 9, Place()) for name in ("cheap", "dear", "new"))
     for _ in range(9):
-        ledger.add(cheap, invocation(usd=1.0))
-    ledger.add(dear, invocation(usd=21.0))
+        ledger.add(cheap, invocation(usd=1.0, read=()), Place())
+    ledger.add(dear, invocation(usd=21.0, read=()), Place())
     with ledger.invoking(cheap), ledger.invoking(dear), ledger.invoking(dear), ledger.invoking(new):
         assert ledger.spending(dear).foreseen_usd == 21.0 + 2 * 21.0
         assert ledger.spending(new).foreseen_usd == 0.0

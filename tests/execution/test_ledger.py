@@ -7,10 +7,13 @@ import json
 import pytest
 
 from dask_root_lambda.cost.billing import Billing
-from dask_root_lambda.cost.prices import prices_of
+from dask_root_lambda.cost.prices import GB, NO_PRICES, prices_of
 from dask_root_lambda.execution.ledger import CALLS, Ledger
 from dask_root_lambda.invocation.invokers import Invocation
 from dask_root_lambda.protocol.task import Reply, Usage
+from dask_root_lambda.protocol.traffic import LOCAL, Traffic
+
+READ = (Traffic("s3://physics", bytes_read=1000, gets=2, lists=1), Traffic(LOCAL, bytes_read=10, gets=1))
 
 
 class Clock:
@@ -24,15 +27,16 @@ class Place:
     """As much of an invoker as a ledger looks at."""
 
     prices = prices_of("us-east-1")
+    region = "us-east-1"
 
     def __init__(self, execution="lambda", standing_usd_per_s=0.0):
         self.execution = execution
         self.standing_usd_per_s = standing_usd_per_s
 
 
-def invocation(*, cold=False, entries=10, billed_s=2.0, usd=0.25, peak=100.0, reply=True):
+def invocation(*, cold=False, entries=10, billed_s=2.0, usd=0.25, peak=100.0, reply=True, read=READ):
     bill = Billing(1.5, billed_s, 1024, peak, init_s=0.5 if cold else None)
-    usage = Usage(entries=entries, bytes_read=1000)
+    usage = Usage(entries=entries, traffic=read)
     return Invocation(Reply(usage=usage) if reply else None, None, bill, usd, 300, 400)
 
 
@@ -43,7 +47,8 @@ def test_sums_per_run_and_together():
     for run, times in (("a", 2), ("b", 1)):
         for index in range(times):
             account = ledger.begin(run, times, Place())
-            ledger.add(account, invocation(cold=index == 0, peak=100.0 + index))
+            ledger.add(account, invocation(cold=index == 0, peak=100.0 + index), Place())
+            ledger.take(account, READ)
             clock.now_s += 4.0
             ledger.end(account, is_range=True, failed=False)
     report = ledger.report()
@@ -54,8 +59,9 @@ def test_sums_per_run_and_together():
     total = report.total
     assert (total.ranges, total.invocations, total.cold_starts, total.entries) == (3, 3, 2, 30)
     assert (total.billed_s, total.gb_seconds, total.init_s) == (6.0, 6.0, 1.0)
-    assert (total.usd, total.peak_memory_mb) == (0.75, 101.0)
-    assert (total.bytes_up, total.bytes_down, total.bytes_read) == (900, 1200, 3000)
+    assert total.usd == pytest.approx(0.75 + 3 * (2 * 0.0000004 + 0.000005))
+    assert total.peak_memory_mb == 101.0
+    assert (total.bytes_up, total.bytes_down, total.bytes_read) == (900, 1200, 3030)
     assert total.wall_s == 12.0
     assert total.entries_per_s == 2.5
 
@@ -127,12 +133,18 @@ def test_failures_retries_and_unanswered_invocations_are_counted():
     """An invocation without an answer is billed like any other."""
     ledger = Ledger(Clock())
     account = ledger.begin(CALLS, 0, Place())
-    ledger.add(account, invocation(reply=False))
+    ledger.add(account, invocation(reply=False), Place())
     ledger.retry(account)
-    ledger.add(account, invocation())
+    ledger.add(account, invocation(), Place())
     ledger.end(account, is_range=False, failed=True)
     total = ledger.total()
-    assert (total.invocations, total.retries, total.failures, total.usd, total.entries) == (2, 1, 1, 0.5, 10)
+    assert (total.invocations, total.retries, total.failures, total.usd, total.entries) == (
+        2,
+        1,
+        1,
+        pytest.approx(0.5, abs=1e-4),
+        10,
+    )
 
 
 def test_a_switch_in_mid_run_names_both_executions():
@@ -159,7 +171,7 @@ def test_watchers_see_progress():
 def report():
     ledger = Ledger(Clock())
     account = ledger.begin("a", 4, Place())
-    ledger.add(account, invocation(cold=True))
+    ledger.add(account, invocation(cold=True), Place())
     ledger.end(account, is_range=True, failed=False, empty=True)
     return ledger.report()
 
@@ -168,7 +180,7 @@ def test_the_report_prints_what_was_asked_for(report):
     """The table names cost, GB-seconds, cold starts, memory, entries, and the date of the prices."""
     text = str(report)
     for part in (
-        "0.250000 USD",
+        "0.250006 USD, of it 0.000006 for requests to S3",
         "2.0 GB-s",
         "INIT 0.5 s",
         "100 MB",
@@ -183,7 +195,7 @@ def test_the_report_renders_in_a_notebook(report):
     """Jupyter gets the same rows as HTML."""
     rendered = report._repr_html_()
     assert "<table>" in rendered
-    assert "0.250000 USD" in rendered
+    assert "0.250006 USD" in rendered
 
 
 @pytest.fixture
@@ -192,7 +204,7 @@ def session():
     ledger = Ledger(Clock())
     for number in range(12):
         account = ledger.begin(f"{number:02}f0954a221593573ce35ceac860dd40", 1, Place())
-        ledger.add(account, invocation(usd=number / 8, entries=1000 * number))
+        ledger.add(account, invocation(usd=number / 8, entries=1000 * number), Place())
         ledger.end(account, is_range=True, failed=False)
     return ledger.report()
 
@@ -203,7 +215,7 @@ def test_each_run_has_a_row(session):
     (head,) = [index for index, line in enumerate(lines) if line.startswith("run ")]
     rows = [line.split() for line in lines[head + 1 : head + 11]]
     assert [row[0] for row in rows] == [f"{number:02}f0954a" for number in range(2, 12)]
-    assert rows[-1][1:] == ["lambda", "1", "1", "0", "2.0", "s", "1.375000", "11,000", "0.0", "s"]
+    assert rows[-1][1:] == ["lambda", "1", "1", "0", "2.0", "s", "1.375006", "11,000", "0.0", "s"]
     assert len({len(line) for line in lines[head : head + 11]}) == 1
     assert "The last 10 of 12 runs" in str(session)
 
@@ -219,7 +231,8 @@ def test_each_run_has_a_row_in_a_notebook(session, report):
 def test_the_report_is_plain_data(report):
     """to_dict is JSON, with the total, the runs and the prices."""
     data = json.loads(json.dumps(report.to_dict()))
-    assert data["total"]["usd"] == 0.25
+    assert data["total"]["usd"] == pytest.approx(0.25, abs=1e-4)
+    assert data["total"]["again"][0]["source"] == LOCAL
     assert data["runs"][0]["run"] == "a"
     assert data["prices"][0]["region"] == "us-east-1"
 
@@ -237,3 +250,49 @@ def test_what_a_function_costs_while_it_is_kept_outlasts_a_switch():
     ledger.end(account, is_range=True, failed=False)
     clock.now_s = 30.0
     assert ledger.report().runs[0].usd == ledger.total().usd == 10.0
+
+
+def test_what_a_range_read_counts_once_and_every_try_costs():
+    """Of two tries, that whose result is taken is in the bytes; the other is named beside, and paid."""
+    ledger = Ledger(Clock())
+    account = ledger.begin("a", 1, Place())
+    for _ in range(2):
+        ledger.add(account, invocation(usd=0.0), Place())
+    ledger.take(account, READ)
+    for report in (ledger.report().runs[0], ledger.total()):
+        assert report.traffic == tuple(sorted(READ, key=lambda each: each.key))
+        assert report.again == report.traffic
+        assert report.bytes_read == 1010
+        assert report.usd == report.s3_usd == pytest.approx(2 * (2 * 0.0000004 + 0.000005))
+    assert "tried again   s3://physics, 1.0 KB, 2 GET, 1 LIST" in str(ledger.report())
+
+
+def test_tries_that_do_not_tell_are_counted():
+    """Nobody knows what they read: the report says of how many."""
+    ledger = Ledger(Clock())
+    ledger.lose(ledger.begin("a", 1, Place()))
+    assert ledger.total().untold == 1
+    assert "Of 1 tries nobody knows what they read" in str(ledger.report())
+
+
+def test_transfer_between_regions_is_part_of_the_cost():
+    """It is priced by what was read, also by what was read before the price was known; budgets see it."""
+    ledger, far = Ledger(Clock()), Traffic("s3://far", bytes_read=GB // 2)
+    account = ledger.begin("a", 1, Place())
+    answer = Invocation(Reply(usage=Usage(traffic=(far,))), None, Billing(), 0.0, 0, 0)
+    ledger.add(account, answer, Place())
+    ledger.price_transfer("us-east-1", far, 0.02)
+    ledger.price_transfer("eu-west-1", far, 5.0)
+    assert ledger.total().transfer_usd == ledger.spending(account).usd == pytest.approx(0.01)
+    assert "0.010000 for transfer between regions" in str(ledger.report())
+
+
+def test_what_runs_here_pays_the_requests():
+    """Under local execution Lambda costs nothing, S3 does; another S3 than AWS's does not."""
+    ledger = Ledger(Clock(), prices_of("us-east-1"))
+    here = Place("local")
+    here.prices, here.region = NO_PRICES, ""
+    account = ledger.begin("a", 1, here)
+    read = Traffic("s3://a", gets=1000), Traffic("s3://a", "https://s3.cern.ch", gets=1000)
+    ledger.add(account, Invocation(Reply(usage=Usage(traffic=read)), None, Billing(), 0.0, 0, 0), here)
+    assert ledger.total().usd == pytest.approx(0.0004)

@@ -102,7 +102,7 @@ def test_a_run_is_shown_until_its_result_is_there(watched, outcome):
     """The merges belong to it; of those that fail, too, its steps tell."""
     ledger, screens = watched
     account = ledger.begin("run-of-this-test", 1, Place("local"))
-    ledger.add(account, invocation())
+    ledger.add(account, invocation(), Place())
     ledger.end(account, is_range=True, failed=False)
     (screen,) = screens.values()
     assert not screen.closed

@@ -11,6 +11,7 @@ from dask_root_lambda.protocol import errors, wire
 from dask_root_lambda.protocol.errors import ProtocolError, VersionMismatchError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import Body, Failure, Reply, Request, Usage, Versions, requested_versions
+from dask_root_lambda.protocol.traffic import Traffic
 
 REQUEST = Request(
     operation="map",
@@ -43,7 +44,7 @@ def test_a_reply_survives_the_envelope():
     reply = Reply(
         body=Body.of(b"result"),
         failure=Failure("UserCodeError", "it failed", "ValueError", "line 1", "input_line_1"),
-        usage=Usage("env", 3, 0.5, 1.5, 600.0, 1000, 4096),
+        usage=Usage("env", 3, 0.5, 1.5, 600.0, 1000, 4096, (Traffic("s3://a", "http://b", 4096, 3),)),
         versions=Versions(root="6.40"),
     )
     assert Reply.from_json(through_json(reply.to_json())) == reply
@@ -54,6 +55,15 @@ def test_fields_of_a_newer_runtime_are_left_out():
     document = Reply(body=Body.of(b"")).to_json()
     document["usage"]["joules"] = 1
     assert Reply.from_json(document).usage == Usage()
+
+
+@pytest.mark.parametrize("told", ["all", [1], [{"source": "s3://a", "gets": -1}], [{"gets": 1}]])
+def test_an_answer_that_tells_nonsense_is_no_reply(told):
+    """What was read is a list of sources with counts."""
+    document = Reply(body=Body.of(b"")).to_json()
+    document["usage"]["traffic"] = told
+    with pytest.raises(errors.CorruptBlobError):
+        Reply.from_json(document)
 
 
 @pytest.mark.parametrize(
