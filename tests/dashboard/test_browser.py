@@ -79,7 +79,7 @@ for (const doc of Bokeh.documents) {
     const values = columns.find((each) => each.length) || [];
     // What is drawn, and not only what is to be drawn.
     const view = Bokeh.index.find_one(plot);
-    const drawn = view ? canvases(view.shadow_el).filter((each) => each.width * each.height > 0) : [];
+    const drawn = view && arguments[0] ? canvases(view.shadow_el).filter((each) => each.width * each.height > 0) : [];
     found.push({ head: head.text, values, picture: drawn.map((each) => each.toDataURL()).join() });
   }
 }
@@ -88,14 +88,14 @@ return found;
 """The results on the page: what is written above each, its values, and its picture."""
 
 
-def figures(browser, name):
-    """Return what the page has of the results whose names contain another."""
-    return [each for each in browser.run(_FIGURES) if html.escape(name) in each["head"]]
+def figures(browser, name, pictures=False):
+    """Return what the page has of the results whose names contain another; pictures take long."""
+    return [each for each in browser.run(_FIGURES, pictures) if html.escape(name) in each["head"]]
 
 
 def drawn(browser, name):
     """Return those, once all of them have been drawn."""
-    found = figures(browser, name)
+    found = figures(browser, name, pictures=True)
     return found if all(each["picture"] for each in found) else []
 
 
