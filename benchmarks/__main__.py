@@ -23,6 +23,7 @@ NAMES = (
     "cold",
     "snapstart",
     "dimuon",
+    "estimating",
     "chaos",
     "scaling",
     "soak",

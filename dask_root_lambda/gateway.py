@@ -24,14 +24,14 @@ from dask.typing import Key
 from distributed import Reschedule, WorkerPlugin
 from distributed.core import Status
 from distributed.metrics import context_meter
-from distributed.protocol.pickle import dumps
+from distributed.protocol.pickle import dumps, loads
 from distributed.threadpoolexecutor import ThreadPoolExecutor
 from distributed.worker import Worker, _run_task_simple
 from distributed.worker_state_machine import TaskState
 
 from dask_root_lambda.annotated import keep_annotations
 from dask_root_lambda.config import Settings
-from dask_root_lambda.dashboard import state, steering
+from dask_root_lambda.dashboard import finished, state, steering
 from dask_root_lambda.dashboard.feed import METRIC, STATE_OPERATION
 from dask_root_lambda.dashboard.scheduler import PagePlugin
 from dask_root_lambda.execution.encoding import Call
@@ -247,6 +247,7 @@ class LambdaPlugin(WorkerPlugin):
         self._worker = worker
         self._gateway = GatewayExecutor(self._executor, functools.partial(_priority, worker))
         self._finished: dict[Key, RunSpace] = {}
+        self._drawn = finished.Finished()
         self._forgetting: list[threading.Thread] = []
         worker.executors[EXECUTOR] = self._gateway
         if self._limit_merges:
@@ -256,6 +257,9 @@ class LambdaPlugin(WorkerPlugin):
         # They stay when the executor goes: the scheduler may be about to ask.
         worker.handlers[STATE_OPERATION] = self._state
         worker.handlers[steering.STEER_OPERATION] = self._steer
+        worker.handlers[finished.FINISHED_OPERATION] = self._tell_finished
+        worker.handlers[finished.PARTIAL_OPERATION] = self._merge_partial
+        worker.handlers[finished.SHAPES_OPERATION] = self._draw
         await _show_page(worker, PagePlugin(self._settings.allowed_origins))
         if worker.status == Status.running:
             await worker.heartbeat()
@@ -291,6 +295,7 @@ class LambdaPlugin(WorkerPlugin):
                 for each in function.left_out(blobs):
                     self._gateway.executor.ledger.note(str(each))
                 self._remember(function)
+                self._drawn.keep(str(key), function, blobs)
         elif start == "memory" and key in self._finished:
             self._forget(self._finished.pop(key))
 
@@ -331,6 +336,19 @@ class LambdaPlugin(WorkerPlugin):
         """Tell what the page shows; the scheduler asks while somebody looks."""
         assert self._gateway is not None
         return state.of(self._gateway.executor).to_json()
+
+    async def _tell_finished(self, known: list[str]) -> bytes | None:
+        """Tell what the page draws of runs that are done; the scheduler asks while somebody looks."""
+        return await asyncio.to_thread(self._drawn.told, known)
+
+    async def _merge_partial(self, preview: bytes, keys: list[Key]) -> bytes | None:
+        """Merge what the page draws of a run that goes on, of what this worker has."""
+        parts: list[Any] = [self._worker.data[key] for key in keys if key in self._worker.data]
+        return await asyncio.to_thread(finished.merged, loads(preview), parts)
+
+    async def _draw(self, blobs: list[bytes]) -> bytes:
+        """Make numbers for the page of what workers have merged."""
+        return await asyncio.to_thread(finished.drawn, blobs)
 
     async def _steer(self, action: str) -> str:
         """Do what somebody wants who looks at the page; return what went wrong, if anything did."""

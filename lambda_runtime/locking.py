@@ -1,10 +1,14 @@
-"""A lock for many who run and one who compiles."""
+"""Locks: one for many who run and one who compiles, one that is held to make values."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+making = threading.Lock()
+"""Held to make values. ROOT makes a Python class of a C++ class when that is first used. Two threads that use
+it first at once get two classes, and objects of one of them are no instances of ``ROOT.TH1D``."""
 
 
 class SharedLock:

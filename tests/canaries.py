@@ -21,6 +21,8 @@ from urllib.request import urlopen
 
 MARKER = "told-by-the-analysis"
 """In the analysis's code and in what it prints: what is searched has to have it."""
+DRAWN = "drawn-by-the-page"
+"""Name of a histogram, which the dashboard shows."""
 
 
 def record_payloads(output: Path) -> None:
@@ -52,7 +54,8 @@ def analyse() -> list[Any]:
     frame = RDataFrame(400, npartitions=4)
     code = f'if (rdfentry_ % 100 == 0) {{ printf("{MARKER}\\n"); }} /* {noise} */ return double(rdfentry_);'
     good = frame.Define("x", code)
-    seen += [good.Sum("x").GetValue(), good]
+    drawn = good.Histo1D((DRAWN, "", 4, 0.0, 400.0), "x")
+    seen += [good.Sum("x").GetValue(), drawn, good]
     stored = dask.delayed(os.urandom)(6_000_000)
     with dask.annotate(executor="lambda"):
         seen.append(len(stored.compute()))
@@ -81,7 +84,15 @@ def pages(cluster: Any) -> dict[str, bytes]:
     (worker,) = (quote(address, safe="") for address in scheduler.workers)
     paths = [
         *plots,
-        *("/metrics", "/health", "/json/counts.json", "/json/identity.json", "/individual-plots.json"),
+        *(
+            "/lambda/state.json",
+            "/lambda/histograms.json",
+            "/metrics",
+            "/health",
+            "/json/counts.json",
+            "/json/identity.json",
+            "/individual-plots.json",
+        ),
         *(f"/info/main/{name}.html" for name in ("workers", "exceptions", "logs")),
         *(f"/info/{kind}/{worker}.html" for kind in ("worker", "logs", "call-stacks")),
         *(f"/info/task/{quote(str(key), safe='')}.html" for key in scheduler.tasks),

@@ -18,6 +18,7 @@ from benchmarks import (
     copying,
     datasets,
     dimuon,
+    estimating,
     fleet,
     merge,
     page,
@@ -50,6 +51,15 @@ def test_dimuon_compares_with_root() -> None:
     ratio, ours, theirs = dimuon.measure(events=2_000, n_ranges=2, repetitions=1)
     assert ratio.at_most == 0.90
     assert ratio.value == pytest.approx(ours.value / theirs.value)
+
+
+def test_estimating_compares_with_the_bill() -> None:
+    """What it is off by has the target of the issue, and is that of the ratio to the bill."""
+    off, cost, wall, within = estimating.measure(events=2_000, turns=1)
+    assert off.at_most == 20
+    assert off.value == pytest.approx(100 * abs(cost.value - 1))
+    assert wall.value > 0
+    assert within.value in (0, 1)
 
 
 def test_starting_starts_twice() -> None:

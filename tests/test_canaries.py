@@ -17,7 +17,7 @@ import pytest
 
 from dask_root_lambda.protocol import wire
 
-from .canaries import MARKER
+from .canaries import DRAWN, MARKER
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -112,6 +112,7 @@ def test_the_search_finds_what_is_there(output: Path) -> None:
     assert {"store", "log.json"} <= found
     assert "payloads" in {name.split("/")[0] for name in hits(output, b"no number")}
     assert "pages" in {name.split("/")[0] for name in hits(output, b"/info/main/workers.html")}
+    assert "pages" in {name.split("/")[0] for name in hits(output, DRAWN.encode())}
     assert "texts.json" in hits(output, b"on purpose")
     for name in ("payloads", "store", "pages", "tmp", "state"):
         assert list((output / name).iterdir()), name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -14,6 +15,9 @@ from nbclient import NotebookClient
 import dask_root_lambda
 from dask_root_lambda import LambdaCluster
 from dask_root_lambda.demo import generator
+
+from .browser import browsing
+from .jupyterlab import opened
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOLDER = PROJECT / "notebooks"
@@ -54,27 +58,67 @@ def test_notebooks_are_stored_without_outputs_and_paths_of_a_machine(path):
     assert not re.search(r"/(home|root|work|Users)/", path.read_text())
 
 
-@pytest.mark.parametrize("cached", [False, True], ids=["new data", "cached data"])
-def test_the_dimuon_notebook_gives_the_demos_counts(tmp_path, monkeypatch, cached):
-    """Counts, report, picture and bar are shown; the switch to local execution changes no bin.
-
-    Where its data set is cached, nothing of ROOT runs before the package is used.
-    """
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    if cached:
-        generator.dataset(200_000)
-    notebook = executed(FOLDER / "01_dimuon.ipynb", str(tmp_path))
+def check(notebook):
+    """Check what the dimuon notebook shows: counts, estimate, report, pictures, widgets, and no secret."""
     flow, fit, equal = (eval(text) for text in shown(notebook, "text/plain") if text.startswith("{"))
     assert list(flow.values())[:3] == [200_000, 110_153, 82_699]
     assert f"{flow['mean mass [GeV]']:.9g}" == "22.9867063"
     assert fit["mass [GeV]"] == pytest.approx(3.0969, abs=4 * fit["its error [GeV]"])
     assert equal == {"every bin is equal": True}
     assert any("cold starts" in report and "emulated" in report for report in shown(notebook, "text/html"))
+    assert any("USD" in text and "ranges" in text for text in shown(notebook, "text/plain"))
     assert shown(notebook, "image/png")
-    # A bar for each of the three runs: a widget, or text where widgets are not installed.
+    (drawn,) = shown(notebook, "image/svg+xml")
+    assert "100 %" in "".join(drawn)
+    # The widget, and a bar for each of the runs: a widget, or text where widgets are not installed.
     bars = shown(notebook, "application/vnd.jupyter.widget-view+json")
-    assert len(bars) == 3 or "range" in streamed(notebook, "stderr")
+    assert len(bars) >= 4 or "range" in streamed(notebook, "stderr")
     assert not [output for output in outputs(notebook) if output.output_type == "error"]
+    assert "secret=" not in nbformat.writes(notebook)
+
+
+def test_the_dimuon_notebook_gives_the_demos_counts(tmp_path, monkeypatch):
+    """With new data. The switch to local execution changes no bin."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    check(executed(FOLDER / "01_dimuon.ipynb", str(tmp_path)))
+
+
+def test_a_jupyterlab_does_the_dimuon_notebook(tmp_path, monkeypatch):
+    """In a browser: cells run, results are shown, the widget steers, and what is saved has no secret.
+
+    The data set is cached: nothing of ROOT runs before the package is used.
+    """
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    generator.dataset(200_000)
+    path = tmp_path / "01_dimuon.ipynb"
+    shutil.copy(FOLDER / path.name, path)
+    with browsing() as browser, opened(browser, path, {"XDG_CACHE_HOME": str(tmp_path / "cache")}) as lab:
+        last = lab.n_cells - 1
+        lab.select(last)
+        lab.command("notebook:run-all-above")
+        lab.wait_for_cells(last, CELL_TIMEOUT_S)
+        # The notebook has moved it here, by an assignment.
+        browser.wait(lambda: "executionlocal" in widget(browser), "the widget does not follow")
+        browser.run(_CHOOSE, "emulated")
+        browser.wait(lambda: "executionemulated" in widget(browser), "the widget does not steer")
+        lab.select(last)
+        lab.command("notebook:run-cell")
+        lab.wait_for_cells(lab.n_cells, CELL_TIMEOUT_S)
+        browser.wait(lambda: browser.run(_PICTURES), "there is no picture")
+        check(nbformat.reads(lab.saved(), as_version=4))
+
+
+_PICTURES = "return document.querySelectorAll('.jp-OutputArea img').length"
+_CHOOSE = """
+const choice = document.querySelector(".jp-OutputArea .widget-dropdown select");
+choice.value = arguments[0];
+choice.dispatchEvent(new Event("change", { bubbles: true }));
+"""
+
+
+def widget(browser):
+    """Return the text of the cluster's widget, without spaces."""
+    return "".join(browser.text(".jp-OutputArea .widget-vbox").split())
 
 
 def examples(page):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from bokeh.models import LayoutDOM
 
 from dask_root_lambda.dashboard.feed import Moment
+from dask_root_lambda.dashboard.gallery import Gallery
 from dask_root_lambda.dashboard.state import State
 
 _ROWS_PER_S = 500
@@ -20,6 +21,9 @@ class Component:
     by_range = False
     """Whether each range is drawn."""
     _drawn_s = -1.0
+
+    def watch(self, gallery: Gallery) -> None:
+        """Take note of where results are seen; most components draw none."""
 
     def update(self, state: State, moments: Sequence[Moment]) -> None:
         """Draw a state, unless it has just been drawn, and there is much to draw."""

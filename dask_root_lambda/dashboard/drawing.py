@@ -47,6 +47,8 @@ class Drawing:
     def __init__(self, feed: Feed, components: Sequence[Component]) -> None:
         self._feed = feed
         self._components = components
+        for component in components:
+            component.watch(feed.gallery)
         self._number = 0
         self._sent_s = 0.0
         self._at_s = 0.0

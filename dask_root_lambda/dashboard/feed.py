@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dask_root_lambda.dashboard import state
+from dask_root_lambda.dashboard.gallery import Gallery
+from dask_root_lambda.dashboard.looking import Looking
 from dask_root_lambda.dashboard.state import State
-
-logger = logging.getLogger(__name__)
 
 METRIC = "lambda"
 """Name under which workers report that they have the executor."""
@@ -24,8 +22,6 @@ PERIOD_S = 0.5
 """Seconds between two looks at the workers, and more where there is more to tell."""
 _ROWS_PER_S = 1_000
 """Ranges that are told in a second."""
-_LOOKED_AT_S = 5.0
-"""How long workers are asked after somebody has looked last."""
 _ANSWER_S = 5.0
 """How long a worker's answer is waited for."""
 _POINTS = 600
@@ -58,14 +54,13 @@ class Feed:
         self.state: State | None = None
         """None as long as no worker has answered."""
         self.moments: deque[Moment] = deque(maxlen=_POINTS)
-        self._wanted_until_s = 0.0
-        self._asking: asyncio.Task[None] | None = None
+        self.gallery = Gallery(scheduler, lambda: self.workers)
+        """What there is of the results of runs."""
+        self._looking = Looking(self._ask_on, PERIOD_S)
 
     def look(self) -> State | None:
         """Return the last state, and have the workers asked for the next one for a while."""
-        self._wanted_until_s = time.monotonic() + _LOOKED_AT_S
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.ensure_future(self._ask_on())
+        self._looking.look()
         return self.state
 
     @property
@@ -113,17 +108,13 @@ class Feed:
 
     def close(self) -> None:
         """Ask no more."""
-        if self._asking is not None:
-            self._asking.cancel()
+        self._looking.close()
+        self.gallery.close()
 
-    async def _ask_on(self) -> None:
-        while time.monotonic() < self._wanted_until_s:
-            try:
-                await self.ask()
-            except Exception as error:  # whatever a worker raises that goes: the last state stays
-                logger.debug("a worker does not tell its state: %r", error)
-            rows = len(self.state.ranges.index) if self.state is not None else 0
-            await asyncio.sleep(max(PERIOD_S, rows / _ROWS_PER_S))
+    async def _ask_on(self) -> float:
+        await self.ask()
+        rows = len(self.state.ranges.index) if self.state is not None else 0
+        return max(PERIOD_S, rows / _ROWS_PER_S)
 
     def _keep(self, new: State) -> None:
         old, self.state = self.state, new

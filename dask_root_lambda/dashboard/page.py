@@ -15,7 +15,7 @@ from distributed.dashboard.core import BokehApplication
 from jinja2 import Environment, FileSystemLoader
 from tornado.ioloop import IOLoop
 
-from dask_root_lambda.dashboard import numbers, plots, tables
+from dask_root_lambda.dashboard import histograms, numbers, plots, tables
 from dask_root_lambda.dashboard.component import Component
 from dask_root_lambda.dashboard.drawing import Drawing
 from dask_root_lambda.dashboard.feed import Feed
@@ -27,6 +27,7 @@ _PLOTS: dict[str, Callable[..., Component]] = {
     "/individual-lambda-throughput": plots.Throughput,
     "/individual-lambda-durations": plots.Durations,
     "/individual-lambda-memory": plots.Memory,
+    "/individual-lambda-histograms": histograms.Histograms,
     "/individual-lambda-runs": tables.Runs,
     "/individual-lambda-ranges": tables.Ranges,
 }

@@ -1,7 +1,8 @@
-"""Routes beside the page: the state as JSON, for everybody, and steering, which takes the secret."""
+"""Routes beside the page: what it shows as JSON, for everybody, and steering, which takes the secret."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ def of(
     start = f"/{prefix.strip('/')}/lambda" if prefix.strip("/") else "/lambda"
     return [
         (rf"{start}/state.json", _State, {"feed": feed}),
+        (rf"{start}/histograms.json", _Histograms, {"feed": feed}),
         (rf"{start}/steer", _Steer, {"feed": feed, "secret": secret, "origins": allowed_origins}),
     ]
 
@@ -38,6 +40,19 @@ class _State(web.RequestHandler):
         self.set_header("Content-Type", "application/json")
         self.set_header("Cache-Control", "no-store")
         self.finish(state.to_json() if state is not None else "null")
+
+
+class _Histograms(web.RequestHandler):
+    """What the page draws of results, as JSON."""
+
+    def initialize(self, feed: Feed) -> None:
+        self._feed = feed
+
+    async def get(self) -> None:
+        pictures = await self._feed.gallery.ask()
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(json.dumps([picture.plain() for picture in pictures], allow_nan=False))
 
 
 class _Steer(web.RequestHandler):

@@ -66,7 +66,7 @@ def build(
         Dask's annotations of all its tasks.
     """
     run = task_name(mapper, failures)
-    name, finished = f"{PREFIX}mapper-{run}", f"{PREFIX}finish-{run}"
+    name, finished = f"{PREFIX}mapper-{run}", finish_key(run)
     leaves: list[_Part] = [(range_key(run, each.index), each.interval) for each in mapper.ranges]
     merge = Merge(mapper.space, mapper.division[0], on_lambda=merge_on_lambda)
     merges, merged = _merges(f"{PREFIX}merge-{run}", merge, leaves, fan_in)
@@ -109,6 +109,16 @@ def task_name(mapper: PackedMapper, failures: int = 0) -> str:
 def range_key(run: str, index: int) -> tuple[str, int]:
     """Return the key of a range, by the name of its run's tasks and its number from 0."""
     return f"{PREFIX}range-{run}", index
+
+
+def finish_key(run: str) -> str:
+    """Return the key of the last task of a run, by the name of its tasks."""
+    return f"{PREFIX}finish-{run}"
+
+
+def run_of(finish: str) -> str:
+    """Return the name of the tasks of a run, by the key of the last one."""
+    return finish.removeprefix(finish_key(""))
 
 
 def _merges(name: str, merge: Merge, leaves: list[_Part], fan_in: int) -> tuple[dict[Key, Task], Key]:

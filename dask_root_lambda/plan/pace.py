@@ -21,10 +21,11 @@ class Pace:
 
     An update takes time of the process that merges, which may have ranges to run. The first few come at fixed
     parts of the ranges, each after at least as long as the one before took; those after them at most as often
-    as costs `_COST_SHARE` of the time.
+    as costs `cost_share` of the time.
     """
 
     n_ranges: int
+    cost_share: float = _COST_SHARE
     _shown: int = field(default=0, init=False)
     _ended_s: float = field(default=float("-inf"), init=False)
     _took_s: float = field(default=0.0, init=False)
@@ -42,7 +43,7 @@ class Pace:
         if self._shown < _EARLY and n_done >= self._early(self._shown):
             pause_s = self._took_s
         else:
-            pause_s = self._took_s * (1 / _COST_SHARE - 1)
+            pause_s = self._took_s * (1 / self.cost_share - 1)
         return max(0.0, self._ended_s + max(_SHORTEST_S, pause_s) - now_s)
 
     def showed(self, began_s: float, now_s: float) -> None:

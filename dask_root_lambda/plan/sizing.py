@@ -20,6 +20,14 @@ class Choice:
     why: str
 
 
+def as_asked(n_asked: int, n_ranges: int) -> str:
+    """Say why a run has so many ranges whose number the user has given."""
+    if n_ranges >= n_asked:
+        return f"{n_ranges:,} ranges, as asked for"
+    ranges = "1 range" if n_ranges == 1 else f"{n_ranges:,} ranges"
+    return f"{ranges} and not {n_asked:,}, as asked for, because no more of them would have entries"
+
+
 def without_history(slots: int, clusters: int) -> Choice:
     """Choose for a graph that nothing is known of.
 

@@ -6,12 +6,12 @@ operations, in the wire format of `dask_root_lambda.protocol`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dask_root_lambda.plan import arrivals
+from dask_root_lambda.plan import arrivals, pace
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, InputError
@@ -170,6 +170,16 @@ class Finish(Step):
     skipped: tuple[Skipped, ...] | None = None
     """Files that the client has left out; None where nothing may be. Else what was left out is one more
     blob, behind those of the results."""
+    drawn: tuple[tuple[int, str], ...] = ()
+    """Which of the results are histograms, profiles and graphs that the page draws, and their names."""
+
+    def share(self, processed: int, entries_by_file: Mapping[int, int]) -> float:
+        """Estimate which part of what is read has been processed; see `dask_root_lambda.plan.pace.share`."""
+        length = float(self.n_files if self.entries is None else self.entries)
+        if self.stop is not None:
+            length = float(self.stop)
+        entries = None if self.entries is None else round(length)
+        return pace.share(processed, entries_by_file, n_files=length, entries=entries)
 
     def left_out(self, blobs: Sequence[bytes]) -> tuple[Skipped, ...]:
         """Return what is missing in the results that this step has given."""

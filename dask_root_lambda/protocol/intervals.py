@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -63,6 +63,39 @@ def divided(length: Fraction | int, n_parts: int) -> Division:
     """
     bounds = (Fraction(length * index, n_parts) for index in range(n_parts + 1))
     return tuple(Interval(start, stop) for start, stop in itertools.pairwise(bounds))
+
+
+def joined(
+    division: Iterable[Interval], is_empty: Callable[[Interval], bool], kept: Collection[Interval] = ()
+) -> Division:
+    """Join the intervals that nothing is read in with their neighbours, so that none of them is a range.
+
+    Parameters
+    ----------
+    division
+        Intervals in order, without gaps.
+    is_empty
+        Tells whether nothing is read in an interval.
+    kept
+        Intervals that stay as they are.
+
+    Returns
+    -------
+    Division
+        The same part of the dataset. Where nothing is read at all, it is one interval.
+    """
+    result: list[Interval] = []
+    last_is_empty = False
+    for interval in division:
+        empty = interval not in kept and is_empty(interval)
+        open_ended = bool(result) and interval not in kept and result[-1] not in kept
+        if open_ended and (empty or last_is_empty):
+            result[-1] = Interval(result[-1].start, interval.stop)
+            last_is_empty = last_is_empty and empty
+        else:
+            result.append(interval)
+            last_is_empty = empty
+    return tuple(result)
 
 
 def divided_entries(entries: int, n_parts: int) -> Division:

@@ -36,6 +36,7 @@ from dask_root_lambda.protocol.task import Skipped
 from dask_root_lambda.rdf import cuts, distrdf, following, heads, snapshots, values
 from dask_root_lambda.rdf.following import Update
 from dask_root_lambda.rdf.visualize import Visualization
+from lambda_runtime.locking import making
 
 logger = logging.getLogger(__name__)
 
@@ -343,7 +344,7 @@ class Bookings:
                 if update.values is None:
                     visualization.open()
                 else:
-                    with values.making:
+                    with making:
                         shown = [values.value(each) for each in update.values]
                     visualization.show(shown, update.share)
             visualization.show([result.GetValue() for result in drawn], 1.0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -12,14 +15,17 @@ from typing import Any, Literal
 from ROOT._distrdf import HeadNode
 from ROOT._distrdf.Node import Node
 
+from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import GraphError
-from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
+from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries, joined
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import DataFile
 from dask_root_lambda.rdf import inputs, whole
-from lambda_runtime.datasets import Sample, over_rntuples, over_samples, rntuple_boundaries, tree_boundaries
+from lambda_runtime.datasets import Sample, boundaries, entries, over_rntuples, over_samples
 from lambda_runtime.datasets import friends as friends_of
 from lambda_runtime.ranges import Alignment, entry_range, file_range
+
+logger = logging.getLogger(__name__)
 
 Source = Literal["tree", "rntuple", "spec", "entries"]
 _SOURCES: tuple[tuple[type[Any], Source], ...] = (
@@ -28,6 +34,10 @@ _SOURCES: tuple[tuple[type[Any], Source], ...] = (
     (HeadNode.RDatasetSpecHeadNode, "spec"),
     (HeadNode.EmptySourceHeadNode, "entries"),
 )
+
+
+_MOST_LOOKED_AT = 64
+"""Files whose clusters are looked up before a run."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +92,44 @@ class Dataset:
         return self.size(Interval(Fraction(), self.end))
 
     def divided(self, n_ranges: int) -> Division:
-        """Divide it into as many ranges as ``n_ranges`` of the whole are."""
+        """Divide it into as many ranges as ``n_ranges`` of the whole are, without those that read nothing."""
         if self.entries is not None:
             return divided_entries(self.entries, n_ranges)
-        return divided(self.stop or len(self.files), math.ceil(n_ranges * self.share))
+        return self.joined(divided(self.stop or len(self.files), math.ceil(n_ranges * self.share)))
+
+    def joined(self, division: Division, kept: Collection[Interval] = ()) -> Division:
+        """Join ranges in which no cluster begins with their neighbours, as far as that is known."""
+        if self.entries is not None or len(division) == 1:
+            return division
+        looked_at = self._looked_at(division)
+        return joined(division, lambda interval: self._is_empty(interval, looked_at), kept)
+
+    def _looked_at(self, division: Division) -> frozenset[int]:
+        """Choose the files whose clusters are looked up: those that several ranges read.
+
+        A file elsewhere is opened for that only if there are more ranges in a file than the first file has
+        clusters: to open it takes as long as to start some of its ranges.
+        """
+        bounds = Counter(math.floor(interval.start) for interval in division)
+        parts = [index for index, n_parts in bounds.items() if n_parts > 1][:_MOST_LOOKED_AT]
+        if not parts:
+            return frozenset()
+        of_first = self._boundaries(0)
+        crowded = of_first is not None and max(bounds.values()) >= len(of_first)
+        local = (rootfile.local_path(self.files[index].url) is not None for index in parts)
+        return frozenset(index for index, is_local in zip(parts, local, strict=True) if is_local or crowded)
+
+    def _is_empty(self, interval: Interval, looked_at: Collection[int]) -> bool:
+        first, behind = math.floor(interval.start), math.ceil(interval.stop)
+        return all(
+            index in looked_at
+            and (found := self._boundaries(index)) is not None
+            and not entries(found, *_within(interval, index))
+            for index in range(first, behind)
+        )
+
+    def _boundaries(self, index: int) -> tuple[int, ...] | None:
+        return _boundaries(self.source, self.files[index])
 
 
 def of(head: Any, nodes: Mapping[int, Node], n_ranges: int | None, wanted: int | None = None) -> Dataset:
@@ -206,11 +250,28 @@ def clusters(head: Any) -> int:
     """
     if isinstance(head, HeadNode.EmptySourceHeadNode):
         return max(1, int(head.nentries))
-    if isinstance(head, HeadNode.RNTupleHeadNode):
-        boundaries = rntuple_boundaries(head.subnames[0], head.inputfiles[0])
-    else:
-        boundaries = tree_boundaries(head.subtreenames[0], head.inputfiles[0])
-    return max(1, (len(boundaries) - 1) * len(head.inputfiles))
+    rntuple = isinstance(head, HeadNode.RNTupleHeadNode)
+    trees = head.subnames if rntuple else head.subtreenames
+    found = boundaries("rntuple" if rntuple else "tree", trees[0], head.inputfiles[0])
+    return max(1, (len(found) - 1) * len(head.inputfiles))
+
+
+@functools.lru_cache(maxsize=1024)
+def _boundaries(source: Source, file: DataFile) -> tuple[int, ...] | None:
+    """Return where the clusters of a file begin, and the end of the last; its content is part of its name.
+
+    None where they cannot be read: the ranges of the file tell why, or it is skipped on request.
+    """
+    try:
+        return tuple(boundaries(source, file.tree, file.url))
+    except Exception as error:  # whatever ROOT raises
+        logger.debug("the clusters of %s are not known: %r", file.url, error)
+        return None
+
+
+def _within(interval: Interval, index: int) -> tuple[Fraction, Fraction]:
+    """Return which part of a file an interval has, as shares of it."""
+    return max(interval.start - index, Fraction()), min(interval.stop - index, Fraction(1))
 
 
 def _common(one: Interval, other: Interval) -> Fraction:

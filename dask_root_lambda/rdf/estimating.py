@@ -174,10 +174,12 @@ class _Sampler:
         sampled = sum(map(self._data.size, run))
         per_size = sum(each.size for each in samples) / sampled if sampled else 0.0
         left = max(0.0, self._data.whole_size - sampled) * per_size
-        reason = "as it was begun before" if self._asked is None else "as asked for"
-        division, why = self._division, f"{len(self._division or ()):,} ranges, {reason}"
-        if division is None:
+        if self._division is None:
             division, why = self._divided(samples, left)
+        else:
+            division = self._division
+            begun = f"{len(division):,} ranges, as it was begun before"
+            why = begun if self._asked is None else sizing.as_asked(self._asked, len(division))
         n_left = len(division) - len(run)
         return Rest(left, n_left, min(self._slots, max(1, n_left))), why
 
@@ -187,6 +189,7 @@ class _Sampler:
         room = max(1, dataset.clusters(self._head) - len(samples))
         choice = sizing.by_work(work_s, self._slots, room, source="samples")
         plan = sampling.around(self._plan.intervals, self._data.length, choice.n_ranges + len(samples))
+        plan = self._data.joined(plan, kept=self._plan.intervals)
         division = unfinished.division(self._user, self._run, lambda: plan)
         left_s = f"{work_s:,.1f} s of work"
         return division, f"{len(division):,} ranges: {len(samples)} sampled, the others with {left_s}"

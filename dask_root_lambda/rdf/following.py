@@ -27,13 +27,13 @@ from dask.typing import Key
 from distributed import Client, Future
 
 from dask_root_lambda.plan.graph import RunGraph
-from dask_root_lambda.plan.pace import Pace, share
+from dask_root_lambda.plan.pace import Pace
 from dask_root_lambda.plan.previews import Preview, Previewed, on_worker
 from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import RunCancelledError
 from dask_root_lambda.protocol.task import PartialResult
-from dask_root_lambda.rdf import values
+from lambda_runtime.locking import making
 from lambda_runtime.runner import SHARED
 
 logger = logging.getLogger(__name__)
@@ -139,13 +139,9 @@ def _updates(computation: Computation, pace: Pace, finish: Finish) -> Generator[
 
 
 def _update(blob: bytes, finish: Finish) -> Update:
-    with values.making:
+    with making:
         merged: PartialResult = wire.loads(blob)
-    length = float(finish.n_files if finish.entries is None else finish.entries)
-    if finish.stop is not None:
-        length = float(finish.stop)
-    entries = None if finish.entries is None else round(length)
-    part = share(merged.processed, merged.entries_by_file, n_files=length, entries=entries)
+    part = finish.share(merged.processed, merged.entries_by_file)
     return Update(merged.values, merged.processed, part)
 
 

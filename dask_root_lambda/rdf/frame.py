@@ -24,6 +24,7 @@ from dask_root_lambda.protocol.task import Skipped
 from dask_root_lambda.rdf import debugging, distrdf, operations, reprs, snapshots, unsupported, values
 from dask_root_lambda.rdf.bookings import Bookings, Hold, Lowering
 from dask_root_lambda.rdf.taken import Taken, TakeProxy
+from lambda_runtime.locking import making
 from lambda_runtime.snapshots import Written
 
 
@@ -99,8 +100,9 @@ class RDataFrame(Node):
         RNTuple with a file name, a pattern, a list of file names or an open TDirectory; a TTree or TChain; an
         ``RDatasetSpec``; or a number of entries.
     npartitions
-        Ranges to divide the dataset into. A range holds whole clusters, so no more ranges have entries
-        than the files have clusters. By default, as many as run at once.
+        Ranges to divide the dataset into. A range holds whole clusters: there are fewer ranges where the
+        files have fewer clusters, as far as that is known before they run. By default, as many as run at
+        once.
     skip_unreadable
         Whether files that cannot be read are left out. By default one of them is an error. What was left out
         is in ``skipped`` of a result, in the report of the cluster, and logged as a warning.
@@ -496,7 +498,7 @@ class Value(Step):
 
 
 def _made(blob: bytes, client: Client | None, *, varied: bool, taken: Taken | None = None) -> Any:
-    with values.making:
+    with making:
         mergeable = wire.loads(blob)
         if not isinstance(mergeable, Written):
             return values.value(mergeable, varied=varied, taken=taken)

@@ -9,6 +9,7 @@ from typing import Any
 from dask_root_lambda.protocol.errors import DamagedBlobError, GraphError, MissingBlobError
 from dask_root_lambda.rdf import heads, snapshots, values
 from dask_root_lambda.rdf.frame import Result
+from lambda_runtime.locking import making
 
 
 @dataclass(frozen=True)
@@ -93,5 +94,5 @@ def _updates(results: Sequence[Result], asked: Result, together: Sequence[Result
 def _value(result: Result, mergeable: Any) -> Any:
     if mergeable is None:
         return result.anew()
-    with values.making:
+    with making:
         return values.value(mergeable, varied=result.varied, taken=result.taken)

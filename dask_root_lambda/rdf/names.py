@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ROOT._distrdf import Operation
@@ -15,6 +16,9 @@ _LONGEST = 40
 """Characters of a name."""
 MOST = 12
 """Names of a run."""
+_DRAWN = frozenset({"Graph", "GraphAsymmErrors", "Histo1D", "Histo2D", "Profile1D", "Profile2D"})
+MOST_DRAWN = 8
+"""Results of a run that the page draws."""
 
 
 def names(operations: Iterable[Operation.Operation]) -> tuple[str, ...]:
@@ -22,6 +26,12 @@ def names(operations: Iterable[Operation.Operation]) -> tuple[str, ...]:
     every = [name(operation) for operation in operations]
     more = (f"and {len(every) - MOST} more",) if len(every) > MOST else ()
     return (*every[:MOST], *more)
+
+
+def drawn(operations: Sequence[Operation.Operation]) -> tuple[tuple[int, str], ...]:
+    """Return places and names of those of these actions whose results can be drawn, the first ones."""
+    places = (place for place, operation in enumerate(operations) if operation.name in _DRAWN)
+    return tuple((place, name(operations[place])) for place in itertools.islice(places, MOST_DRAWN))
 
 
 def name(operation: Operation.Operation) -> str:

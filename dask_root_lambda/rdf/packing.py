@@ -158,6 +158,7 @@ def pack(
         stop=data.stop,
         at_least=_at_least(computed, data, wanted),
         skipped=tuple(head.skipped) if mapper.skips else None,
+        drawn=names.drawn([node.operation for node in computed]),
     )
     return Packed(packed, finish, computed)
 
@@ -186,7 +187,8 @@ def _begun(
         division = unfinished.division(user, run, decide)
         why = choices[-1].why if choices else f"{len(division):,} ranges, as it was begun before"
     else:
-        division, why = data.divided(n_ranges), f"{n_ranges:,} ranges, as asked for"
+        division = data.divided(n_ranges)
+        why = sizing.as_asked(n_ranges, len(division))
     worker = f"{client.id if client is not None else ''} {tokenize([str(interval) for interval in division])}"
     return unfinished.begin(user, run, worker, _alive(client)), division, why
 

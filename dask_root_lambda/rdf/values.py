@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import ROOT
@@ -10,13 +9,9 @@ import ROOT
 from dask_root_lambda.rdf.taken import Taken
 from dask_root_lambda.rdf.variations import Unvaried, Variations
 
-making = threading.Lock()
-"""Held to make values. ROOT makes a Python class of a C++ class when that is first used. Two threads that use
-it first at once get two classes, and objects of one of them are no instances of ``ROOT.TH1D``."""
-
 
 def value(mergeable: Any, *, varied: bool = False, taken: Taken | None = None) -> Any:
-    """Return the value of a mergeable object; `making` is held.
+    """Return the value of a mergeable object; `lambda_runtime.locking.making` is held.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import ROOT
 
 from dask_root_lambda import RDataFrame
+from dask_root_lambda.dashboard import shapes
 
 from ..browser import browsing
 from . import dashboards
@@ -61,6 +63,77 @@ def test_watching_and_switching_in_mid_run(browser, emulated, events_file):
     assert contents(histogram) == expected
     check_places(dashboards.state(emulated)["ranges"], columns, emulated.report().runs[-1])
     assert browser.driver.title == "Dask: Lambda"
+    assert browser.errors() == []
+
+
+_FIGURES = """
+const canvases = (root) => [...root.querySelectorAll("*")].flatMap((each) =>
+  each.tagName === "CANVAS" ? [each] : each.shadowRoot ? canvases(each.shadowRoot) : []);
+const found = [];
+for (const doc of Bokeh.documents) {
+  const row = doc.roots().find((root) => root.name === "histograms");
+  for (const column of row ? row.children : []) {
+    const [head, plot] = column.children;
+    if (!column.visible) continue;
+    const columns = plot.renderers.map(({ data_source: { data } }) => Array.from(data.value || data.y));
+    const values = columns.find((each) => each.length) || [];
+    // What is drawn, and not only what is to be drawn.
+    const view = Bokeh.index.find_one(plot);
+    const drawn = view && arguments[0] ? canvases(view.shadow_el).filter((each) => each.width * each.height > 0) : [];
+    found.push({ head: head.text, values, picture: drawn.map((each) => each.toDataURL()).join() });
+  }
+}
+return found;
+"""
+"""The results on the page: what is written above each, its values, and its picture."""
+
+
+def figures(browser, name, pictures=False):
+    """Return what the page has of the results whose names contain another; pictures take long."""
+    return [each for each in browser.run(_FIGURES, pictures) if html.escape(name) in each["head"]]
+
+
+def drawn(browser, name):
+    """Return those, once all of them have been drawn."""
+    found = figures(browser, name, pictures=True)
+    return found if all(each["picture"] for each in found) else []
+
+
+def changed(browser, name, before):
+    """Tell whether all of them are other pictures than before."""
+    found = drawn(browser, name)
+    return bool(found) and not before & {each["picture"] for each in found}
+
+
+def test_histograms_fill(browser, local):
+    """Pictures of one and two dimensions, profiles and graphs change in mid-run; the last is the result."""
+    name = "<b>fills</b>"
+    browser.driver.get(f"{dashboards.base(local)}/lambda")
+    with local.get_client() as client:
+        frame = RDataFrame(400, npartitions=40).Define("x", "gSystem->Sleep(30); return rdfentry_ % 9 + 0.5;")
+        frame = frame.Define("y", "0.01 * rdfentry_")
+        results = [
+            frame.Histo1D((name, "", 10, 0.0, 10.0), "x"),
+            frame.Histo2D((f"{name}2", "", 10, 0.0, 10.0, 4, 0.0, 4.0), "x", "y"),
+            frame.Profile1D((f"{name}3", "", 10, 0.0, 10.0), "x", "y"),
+            frame.Graph("x", "y"),
+        ]
+        futures = client.compute(results)
+        browser.wait(lambda: len(figures(browser, name)) == 3 and figures(browser, "Graph"), "no histograms")
+        first = browser.wait(lambda: drawn(browser, name), "nothing is drawn")
+        assert all("% of the entries" in each["head"] for each in first)
+        before = {each["picture"] for each in first}
+        browser.wait(lambda: changed(browser, name, before), "nothing changes")
+        assert futures[0].status == "pending", "it was not seen in mid-run"
+        values = client.gather(futures)
+        del futures
+        browser.wait(lambda: all("all entries" in each["head"] for each in figures(browser, name)), "no end")
+    # Dask has forgotten the results; the page has not.
+    shown = [*figures(browser, name), *figures(browser, "Graph")]
+    for figure, value in zip(shown, values, strict=True):
+        columns = shapes.of(value).columns
+        assert figure["values"] == list(columns["value"] if "value" in columns else columns["y"])
+    assert name in browser.text(".histogram-name")
     assert browser.errors() == []
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dask_root_lambda.protocol.errors import IncompleteResultError
-from dask_root_lambda.protocol.intervals import Interval, divided, divided_entries, union
+from dask_root_lambda.protocol.intervals import Interval, divided, divided_entries, joined, union
 
 
 def whole(length):
@@ -78,3 +78,21 @@ def test_an_empty_dataset_is_counted_once():
     (part,) = divided_entries(0, 1)
     with pytest.raises(IncompleteResultError):
         union((part, part))
+
+
+@given(st.integers(1, 6), st.integers(1, 60), st.data())
+def test_joined_intervals_read_the_same_and_none_reads_nothing(files, parts, data):
+    """Joining leaves the dataset whole; what is read in stays apart; some stay as asked."""
+    division = divided(files, parts)
+    read_in = set(data.draw(st.lists(st.sampled_from(division))))
+    kept = set(data.draw(st.lists(st.sampled_from(division), max_size=2)))
+    result = joined(division, lambda each: each not in read_in, kept)
+    assert union(result) == whole(files)
+    assert kept <= set(result)
+
+    def read(interval):
+        return [each for each in read_in if interval.start <= each.start and each.stop <= interval.stop]
+
+    assert all(len(read(interval)) <= 1 for interval in result)
+    if not kept:
+        assert len(result) == max(1, len(read_in))

@@ -60,7 +60,8 @@ def test_another_session_runs_nothing_again(tmp_path, events_file):
     other = session(tmp_path, str(tmp_path / "f.root"), "x > 100")
     assert first == (expected, 4)
     assert again == (expected, 0)
-    assert edited[1] == other[1] == 4
+    # The other file has a single cluster.
+    assert (edited[1], other[1]) == (4, 1)
     assert other[0][0] == EVENTS * 500.5
 
 
