@@ -79,7 +79,8 @@ for (const doc of Bokeh.documents) {
     const values = columns.find((each) => each.length) || [];
     // What is drawn, and not only what is to be drawn.
     const view = Bokeh.index.find_one(plot);
-    const drawn = view && arguments[0] ? canvases(view.shadow_el).filter((each) => each.width * each.height > 0) : [];
+    const all = view && arguments[0] ? canvases(view.shadow_el) : [];
+    const drawn = all.filter((each) => each.width * each.height > 0);
     found.push({ head: head.text, values, picture: drawn.map((each) => each.toDataURL()).join() });
   }
 }
