@@ -55,18 +55,19 @@ module "storage" {
 module "access" {
   source = "./modules/access"
 
-  name          = var.name
-  region        = var.region
-  account       = local.account
-  partition     = local.partition
-  bucket_arn    = module.storage.arn
-  prefix        = module.storage.prefix
-  input_buckets = var.input_buckets
-  function_arns = local.function_arns
-  alias         = local.alias
-  log_group     = local.log_group
-  parameter     = local.parameter
-  token_secret  = var.cern_token_secret
+  name           = var.name
+  region         = var.region
+  account        = local.account
+  partition      = local.partition
+  bucket_arn     = module.storage.arn
+  prefix         = module.storage.prefix
+  input_buckets  = var.input_buckets
+  output_buckets = var.output_buckets
+  function_arns  = local.function_arns
+  alias          = local.alias
+  log_group      = local.log_group
+  parameter      = local.parameter
+  token_secret   = var.cern_token_secret
 }
 
 resource "aws_cloudwatch_log_group" "functions" {

@@ -179,6 +179,17 @@ variable "input_buckets" {
   }
 }
 
+variable "output_buckets" {
+  description = "Names of the buckets that the functions may write to: Snapshots and copies. They may read what is there, and delete nothing."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for bucket in var.output_buckets : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", bucket))])
+    error_message = "Names of output buckets, without s3:// and without patterns."
+  }
+}
+
 variable "cern_token_secret" {
   description = "Make a secret for a token of CERN's storage, which only the functions can read. Its value is put there by hand."
   type        = bool

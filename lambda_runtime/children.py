@@ -31,6 +31,8 @@ Answer = Callable[[Mapping[str, Any], int], dict[str, Any]]
 
 _KEPT = 3
 """Children that an environment keeps, those used last: each has some 100 MB of its own."""
+_FULL_BYTES = 1 << 20
+"""A disk with less room is full."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -44,13 +46,19 @@ class Children:
         Answers an event, as JSON, given how many events this environment had before; called in the child.
     is_spent
         Tells by an answer whether the child that gave it can answer no others: it is ended.
+    full
+        Answers an event whose child has filled the disk, and ended by that; given the disk's size in bytes.
     """
 
     def __init__(
-        self, answer: Answer, is_spent: Callable[[Mapping[str, Any]], bool] = lambda _: False
+        self,
+        answer: Answer,
+        is_spent: Callable[[Mapping[str, Any]], bool],
+        full: Callable[[int], dict[str, Any]],
     ) -> None:
         self._answer = answer
         self._is_spent = is_spent
+        self._full = full
         self._children: OrderedDict[str, _Child] = OrderedDict()
         self._events = 0
         self._scratch = scratch.make()
@@ -59,7 +67,8 @@ class Children:
         """Let the child of an event's identity answer it.
 
         How long that may take is the function's time limit, which Lambda keeps: it ends the children too.
-        Where the child ends, this process ends in the same way, so that Lambda says what happened.
+        Where the child ends, this process ends in the same way, so that Lambda says what happened. But for a
+        child that has filled the disk: then ROOT ends the process, and Lambda would not say why.
         """
         # What is no request, a child tells.
         identity = str(event.get("identity", "")) if isinstance(event, Mapping) else ""
@@ -73,7 +82,15 @@ class Children:
         try:
             answer = child.answer(event, self._events - 1, request_id)
         except (EOFError, OSError):
-            _die_like(self._buried(identity))
+            disk = shutil.disk_usage(self._scratch)
+            filled = disk.free < _FULL_BYTES and scratch.used_bytes(child.directory) > disk.total / 2
+            status = self._buried(identity)
+            # A kill from outside has other reasons.
+            if not filled or os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
+                _die_like(status)
+            self._children.clear()
+            self._scratch = scratch.make()
+            return self._full(disk.total)
         if self._is_spent(answer):
             self._children.pop(identity).end()
         return answer
@@ -139,7 +156,7 @@ class _Child:
     def __init__(self, pid: int, connection: Connection, directory: Path) -> None:
         self._pid = pid
         self.connection = connection
-        self._directory = directory
+        self.directory = directory
 
     def answer(self, event: Mapping[str, Any], number: int, request_id: str) -> dict[str, Any]:
         """Let it answer an event; EOFError or OSError where it has ended."""
@@ -157,7 +174,7 @@ class _Child:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         self.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _packed(event: object, number: int, request_id: str) -> bytes:

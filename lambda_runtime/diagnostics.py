@@ -212,8 +212,8 @@ def python_as_raised() -> Iterator[None]:
 
 
 @contextmanager
-def user_code(what: str, *, python: bool = False) -> Iterator[None]:
-    """Translate what the user's code raises, with ROOT's and Cling's diagnostics beside it.
+def user_code(what: str, *, python: bool = False) -> Iterator[Record]:
+    """Translate what the user's code raises, with ROOT's and Cling's diagnostics beside it; yield these.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def user_code(what: str, *, python: bool = False) -> Iterator[None]:
     reported = Record()
     try:
         with record() as reported:
-            yield
+            yield reported
     except DaskRootLambdaError:
         raise
     except Exception as failure:

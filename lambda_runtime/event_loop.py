@@ -160,7 +160,7 @@ class EventLoop:
         """Give a compiled graph another range; return its frame, None if the range is empty."""
         objects = loaded.program.build(data_range)
         if objects.rdf is not None:
-            graph.actions = _book_again(graph, data_range.id)
+            graph.actions = _book_again(loaded, graph, data_range.id)
             if self._shared and _compiles_anew(graph):
                 sharing.compile_graph(objects.rdf)
         return objects.rdf, objects.entries_in_trees
@@ -240,7 +240,7 @@ def _with_nominals(actions: list[Any], unvaried: dict[int, int]) -> list[Any]:
 
 def _book(program: Program, head: Any, frame: Any, range_id: int) -> list[Any]:
     """Book the operations of a graph on a node of a range's frame; return the results of its actions."""
-    snapshots.prepare(program.nodes, range_id)
+    snapshots.prepare(program.nodes, program.nodes, range_id)
     booked = ComputationGraphGenerator.generate_computation_graph(program.nodes, frame, range_id)
     return reports.booked_on(head, _actions(program), booked)
 
@@ -256,9 +256,9 @@ def _writes_anew(operation: Any) -> bool:
     return isinstance(operation, RangeSnapshot) and not operation.cloned
 
 
-def _book_again(graph: CompiledGraph, range_id: int) -> list[Any]:
+def _book_again(loaded: LoadedMapper, graph: CompiledGraph, range_id: int) -> list[Any]:
     """Book the actions of a compiled graph once more: cloned, where ROOT clones them right."""
-    snapshots.prepare(graph.program.nodes, range_id)
+    snapshots.prepare(graph.program.nodes, loaded.program.nodes, range_id)
     numbers = {id(node): number for number, node in graph.program.nodes.items()}
     booked: dict[int, Any] = {}
     for place, (node, action) in enumerate(zip(_actions(graph.program), graph.actions or (), strict=True)):

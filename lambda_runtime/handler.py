@@ -29,6 +29,7 @@ from dask_root_lambda.protocol.errors import (
     CompilationError,
     CorruptBlobError,
     DaskRootLambdaError,
+    FullStorageError,
     RemoteError,
     TooLargeError,
 )
@@ -44,7 +45,7 @@ from dask_root_lambda.protocol.task import (
     requested_versions,
 )
 from dask_root_lambda.protocol.traffic import Traffic, summed
-from lambda_runtime import IN_FUNCTION, STARTED_S, snapstart, tallies, traffic
+from lambda_runtime import IN_FUNCTION, STARTED_S, room, snapstart, tallies, traffic
 from lambda_runtime.children import Children
 from lambda_runtime.event_loop import OnStop
 from lambda_runtime.once import once
@@ -109,13 +110,22 @@ def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
 @once
 def _children() -> Children:
     environment()  # made before the children are, which share its name
-    return Children(_answer, _is_spent)
+    return Children(_answer, _is_spent, _full)
 
 
 def _is_spent(answer: Mapping[str, Any]) -> bool:
-    """Tell whether code did not compile in a process: ROOT 6.40 compiles no new graph in it any more."""
+    """Tell whether ROOT 6.40 is of no use any more in a process: after code did not compile, or a full disk.
+
+    It compiles no new graph then, and may crash with the graph whose file it could not write.
+    """
     failure = answer.get("failure")
-    return failure is not None and failure["error"] == CompilationError.__name__
+    return failure is not None and failure["error"] in (CompilationError.__name__, FullStorageError.__name__)
+
+
+def _full(disk_bytes: int) -> dict[str, Any]:
+    """Answer an event whose process has filled /tmp, and ended by that."""
+    usage = Usage(environment=environment().identifier, invocation=environment().invocations, init_s=_INIT_S)
+    return Reply(failure=_failure(room.full(disk_bytes)), usage=usage, versions=VERSIONS).to_json()
 
 
 def _answer(event: Mapping[str, Any], number: int) -> dict[str, Any]:

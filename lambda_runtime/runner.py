@@ -18,7 +18,7 @@ from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import IncompleteResultError, InputError, ProtocolError
 from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import PartialResult, Skipped
-from lambda_runtime import ending, merging, ntuple_reads, skipping
+from lambda_runtime import ending, merging, ntuple_reads, room, skipping, snapshots
 from lambda_runtime.diagnostics import user_code
 from lambda_runtime.event_loop import EventLoop, OnStop
 from lambda_runtime.mappers import LoadedMapper, Mappers
@@ -103,8 +103,14 @@ class Runner:
         read = [(file.url, file.identity) for file in loaded.files_of(data_range)]
         if loaded.mapper.source == "rntuple":
             ntuple_reads.prepare(url for url, _ in read)
-        with objects.reading(read), user_code("the graph"):
-            return self._event_loop.run(loaded, data_range, interval, on_stop)
+        # What was read has to be right before anything that was written of it is seen.
+        nodes = loaded.program.nodes
+        with snapshots.stored() as values, objects.reading(read), room.written_whole(nodes):
+            if loaded.mapper.source != "entries":
+                room.check(nodes, loaded.mapper.files, interval)
+            result = self._event_loop.run(loaded, data_range, interval, on_stop)
+            values += result.values or ()
+        return result
 
     @ending.at_work()
     def merge(self, blobs: Iterable[bytes]) -> bytes:

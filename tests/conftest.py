@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import dask
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -164,6 +165,20 @@ def emulated() -> Iterator[LambdaCluster]:
     """A cluster with two environments, shared by the tests that need real ones."""
     with LambdaCluster(execution="emulated", concurrency=2, timeout_s=60) as cluster:
         yield cluster
+
+
+@pytest.fixture
+def s3(emulated: LambdaCluster, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of the S3 of that cluster's emulator, for whose user the SDK is configured."""
+    endpoint = emulated._executor._open("emulated")._process.endpoint
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return boto3.client("s3")
 
 
 @pytest.fixture

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import boto3
 import dask
 import pytest
 import ROOT
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.protocol.errors import GraphError, InputError
+from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime.remote import objects
 from tests.conftest import write_events
 
 SUM = 499500.0
 BUCKET = "physics"
-
-
-@pytest.fixture(scope="module")
-def endpoint(emulated):
-    """The endpoint of the cluster's emulator."""
-    return emulated._executor._open("emulated")._process.endpoint
-
-
-@pytest.fixture
-def configured(endpoint, monkeypatch):
-    """What users configure for the SDK."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-
-
-@pytest.fixture
-def s3(configured):
-    return boto3.client("s3")
 
 
 @pytest.fixture
@@ -127,9 +106,3 @@ def test_an_object_replaced_before_it_is_read(bucket, s3, emulated, tmp_path):
         s3.upload_file(write_events(tmp_path / "b.root", value="2 * int(rdfentry_)"), BUCKET, "changing.root")
         with pytest.raises(InputError, match=r"s3://physics/changing\.root was replaced"):
             total.compute()
-
-
-def test_a_snapshot_into_a_bucket_is_refused(bucket, local):
-    """It fails where it is booked, and not in the ranges."""
-    with pytest.raises(GraphError, match="Snapshot cannot write to s3://physics/out"):
-        RDataFrame("Events", PATTERN).Snapshot("Few", f"s3://{BUCKET}/out.root", ["x"])

@@ -19,7 +19,8 @@ examples:
   dask-root-lambda deploy --region us-east-1                 everything, with defaults
   dask-root-lambda deploy --plan                             what would be changed
   dask-root-lambda deploy --tiers 3538 10240 --snapstart     more memory by function, quick starts
-  dask-root-lambda deploy --input-bucket open-data --package vector --var log_retention_days=7
+  dask-root-lambda deploy --input-bucket open-data --output-bucket skims
+  dask-root-lambda deploy --package vector --var log_retention_days=7
 
 Options that are not given stay as they were at the last deploy, whoever did it. It needs Terraform, and one
 of docker, podman, finch and buildah unless --image is given. docs/deploy.md tells the whole story, and what
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--snapstart", action=argparse.BooleanOptionalAction, default=None, help=idle)
     readable = "bucket that functions may read; all that are wanted"
     add("--input-bucket", action="append", metavar="BUCKET", help=readable)
+    writable = "bucket that functions may write to, for Snapshot and copy; all that are wanted"
+    add("--output-bucket", action="append", metavar="BUCKET", help=writable)
     variable = "variable of infra/; null for its default"
     add("--var", action="append", default=[], type=_variable, metavar="NAME=VALUE", help=variable)
     image = parser.add_argument_group("the image")
@@ -98,6 +101,7 @@ def _variables(args: argparse.Namespace) -> dict[str, Any]:
         "timeout_s": args.timeout,
         "snapstart": args.snapstart,
         "input_buckets": args.input_bucket,
+        "output_buckets": args.output_bucket,
     }
     return {**{name: value for name, value in values.items() if value is not None}, **dict(args.var)}
 

@@ -22,7 +22,7 @@ _FILES_NAMED = 3
 """How many files an error names."""
 _WAYS_OUT = {
     "read": "Put them into S3, with 'dask-root-lambda copy FILE... s3://BUCKET/PREFIX/', and name them there",
-    "write": "Write to root:// URLs",
+    "write": "Write to s3://BUCKET/KEY, or to root:// URLs",
 }
 """What to do about files of this machine, by what was to be done with them."""
 

@@ -20,6 +20,7 @@
     │   ├── OutOfMemoryError          the function's memory limit
     │   ├── CrashError                an exit or a signal
     │   ├── KilledError               ended from outside, with memory left
+    │   ├── FullStorageError          what is written does not fit into /tmp
     │   ├── BrokenEnvironmentError    our own code failed there: a full disk, a defect
     │   └── InitError                 the environment did not start
     ├── RemoteError               code raised where the task ran
@@ -204,6 +205,10 @@ class KilledError(ExecutionEnvironmentError):
     """The environment was ended from outside (SIGKILL), though its memory was far from its limit."""
 
     retryable = True
+
+
+class FullStorageError(ExecutionEnvironmentError):
+    """What the task writes does not fit into the environment's /tmp: smaller ranges do."""
 
 
 class BrokenEnvironmentError(ExecutionEnvironmentError):

@@ -181,6 +181,11 @@ class RDataFrame(Node):
         spec = ROOT.Internal.RDF.RetrieveSpecFromJson(path)
         return cls(spec, npartitions=npartitions, skip_unreadable=skip_unreadable)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its files, in order, such as those that a Snapshot wrote; empty without files."""
+        return tuple(getattr(self._node, "names", ()))
+
     def __reduce__(self) -> Any:
         """Travel as the constructor's arguments, such as the files that a Snapshot wrote."""
         args, npartitions, skip = self._arguments

@@ -8,6 +8,8 @@ from typing import Any
 
 from ROOT._distrdf import Operation
 
+from lambda_runtime.remote.names import shown
+
 _MODELS = ("Histo", "Profile", "Graph")
 """Actions that may be given a model, whose name the user has chosen."""
 _LONGEST = 40
@@ -37,7 +39,7 @@ def name(operation: Operation.Operation) -> str:
     arguments = operation.args
     if operation.name.startswith(_MODELS) and arguments and (given := _of_model(arguments[0])):
         return given[:_LONGEST]
-    columns = [argument for argument in arguments if isinstance(argument, str)]
+    columns = [shown(argument) for argument in arguments if isinstance(argument, str)]
     written = f"{operation.name}({', '.join(columns)})" if columns else str(operation.name)
     return written if len(written) <= _LONGEST else f"{written[: _LONGEST - 1]}…"
 

@@ -28,6 +28,7 @@ from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from dask_root_lambda.rdf import defaults, heads, readout, skipping, snapshots
 from dask_root_lambda.rdf.taken import Taken
 from lambda_runtime import diagnostics
+from lambda_runtime.remote.names import shown
 
 _OURS = ("Display", "Range", "Take")
 """Operations that DistRDF does not have."""
@@ -244,7 +245,7 @@ def _names(arguments: Sequence[Any]) -> Iterator[str]:
 
 def _written(name: str, args: Sequence[Any]) -> str:
     """Return an operation as the user wrote it, about."""
-    return f"{name}({', '.join(repr(item) for item in args)})"
+    return f"{name}({', '.join(repr(shown(item) if isinstance(item, str) else item) for item in args)})"
 
 
 def is_transformation(node: Any) -> bool:

@@ -106,6 +106,12 @@ def pack(
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
     identity = _token(code, head.backend.initialization, attachments)
     graph = _token(_operations(nodes), identity)
+    values, skips = variables.read(code), head.skipped is not None and bool(data.files)
+    versions, occasion = (ROOT_VERSION, wire.WIRE_VERSION, __version__), _occasion(nodes)
+    run = _token(graph, data.identity, data.names, values, versions, occasion, skips)
+    begin = begin or functools.partial(_begun, head, n_ranges, client)
+    space, division, why = begin(data, graph, run)
+    _place_outputs(nodes, data, len(division), occasion)
     program = Program(
         initialize=head.backend.initialization,
         range=data.range,
@@ -124,15 +130,10 @@ def pack(
         entries=data.counts,
         names=data.names,
         alone=whole.runs_alone(nodes, _written_code(code, attachments)),
-        variables=variables.read(code),
-        skips=head.skipped is not None and bool(data.files),
+        variables=values,
+        skips=skips,
     )
     blob = wire.dumps(mapper)
-    versions = ROOT_VERSION, wire.WIRE_VERSION, __version__
-    run = _token(graph, data.identity, data.names, mapper.variables, versions, _occasion(nodes), mapper.skips)
-    begin = begin or functools.partial(_begun, head, n_ranges, client)
-    space, division, why = begin(data, graph, run)
-    _check_outputs(nodes, data, len(division))
     packed = PackedMapper(
         space=space,
         blob=blob,
@@ -382,10 +383,11 @@ def _outputs(nodes: Mapping[int, Any]) -> Iterator[str]:
     return (str(operation.args[1]) for operation in _snapshots(nodes))
 
 
-def _check_outputs(nodes: Mapping[int, Any], data: dataset.Dataset, n_ranges: int) -> None:
+def _place_outputs(nodes: Mapping[int, Any], data: dataset.Dataset, n_ranges: int, run: str) -> None:
+    """Tell a graph's Snapshots where ranges write, which are copies of those that are booked."""
     urls = [file.url for file in (*data.files, *data.friends)]
     for operation in _snapshots(nodes):
-        snapshots.check_place(operation, n_ranges, urls)
+        operation.output = snapshots.place(operation, n_ranges, urls, run)
 
 
 def _occasion(nodes: Mapping[int, Any]) -> str:

@@ -11,6 +11,7 @@ from ROOT._distrdf import HeadNode
 
 from dask_root_lambda import shown
 from dask_root_lambda.rdf import whole
+from lambda_runtime.remote import names
 
 _FILES, _COLUMNS, _LONGEST = 5, 40, 60
 """Files, columns and characters of an argument that are shown."""
@@ -77,8 +78,8 @@ def _source(head: Any) -> str:
 
 
 def _trees(head: Any) -> list[str]:
-    names = head.subnames if isinstance(head, HeadNode.RNTupleHeadNode) else head.subtreenames
-    return [str(name).lstrip("/") for name in names]
+    trees = head.subnames if isinstance(head, HeadNode.RNTupleHeadNode) else head.subtreenames
+    return [str(name).lstrip("/") for name in trees]
 
 
 def _range(node: Any) -> str:
@@ -95,5 +96,5 @@ def _written(operation: Any) -> str:
 def _argument(item: Any) -> str:
     if not isinstance(item, str | int | float | list | tuple):
         return getattr(item, "__name__", type(item).__name__)
-    text = repr(shown.without_secrets(item) if isinstance(item, str) else item)
+    text = repr(shown.without_secrets(names.shown(item)) if isinstance(item, str) else item)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ROOT
@@ -11,10 +12,11 @@ from ROOT._distrdf.Operation import Snapshot
 
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import GraphError, InputError
-from dask_root_lambda.rdf import inputs
-from lambda_runtime import storage
+from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.rdf import inputs, probes
 from lambda_runtime.remote import names
-from lambda_runtime.snapshots import Output, Written
+from lambda_runtime.remote.names import shown
+from lambda_runtime.snapshots import Output, Part, Written
 
 _PLACES = {"treename": 0, "filename": 1, "columnList": 2, "columnNameRegexp": 2, "options": 3}
 _NEW, _ANY = ("NEW", "CREATE"), "RECREATE"
@@ -55,11 +57,6 @@ def arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         raise GraphError(
             f"Snapshot takes a treename, a filename, columns and options, given: {tuple(args)!r}"
         )
-    if names.is_remote(str(given[1])):
-        raise GraphError(
-            f"Snapshot cannot write to {given[1]}: objects in S3 and on web servers are read only. Write "
-            "to this machine, or to a root:// URL"
-        )
     options = given.get(3, ROOT.RDF.RSnapshotOptions())
     _check_mode(str(options.fMode))
     if options.fIncludeVariations:
@@ -82,6 +79,14 @@ def _check_mode(mode: str) -> None:
 
 def _checked_file(name: str) -> str:
     url = inputs.absolute(name)
+    object_name = names.parse_s3(url)
+    if object_name is None and names.is_remote(url):
+        raise GraphError(
+            f"Snapshot cannot write to {name}: files on web servers are read only. Write to s3://, to a "
+            "root:// URL, or to this machine"
+        )
+    if object_name is not None and object_name.is_pattern:
+        raise GraphError(f"Snapshot cannot write {name}: * and [ make a pattern of a name. Give another name")
     path = rootfile.local_path(url)
     if path is not None and not path.parent.is_dir():
         raise GraphError(f"Snapshot cannot write {url}: there is no directory {path.parent}")
@@ -106,13 +111,13 @@ def check_apart(node: Any, others: Iterable[Any]) -> None:
         theirs = output(other)
         if own is not None and theirs is not None and own.stem == theirs.stem:
             raise GraphError(
-                f"another Snapshot that is not computed yet writes {own.url}: give each a file name of its "
-                "own, or compute that one first"
+                f"another Snapshot that is not computed yet writes {shown(own.url)}: give each a file name "
+                "of its own, or compute that one first"
             )
 
 
-def check_place(operation: Any, n_ranges: int, files: Iterable[str]) -> None:
-    """Look whether the files of a Snapshot can be made.
+def place(operation: Any, n_ranges: int, files: Iterable[str], run: str) -> Output:
+    """Return where the ranges of a run write, after a look whether the files of its Snapshot can be made.
 
     Parameters
     ----------
@@ -122,28 +127,43 @@ def check_place(operation: Any, n_ranges: int, files: Iterable[str]) -> None:
         How many files it may write.
     files
         The files that its graph reads.
+    run
+        Names the run.
 
     Raises
     ------
     GraphError
-        A file is there that no Snapshot to this output made, or that the graph reads elsewhere than on this
-        machine; or any, where the mode asks for new ones.
+        A file is there that no Snapshot to this output made, or, at a root:// URL, that the graph reads; or
+        any, where the mode asks for new ones.
+    InputError
+        A bucket cannot be listed, or what is in it not be looked at.
     """
-    place = Output(str(operation.args[1]))
-    names = {place.file(index) for index in range(n_ranges)}
-    if place.folder is None:
-        _refuse_inputs(names.intersection(files))
-        return
+    output = Output(str(operation.args[1]), run)
+    finals = {output.file(index) for index in range(n_ranges)}
+    if output.folder is None and output.in_s3 is None:
+        _refuse_inputs(finals.intersection(files))
+        return output
     mode = str(operation.args[3].fMode).upper()
-    for path in place.files():
-        if place.owns(path):
+    staged = False
+    for url, is_part in _there(output):
+        if is_part:
+            staged = True
             if mode in _NEW:
-                raise GraphError(f"Snapshot: {path} is there, which fMode='{mode}' does not replace")
-        elif str(path) in names:
+                raise GraphError(f"Snapshot: {shown(url)} is there, which fMode='{mode}' does not replace")
+        elif url in finals:
             raise GraphError(
-                f"Snapshot would replace {path}, which no Snapshot to {place.url} has written: remove it, or "
-                "give another file name"
+                f"Snapshot would replace {shown(url)}, which no Snapshot to {shown(output.url)} has written: "
+                "remove it, or give another file name"
             )
+    return replace(output, staged=staged and output.in_s3 is not None)
+
+
+def _there(output: Output) -> Iterator[tuple[str, bool]]:
+    """Yield the files that have a range's name, and whether a Snapshot to this output made each."""
+    if output.in_s3 is not None:
+        yield from ((each.name.internal(), each.is_part) for each in output.objects())
+    else:
+        yield from ((str(path), output.owns(path)) for path in output.files())
 
 
 def _refuse_inputs(names: Iterable[str]) -> None:
@@ -159,9 +179,15 @@ def files(written: Written) -> list[str]:
     InputError
         One of them is gone, or was replaced since it was written.
     """
-    for part in written.parts:
-        if part.identity is not None and storage.identify(part.final) != part.identity:
+    known = [part for part in written.parts if part.identity is not None]
+    for part, found in zip(known, probes.identify([part.final for part in known]), strict=True):
+        if _identity(part, found) != part.identity:
             raise InputError(
-                f"{part.final} was replaced since the Snapshot wrote it: make the Snapshot again"
+                f"{shown(part.final)} was replaced since the Snapshot wrote it: make the Snapshot again"
             )
     return [part.final for part in written.parts]
+
+
+def _identity(part: Part, found: FileIdentity) -> FileIdentity:
+    """Return as much of what identifies a file as is known of its part."""
+    return replace(found, header="", mtime_ns=0) if names.parse_s3(part.final) is not None else found

@@ -27,6 +27,7 @@ module "access" {{
   bucket_arn    = "arn:aws:s3:::{BUCKET}"
   prefix        = "partial"
   input_buckets = ["open-data"]
+  output_buckets = ["skims"]
   function_arns = ["{FUNCTION}", "{FUNCTION}-3538"]
   alias         = "live"
   log_group     = "/dask-root-lambda/{NAME}"
@@ -108,7 +109,7 @@ def look(emulator: Emulator, outputs: dict[str, Any]) -> Access:
 def surround(access: Access) -> None:
     """Make what the policies are about, and the same of others."""
     s3, client, ssm = access.root("s3"), access.root("lambda"), access.root("ssm")
-    for bucket in (BUCKET, "of-others"):
+    for bucket in (BUCKET, "skims", "of-others"):
         place = {"LocationConstraint": REGION}
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration=place)
     for name in (NAME, f"{NAME}-of-others"):
@@ -138,7 +139,7 @@ def clean(access: Access) -> None:
     iam.detach_user_policy(UserName="physicist", PolicyArn=policy["PolicyArn"])
     iam.delete_access_key(UserName="physicist", AccessKeyId=access.user_keys[0])
     iam.delete_user(UserName="physicist")
-    for bucket in (BUCKET, "of-others"):
+    for bucket in (BUCKET, "skims", "of-others"):
         for item in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
             s3.delete_object(Bucket=bucket, Key=item["Key"])
         s3.delete_bucket(Bucket=bucket)

@@ -26,6 +26,7 @@ VARIABLES = {
     "image_tag": "one",
     "memory_tiers_mb": [3538],
     "input_buckets": ["open-data"],
+    "output_buckets": ["skims"],
     "cern_token_secret": True,
     "daily_cost_alarm_usd": 25,
     "alarm_email": "physicist@example.org",

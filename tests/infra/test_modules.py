@@ -68,6 +68,7 @@ def test_values_that_cannot_be_are_refused(validated: Callable[..., str]) -> Non
         architecture="sparc",
         log_retention_days=8,
         input_buckets='["s3://data/*"]',
+        output_buckets='["skims/*"]',
         image_tag="a b",
         reserved_concurrency=0,
         daily_cost_alarm_usd=-1,
@@ -78,7 +79,7 @@ def test_values_that_cannot_be_are_refused(validated: Callable[..., str]) -> Non
     for expected in (
         "The name has 3 to 30 characters", "look like us-east-1", "ROOT needs 1,024 MB", "Each tier has",
         "10 to 900 seconds", "512 to 10,240 MB", "x86_64 or arm64", "CloudWatch keeps logs for",
-        "without patterns", "The tag has at most 128", "At least 1 environment", "More than 0",
-        "name@example.org", "At least one day",
+        "without patterns", "Names of output buckets", "The tag has at most 128", "At least 1 environment",
+        "More than 0", "name@example.org", "At least one day",
     ):  # fmt: skip
         assert expected in words, expected

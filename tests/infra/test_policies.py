@@ -15,6 +15,7 @@ from typing import Any
 
 import dask
 import pytest
+import ROOT
 from botocore.exceptions import ClientError
 
 from dask_root_lambda import LambdaCluster, LambdaExecutor, RDataFrame, cli
@@ -26,6 +27,7 @@ from dask_root_lambda.execution.encoding import Call
 from dask_root_lambda.invocation.cancellation import Cancellation
 from dask_root_lambda.invocation.invokers import AwsInvoker
 from dask_root_lambda.protocol import seal, wire
+from dask_root_lambda.protocol.errors import InputError
 from dask_root_lambda.protocol.task import Body, Request
 
 from ..conftest import EVENTS
@@ -162,6 +164,47 @@ def test_large_bodies_go_through_the_store_with_the_policies(as_user: dict[str, 
         assert list(invoker.store.keys()) == []
     finally:
         invoker.close()
+
+
+@pytest.fixture
+def reader(access: Access) -> Iterator[None]:
+    """Let the user see what functions write to buckets of others."""
+    for bucket in ("skims", "of-others"):
+        resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+        allowed = {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": resources}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+        access.root("iam").put_user_policy(UserName="physicist", PolicyName=bucket, PolicyDocument=policy)
+    yield
+    for bucket in ("skims", "of-others"):
+        access.root("iam").delete_user_policy(UserName="physicist", PolicyName=bucket)
+
+
+@pytest.mark.usefixtures("reader")
+def test_functions_write_to_output_buckets_alone(
+    access: Access, as_user: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Snapshot of parts that are sent in pieces, by functions; the user may only read what they write."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", access.emulator.endpoint)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fLazy = True
+    with LambdaCluster(**as_user, progress=False) as cluster, cluster.get_client():
+
+        def write(url: str) -> None:
+            frame = RDataFrame(4000, npartitions=2).Define("v", "ROOT::RVecD(1000, gRandom->Rndm())")
+            # ROOT would wait for this process's emulator, and not let it answer, were the frame made.
+            written = frame.Snapshot("t", url, ["v"], options)
+            written.bookings.run(written)
+
+        write("s3://skims/2012/skim.root")
+        found = access.root("s3").list_objects_v2(Bucket="skims")["Contents"]
+        assert [item["Key"] for item in found] == ["2012/skim_0.root", "2012/skim_1.root"]
+        with pytest.raises(
+            InputError, match=r"cannot write s3://of-others/a_\d\.root: .*--output-bucket of-o"
+        ):
+            write("s3://of-others/a.root")
+        with pytest.raises(InputError, match=r"cannot write s3://skims/2012/skim_\d\.root: .* s3:PutObject"):
+            write("s3://skims/2012/skim.root")
 
 
 @pytest.mark.parametrize(

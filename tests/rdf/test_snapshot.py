@@ -235,6 +235,6 @@ class TestRefusals:
         """They have no other name until they are written."""
         operation = type("O", (), {"args": ["t", "root://host//d.root.d/skim.root?a=b", "", options()]})
         read = ["root://host//d.root.d/skim_1.root?a=b"]
-        snapshots.check_place(operation, 1, read)
+        snapshots.place(operation, 1, read, "run")
         with pytest.raises(GraphError, match=r"would write root://host//d.root.d/skim_1.root\?a=b, which"):
-            snapshots.check_place(operation, 2, read)
+            snapshots.place(operation, 2, read, "run")

@@ -21,6 +21,7 @@ module "muons" {
   reserved_concurrency = 200
 
   input_buckets        = ["example-open-data"]
+  output_buckets       = ["example-skims"]
   partial_results_days = 2
   log_retention_days   = 90
   cern_token_secret    = true

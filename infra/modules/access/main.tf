@@ -62,6 +62,29 @@ data "aws_iam_policy_document" "functions" {
     }
   }
 
+  dynamic "statement" {
+    for_each = length(var.output_buckets) == 0 ? [] : [1]
+
+    content {
+      # What is there is looked at: whether it is this range's, or an equal copy. S3 bills what an upload that
+      # failed has sent until it is aborted.
+      sid       = "Output"
+      actions   = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:GetObject"]
+      resources = [for bucket in var.output_buckets : "${local.arn}:s3:::${bucket}/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = length(var.output_buckets) == 0 ? [] : [1]
+
+    content {
+      # Without it, S3 answers 403 instead of 404 to a key that is not there.
+      sid       = "OutputThatIsNotThere"
+      actions   = ["s3:ListBucket"]
+      resources = [for bucket in var.output_buckets : "${local.arn}:s3:::${bucket}"]
+    }
+  }
+
   statement {
     sid       = "Logs"
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]

@@ -68,6 +68,16 @@ variable "input_buckets" {
   }
 }
 
+variable "output_buckets" {
+  description = "Names of the buckets that functions may write to."
+  type        = set(string)
+
+  validation {
+    condition     = alltrue([for bucket in var.output_buckets : can(regex("^[a-z0-9.-]+$", bucket))])
+    error_message = "Names of buckets, without patterns."
+  }
+}
+
 variable "function_arns" {
   description = "ARNs of the functions, without version or alias."
   type        = list(string)
