@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from bokeh.models import Column, ColumnDataSource, Div, HoverTool, LinearColorMapper, Row
-from bokeh.palettes import viridis
+from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
 from dask_root_lambda.dashboard.component import Component
@@ -20,8 +20,7 @@ from dask_root_lambda.dashboard.state import State
 _WIDTH, _HEIGHT = 340, 230
 """Of a picture, pixels."""
 _COLOR = "#3b7dd8"
-_PALETTE = viridis(32)
-"""All of it travels for each picture when a page is opened."""
+_PALETTE = list(Viridis256)
 _NAME = 40
 """Characters of a name or a title."""
 _NOTHING: dict[Kind, dict[str, list[float]]] = {

@@ -22,6 +22,8 @@ _COLORS = {
     "failed": "#c8322b",
     _SLOW: "#8e3bb8",
 }
+# No line is dashed: where an axis has just begun it is very long,
+# and Chromium 156 does not come back from drawing it.
 _FEW = 100
 """Up to this number, ranges are drawn larger."""
 _BINS = 24
@@ -54,9 +56,7 @@ class InFlight(Component):
             fill_color=_COLORS["running"],
         )
         self.root.step("at", "in_flight", source=self._source, mode="after", color=_COLORS["running"])
-        self.root.step(
-            "at", "concurrency", source=self._source, mode="after", color="#666", line_dash="dashed"
-        )
+        self.root.step("at", "concurrency", source=self._source, mode="after", color="#666")
 
     def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
@@ -101,7 +101,7 @@ class Durations(Component):
             size="size",
             alpha=0.8,
         )
-        self._limit = Span(dimension="width", line_color=_COLORS[_SLOW], line_dash="dashed", visible=False)
+        self._limit = Span(dimension="width", line_color=_COLORS[_SLOW], visible=False)
         self.root.add_layout(self._limit)
         shown = {"range": "index", "": "kind", "seconds": "seconds{0.00}", "attempts": "attempts"}
         self.root.add_tools(HoverTool(tooltips=[(name, f"@{field}") for name, field in shown.items()]))
