@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,8 +23,6 @@ _COLORS = {
     "failed": "#c8322b",
     _SLOW: "#8e3bb8",
 }
-# No line is dashed: where an axis has just begun it is very long,
-# and Chromium 156 does not come back from drawing it.
 _FEW = 100
 """Up to this number, ranges are drawn larger."""
 _BINS = 24
@@ -44,7 +43,9 @@ class InFlight(Component):
     """Invocations in flight against concurrency, over time."""
 
     def __init__(self, sizing_mode: str = "stretch_both") -> None:
-        self._source = ColumnDataSource({"at": [], "in_flight": [], "concurrency": []})
+        # Never empty: a browser that draws an area of steps without points does not end (Bokeh 3.9).
+        start = {"at": [time.time() * 1000], "in_flight": [0], "concurrency": [0]}
+        self._source = ColumnDataSource(start)
         self.root = _figure("in_flight", "In flight, and at most", sizing_mode, x_axis_type="datetime")
         self.root.varea_step(
             "at",
@@ -56,7 +57,9 @@ class InFlight(Component):
             fill_color=_COLORS["running"],
         )
         self.root.step("at", "in_flight", source=self._source, mode="after", color=_COLORS["running"])
-        self.root.step("at", "concurrency", source=self._source, mode="after", color="#666")
+        self.root.step(
+            "at", "concurrency", source=self._source, mode="after", color="#666", line_dash="dashed"
+        )
 
     def draw(self, state: State, moments: Sequence[Moment]) -> None:
         """See `Component.draw`."""
@@ -101,7 +104,7 @@ class Durations(Component):
             size="size",
             alpha=0.8,
         )
-        self._limit = Span(dimension="width", line_color=_COLORS[_SLOW], visible=False)
+        self._limit = Span(dimension="width", line_color=_COLORS[_SLOW], line_dash="dashed", visible=False)
         self.root.add_layout(self._limit)
         shown = {"range": "index", "": "kind", "seconds": "seconds{0.00}", "attempts": "attempts"}
         self.root.add_tools(HoverTool(tooltips=[(name, f"@{field}") for name, field in shown.items()]))

@@ -7,9 +7,11 @@ import time
 
 import dask
 import pytest
+from bokeh.models import VAreaStep
 from distributed import LocalCluster
 
 from dask_root_lambda import LambdaCluster, LambdaPlugin, RDataFrame, steering_link
+from dask_root_lambda.dashboard import plots
 from dask_root_lambda.protocol.errors import ConfigurationError
 
 from . import dashboards
@@ -126,3 +128,11 @@ def test_a_cluster_that_has_the_plugin():
         shown = dashboards.state(cluster)
         # What is shown and taken are the limits of all together.
         assert (shown["max_usd"], shown["concurrency"]) == (5.0, 2)
+
+
+def test_an_area_of_steps_is_never_without_points():
+    """Not before the first state either, which may come after the page is drawn: the browser would hang."""
+    made = plots.InFlight()
+    assert len(made._source.data["at"]) == 1
+    (area,) = [each for each in made.root.renderers if isinstance(each.glyph, VAreaStep)]
+    assert area.data_source is made._source
