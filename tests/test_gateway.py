@@ -189,10 +189,10 @@ class TestCancellation:
         with dask.annotate(executor="lambda"):
             futures = plain.map(abs, range(4), pure=False)
         gate.wait_for(4)
+        assert {future.status for future in futures} == {"pending"}
         began_s = time.monotonic()
         plain.cluster.close(timeout=30)
         assert time.monotonic() - began_s < 25
-        assert len(futures) == 4  # they were held: what nobody holds may end before it begins
         gate.open()
 
 
