@@ -187,8 +187,9 @@ class TestCancellation:
         (worker,) = plain.cluster.workers.values()
         plain.sync(worker.plugin_add, plugin=LambdaPlugin(executor=executor))
         with dask.annotate(executor="lambda"):
-            plain.map(abs, range(4), pure=False)
+            futures = plain.map(abs, range(4), pure=False)
         gate.wait_for(4)
+        assert {future.status for future in futures} == {"pending"}
         began_s = time.monotonic()
         plain.cluster.close(timeout=30)
         assert time.monotonic() - began_s < 25
