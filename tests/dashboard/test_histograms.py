@@ -61,7 +61,7 @@ def test_they_fill_and_end_as_the_result(local, fan_in):
     """However they are computed: each update has more entries; the last has the result's bins."""
     name = f"filling{fan_in}"
     with local.get_client() as client, dask.config.set({"dask-root-lambda.fan-in": fan_in}):
-        results = booked(24, 20, name)
+        results = booked(24, 50, name)
         first, *_ = futures = client.compute(list(results.values()))
         seen = watched(local, first, name)
         histogram, two, profile, graph, n = client.gather(futures)
@@ -102,16 +102,22 @@ def test_touched_results_and_nobody_who_looked(local):
     assert picture["shape"] == plain(histogram)
 
 
-def test_a_run_that_is_computed_again_fills_again(local):
+def test_a_run_that_is_computed_again_fills_again(local, tmp_path):
     """The same analysis once more is seen as it gets on, not as it was."""
+    gate = tmp_path / "gate"
+    wait = f'while (rdfentry_ >= 110 && !gSystem->AccessPathName("{gate}")) gSystem->Sleep(20);'
     with local.get_client() as client:
         for _ in range(2):
-            histogram = booked(12, 20, "again")["Histo1D"]
+            gate.touch()
+            frame = RDataFrame(120, npartitions=12).Define("x", f"{wait} return double(rdfentry_ % 7);")
+            histogram = frame.Histo1D(("again", "", 10, 0.0, 10.0), "x")
             future = client.compute(histogram)
             deadline = time.monotonic() + DEADLINE_S
-            while (picture := of_run(local, "again")) is None or picture["complete"]:
-                assert time.monotonic() < deadline, future.status
-                assert future.status == "pending", "it was never seen on the way"
+            try:
+                while (picture := of_run(local, "again")) is None or picture["complete"]:
+                    assert time.monotonic() < deadline, future.status
+            finally:
+                gate.unlink()
             assert 0 < picture["share"] < 1
             future.result()
             while not of_run(local, "again")["complete"]:
@@ -128,7 +134,7 @@ def test_several_workers():
         cluster.get_client() as client,
     ):
         client.register_plugin(LambdaPlugin(execution="local"))
-        future = client.compute(booked(24, 20, "spread")["Histo1D"])
+        future = client.compute(booked(24, 50, "spread")["Histo1D"])
         seen = watched(cluster, future, "spread")
         assert len({each["share"] for each in seen}) >= 3
         assert seen[-1]["shape"] == plain(future.result())
