@@ -38,11 +38,11 @@ class Turn:
 
     seconds: float
     cpu_s: float
-    """Of the process, its start included."""
+    """CPU time of the process, its start included."""
     client_mb: float
-    """Its peak of memory, MB of 10^6 bytes."""
+    """Peak memory of the client, MB of 10^6 bytes."""
     function_mb: float = 0.0
-    """That of an environment, MB of 2^20 bytes."""
+    """Peak memory of an environment, MB of 2^20 bytes."""
 
 
 def measure(n_files: int = 4, file_mb: float = 250.0) -> list[Figure]:

@@ -33,7 +33,7 @@ _MISSING = ("404", "NoSuchKey")
 _DENIED = ("403", "AccessDenied")
 _AT_ONCE = 16
 _MOST_PARTS = 10_000
-"""Of an upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+"""S3 takes no more parts in one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 _COPIED_WHOLE_BYTES = 5 << 30
 """What S3 copies in one request: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 _T = TypeVar("_T")

@@ -24,24 +24,14 @@ from lambda_runtime import room, snapshot_objects
 from lambda_runtime.copying import buckets
 from lambda_runtime.runner import SHARED
 
+from .rdf.test_snapshot import RNTUPLE, options, values
+
 BUCKET = "skims"
 SKIM = f"s3://{BUCKET}/run 1/skim+a.root"
-RNTUPLE = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
-
-
-def options(**values):
-    made = ROOT.RDF.RSnapshotOptions()
-    for name, value in values.items():
-        setattr(made, name, value)
-    return made
 
 
 def frame_of(path, ranges=4):
     return RDataFrame("Events", path, npartitions=ranges)
-
-
-def values(frame, column="x"):
-    return frame.AsNumpy([column])[column].tolist()
 
 
 @pytest.fixture

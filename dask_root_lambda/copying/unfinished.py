@@ -22,7 +22,7 @@ from lambda_runtime.copying.uploads import Part, Upload
 from lambda_runtime.remote.names import S3Name
 
 _FORMAT = 1
-"""Of the files; others are not read."""
+"""Version of the file format; files of other versions are not read."""
 _DAMAGED = (OSError, ValueError, KeyError, TypeError)
 
 
@@ -39,7 +39,7 @@ class Unfinished:
 
     def __init__(self, path: Path, file: IO[str] | None) -> None:
         self.identity = ""
-        """Of the content that is copied."""
+        """Identity of the content that is copied."""
         self.upload: Upload | None = None
         """None where none is under way."""
         self.parts: dict[int, Part] = {}

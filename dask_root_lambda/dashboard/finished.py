@@ -28,9 +28,9 @@ SHAPES_OPERATION = "dask_root_lambda_shapes"
 
 _MOST_RUNS = 8
 _MOST_BYTES = 32_000_000
-"""Of the results that are kept."""
+"""Most bytes of results that a worker keeps for the page."""
 _MOST_MERGED_BYTES = 256_000_000
-"""Of the partial results that are merged at once: of larger ones, the picture lacks some."""
+"""Most bytes of partial results that are merged at once; the picture lacks what goes beyond."""
 
 
 @dataclass(frozen=True)

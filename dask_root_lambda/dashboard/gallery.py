@@ -40,7 +40,7 @@ _RUNS_KEPT = 8
 _KNOWN = 256
 """Results that are not asked for again; several workers keep a few each."""
 MOST_PICTURES = 8
-"""Of all runs together."""
+"""Most pictures that the page shows, of all runs together."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Gallery:
         self._scheduler = scheduler
         self._workers = workers
         self._pictures: dict[str, tuple[Picture, ...]] = {}
-        """By run, in the order in which they were seen first."""
+        """Pictures of each run; runs are in the order in which they were first seen."""
         self._live: dict[str, _Live] = {}
         self._known: deque[str] = deque(maxlen=_KNOWN)
         """Names of the results that workers have told."""

@@ -18,7 +18,7 @@ from dask_root_lambda.dashboard.shapes import Kind
 from dask_root_lambda.dashboard.state import State
 
 _WIDTH, _HEIGHT = 340, 230
-"""Of a picture, pixels."""
+"""Size of a picture, pixels."""
 _COLOR = "#3b7dd8"
 _PALETTE = list(Viridis256)
 _NAME = 40

@@ -18,9 +18,9 @@ Numbers = NDArray[np.float64]
 Kind = Literal["bins", "cells", "points"]
 
 _MOST_BINS = 2_000
-"""Of an axis, in one dimension: a screen has no more columns."""
+"""Most bins of a one-dimensional histogram that are drawn: a screen has no more columns."""
 _MOST_CELLS = 100
-"""Of each axis, in two dimensions: a browser draws as many at once."""
+"""Most bins drawn along each axis of a two-dimensional histogram: browsers draw so many at once."""
 _MOST_POINTS = 5_000
 
 

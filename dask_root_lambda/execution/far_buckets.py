@@ -43,7 +43,7 @@ class FarBuckets:
         self._region_of = region_of
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, str], Account] = {}
-        """By run and region of the function: the account of the run that was looked at last."""
+        """Account under which each run was looked at last, for each region of a function."""
 
     def look(self, mapper: PackedMapper, account: Account, invoker: Invoker) -> None:
         """Look at the buckets of a run, once; other ranges of it need not wait."""

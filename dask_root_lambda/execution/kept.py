@@ -35,7 +35,7 @@ class Kept:
         self._lock = threading.Lock()
         self._batches = Batches()
         self._found: dict[str, dict[str, tuple[Path, int, int]]] = {}
-        """By the prefix of a space: where each partial result lies, by its key: file, offset, length."""
+        """File, offset and length of each partial result: by the prefix of its space, then by its key."""
 
     def add(self, space: RunSpace, interval: Interval, blob: bytes, store: Store) -> None:
         """Keep the partial result of an interval. A disk that is full is no reason to fail a run.

@@ -21,9 +21,9 @@ class Readings:
     untold: int = 0
     """Tries of ranges whose answers were lost, or did not tell."""
     _told: dict[tuple[Prices, str], dict[str, Traffic]] = field(default_factory=dict)
-    """By price list and region of the function, and by source."""
+    """What all answers told: by price list and region of the function, then by source."""
     _taken: dict[str, Traffic] = field(default_factory=dict)
-    """By source."""
+    """What the answers told whose results were taken, by source."""
 
     def tell(self, traffic: Iterable[Traffic], prices: Prices, region: str) -> float:
         """Count what an answer tells, whether its result is taken or not; return what it costs, USD."""

@@ -57,7 +57,7 @@ def head_node(
     try:
         with diagnostics.record():
             head = HeadNode.get_headnode(backend, n_ranges, *args)
-    except Exception as error:
+    except Exception as error:  # whatever ROOT raises for these arguments
         raise inputs.explain(args, error) from error
     inputs.refuse_masks(head.rdf_node)
     inputs.make_absolute(head)

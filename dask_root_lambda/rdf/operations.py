@@ -139,7 +139,7 @@ def _apply(frame: Any, operation: Operation) -> Any:
     try:
         with diagnostics.record() as reported:
             return getattr(frame, operation.name)(*operation.args, **operation.kwargs)
-    except Exception as error:
+    except Exception as error:  # ROOT and cppyy raise several classes for what does not compile
         said = reported.text.strip() or diagnostics.said(error)
         raise GraphError(f"{_written(operation.name, operation.args)} does not work:\n{said}") from error
 

@@ -22,7 +22,7 @@ from lambda_runtime.remote import access
 from lambda_runtime.remote.names import S3Name, shown
 
 _MOST_PARTS = 10_000
-"""Of an upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+"""S3 takes no more parts in one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 _ROUND_BYTES = 1 << 20
 _APPEARS_S = 60.0
 _GONE = "NoSuchUpload"
