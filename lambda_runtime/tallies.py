@@ -21,20 +21,17 @@ _CODE = r"""
 #include <TFile.h>
 #include <TMemFile.h>
 #include <TVirtualPerfStats.h>
-#include <chrono>
-#include <condition_variable>
-#include <map>
+#include <cstdio>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unistd.h>
 
 namespace dask_root_lambda {
 
-class Tally : public std::enable_shared_from_this<Tally> {
+// Each new environment compiles this before its first range: it has no maps and no other large templates.
+class Tally {
 public:
-   struct Line {
-      unsigned long long fRequests = 0, fBytes = 0;
-   };
    // A fetch that is under way.
    struct Use {
       Tally &fTally;
@@ -47,56 +44,78 @@ public:
       {
          std::lock_guard<std::mutex> lock(fTally.fMutex);
          --fTally.fUses;
-         fTally.fUnused.notify_all();
       }
    };
 
    static std::shared_ptr<Tally> Current();
+   ~Tally() { Forget(); }
    void Add(const std::string &source, unsigned long long requests, unsigned long long bytes)
    {
       std::lock_guard<std::mutex> lock(fMutex);
-      auto &line = fLines[source];
-      line.fRequests += requests;
-      line.fBytes += bytes;
+      auto line = fFirst;
+      while (line && line->fSource != source)
+         line = line->fNext;
+      if (!line)
+         line = fFirst = new Line{source, 0, 0, fFirst};
+      line->fRequests += requests;
+      line->fBytes += bytes;
    }
    bool Over()
    {
       std::lock_guard<std::mutex> lock(fMutex);
       return fOver;
    }
-   // What is fetched ahead is not wanted any more; what came of it counts.
+   // What is fetched ahead is not wanted any more; what comes of it within a second counts.
    void End()
    {
-      std::unique_lock<std::mutex> lock(fMutex);
-      fOver = true;
-      fUnused.wait_for(lock, std::chrono::seconds(1), [this] { return fUses == 0; });
+      for (int i = 0; i < 1000; ++i, usleep(1000)) {
+         std::lock_guard<std::mutex> lock(fMutex);
+         fOver = true;
+         if (!fUses)
+            return;
+      }
    }
    // A line for each source: text, which Python takes without compiling anything.
    std::string Lines(bool forget)
    {
       std::lock_guard<std::mutex> lock(fMutex);
       std::string lines;
-      for (auto &[source, line] : fLines)
-         lines += std::to_string(line.fRequests) + "\t" + std::to_string(line.fBytes) + "\t" + source + "\n";
+      for (auto line = fFirst; line; line = line->fNext) {
+         char numbers[48];
+         snprintf(numbers, sizeof(numbers), "%llu\t%llu\t", line->fRequests, line->fBytes);
+         lines.append(numbers).append(line->fSource).append("\n");
+      }
       if (forget)
-         fLines.clear();
+         Forget();
       return lines;
    }
 
 private:
+   struct Line {
+      std::string fSource;
+      unsigned long long fRequests, fBytes;
+      Line *fNext;
+   };
    std::mutex fMutex;
-   std::condition_variable fUnused;
-   std::map<std::string, Line> fLines;
+   Line *fFirst = nullptr;
    int fUses = 0;
    bool fOver = false;
+
+   void Forget()
+   {
+      while (const auto line = fFirst) {
+         fFirst = line->fNext;
+         delete line;
+      }
+   }
 };
 
-thread_local Tally *gOfThread = nullptr;
-std::shared_ptr<Tally> gOfProcess = std::make_shared<Tally>();
+std::shared_ptr<Tally> gOfProcess(new Tally);
+thread_local std::shared_ptr<Tally> *gOfThread = nullptr;
 
 std::shared_ptr<Tally> Tally::Current()
 {
-   return gOfThread ? gOfThread->shared_from_this() : gOfProcess;
+   return gOfThread ? *gOfThread : gOfProcess;
 }
 
 std::string LinesOfProcess(bool forget)
@@ -108,7 +127,7 @@ std::string LinesOfProcess(bool forget)
 void BeginTally()
 {
    gOfThread = nullptr;
-   gOfProcess = std::make_shared<Tally>();
+   gOfProcess.reset(new Tally);
 }
 
 // ROOT tells it what the thread reads of files on disks and XRootD servers.
@@ -159,9 +178,9 @@ public:
 
 // Counts what a thread reads from Begin to End.
 class Count {
-   std::shared_ptr<Tally> fTally = std::make_shared<Tally>();
+   std::shared_ptr<Tally> fTally{new Tally};
    ReadWatch fWatch{*fTally};
-   Tally *fTallyBefore = nullptr;
+   std::shared_ptr<Tally> *fTallyBefore = nullptr;
    TVirtualPerfStats *fStatsBefore = nullptr;
 
 public:
@@ -169,7 +188,7 @@ public:
    {
       fTallyBefore = gOfThread;
       fStatsBefore = gPerfStats;
-      gOfThread = fTally.get();
+      gOfThread = &fTally;
       gPerfStats = &fWatch;
    }
    void End()
