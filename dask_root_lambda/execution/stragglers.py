@@ -24,6 +24,8 @@ END_FACTOR, END_SHARE = 1.15, 0.8
 """In the end of a run, a range is slow that takes this many times as long as this part of them at most."""
 END_SHORTEST_S = 5.0
 """Seconds before which nothing is slow then: a second try may have to wait for a new environment."""
+FIRST_FACTOR = 1.5
+"""A range that may be the first of an environment may take this many times as long as the longest of those."""
 MOST_SHARE = 0.1
 """Second tries of a run, as a part of its ranges; two are allowed to any."""
 
@@ -57,10 +59,27 @@ class Durations:
         self.done_s: list[float] = []
         """Sorted."""
         self._second_tries = 0
+        self._most_at_once = 0
+        self._environments: set[str] = set()
 
     def add(self, seconds: float) -> None:
         """Take note that a range is done."""
         insort(self.done_s, seconds)
+
+    def is_first(self, environment: str) -> bool:
+        """Tell whether an answer is the first of its environment to this run, and take note of it."""
+        known = environment in self._environments
+        self._environments.add(environment)
+        return not known
+
+    def running(self, n_ranges: int) -> None:
+        """Take note of how many ranges of the run are running."""
+        self._most_at_once = max(self._most_at_once, n_ranges)
+
+    @property
+    def some_start(self) -> bool:
+        """Whether ranges have been in more environments at once than have answered: some may be new."""
+        return self._most_at_once > len(self._environments)
 
     def leave_out(self) -> None:
         """Take note of a range whose duration tells nothing of the others."""

@@ -264,6 +264,8 @@ class Tries:
         self.ledger.add(account, invocation, invoker)
         self.tracks.answer(job, invocation, invoker.execution)
         job.observe(invocation)
+        if invocation.reply is not None:
+            self._watch.answered(job, invoker.execution, invocation.reply.usage.environment)
         return invocation
 
     def _drop(self, job: Job, account: Account, invoker: Invoker) -> None:

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 
+from dask_root_lambda.config import Execution
 from dask_root_lambda.execution.deadlines import Deadlines
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.pool import Pool
-from dask_root_lambda.execution.stragglers import Durations
+from dask_root_lambda.execution.stragglers import FIRST_FACTOR, Durations
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import DeadlineError
@@ -49,14 +50,28 @@ class Watch:
         self._overdue = overdue
         self._durations: dict[RunSpace, Durations] = {}
         """Durations of the runs that are going on."""
+        self._longest_first_s = 0.0
+        """The longest that the first range of a run in an environment of this machine has taken, seconds."""
         self._timer: threading.Timer | None = None
 
     def begun(self, job: Job) -> None:
         """Take note that a job begins."""
         job.begun_s = time.monotonic()
-        if self._deadlines.limited:
-            with self._pool.lock:
+        with self._pool.lock:
+            mapper = job.call.mapper
+            if mapper is not None and self._pool.running.get(job) == "emulated":
+                running = sum(each.call.space == mapper.space for each in self._pool.running)
+                self._of(mapper).running(running)
+            if self._deadlines.limited:
                 self._look_soon()
+
+    def answered(self, job: Job, execution: Execution, environment: str) -> None:
+        """Take note of the environment that has answered a job."""
+        if execution != "emulated" or (mapper := job.call.mapper) is None:
+            return
+        with self._pool.lock:
+            if self._of(mapper).is_first(environment):
+                self._longest_first_s = max(self._longest_first_s, time.monotonic() - job.started_s)
 
     def done(self, mapper: PackedMapper, seconds: float | None) -> None:
         """Take note that a range is done.
@@ -70,7 +85,7 @@ class Watch:
             or it has no entries.
         """
         with self._pool.lock:
-            durations = self._durations.setdefault(mapper.space, Durations(mapper.n_ranges))
+            durations = self._of(mapper)
             if seconds is None:
                 durations.leave_out()
             else:
@@ -116,9 +131,15 @@ class Watch:
         lost_s = self._deadlines.lost_after_s(durations.done_s, tries)
         if lost_s is not None and elapsed_s > lost_s:
             return True
+        # A new environment of this machine ends with its try: the next run would wait for another.
+        if durations.some_start and elapsed_s < FIRST_FACTOR * self._longest_first_s:
+            return False
         # On this machine another try would take the cores of those that run.
         spare = self._pool.running[job] == "lambda" and self._pool.has_spare("lambda")
         return tries == 1 and durations.allows(elapsed_s, in_the_end=spare)
+
+    def _of(self, mapper: PackedMapper) -> Durations:
+        return self._durations.setdefault(mapper.space, Durations(mapper.n_ranges))
 
     def _end_overdue(self, jobs: list[Job]) -> None:
         now_s = time.monotonic()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
+import dask
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_root_lambda import LambdaCluster, RDataFrame
 from dask_root_lambda.execution import jobs, stragglers
 from dask_root_lambda.execution.stragglers import Durations, slow_after_s
 from dask_root_lambda.plan import unfinished
@@ -231,3 +233,24 @@ class TestSecondTries:
         assert [future.result(30) for future in ranges(executor, 18, resumed)]
         gate.open()
         assert (len(invoker.requests), executor.report().total.second_tries) == (7, 1)
+
+
+@pytest.mark.timeout(240)
+def test_an_environment_that_takes_long_to_start_stays(tmp_path):
+    """It is waited for: ended with a try that another overtakes, it would be as cold for the next run."""
+    faults = tmp_path / "faults.yaml"
+    faults.write_text("lambda: [{kind: slow-start, delay_s: 2.5}]")
+    with (
+        dask.config.set({"dask-root-lambda.emulated.faults": str(faults)}),
+        LambdaCluster(execution="emulated", concurrency=2, dashboard_address=None) as cluster,
+        cluster.get_client(),
+    ):
+        frame = RDataFrame(64, npartitions=16).Define("x", "gSystem->Sleep(10); return double(rdfentry_);")
+        cold_starts = []
+        for concurrency in (1, 2, 2):
+            cluster.concurrency = concurrency
+            assert frame.Sum("x").GetValue() == 2016
+            cold_starts.append(cluster.report().total.cold_starts)
+        total = cluster.report().total
+    assert cold_starts == [1, 2, 2]
+    assert (total.second_tries, total.untold) == (0, 0)
