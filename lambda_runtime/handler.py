@@ -45,7 +45,7 @@ from dask_root_lambda.protocol.task import (
     requested_versions,
 )
 from dask_root_lambda.protocol.traffic import Traffic, summed
-from lambda_runtime import IN_FUNCTION, STARTED_S, room, snapstart, tallies, traffic
+from lambda_runtime import IN_FUNCTION, STARTED_S, counting, room, snapstart, tallies, traffic
 from lambda_runtime.children import Children
 from lambda_runtime.event_loop import OnStop
 from lambda_runtime.once import once
@@ -323,6 +323,9 @@ def _own_process() -> None:
     # ROOT's own handler would look for a debugger first, and exit with a status that says nothing.
     ROOT.gSystem.ResetSignals()
     faulthandler.enable()
+    # Once for all children: each would compile it before its first range.
+    tallies.declare()
+    counting.new_counter()
     snapstart.prepare()
 
 

@@ -32,8 +32,6 @@ _THERE = ("412", "PreconditionFailed", "ConditionalRequestConflict")
 _MISSING = ("404", "NoSuchKey")
 _DENIED = ("403", "AccessDenied")
 _AT_ONCE = 16
-_MOST_PARTS = 10_000
-"""S3 takes no more parts in one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
 _COPIED_WHOLE_BYTES = 5 << 30
 """What S3 copies in one request: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 _T = TypeVar("_T")
@@ -167,11 +165,10 @@ def _send(client: Any, path: Path, name: S3Name, mark: Mark) -> None:
     if size <= buckets.PART_BYTES:
         client.put_object(**to, Body=path.read_bytes(), Metadata=mark.metadata, IfNoneMatch="*")
         return
-    kind = {}
-    if client.meta.config.request_checksum_calculation != "when_required":
-        kind = {"ChecksumType": "FULL_OBJECT"}
-    algorithm = {"ChecksumAlgorithm": "CRC32"} if kind else {}
-    started = client.create_multipart_upload(**to, **algorithm, **kind, Metadata=mark.metadata)
+    checksum = buckets.checksum(client)
+    algorithm = {name: value for name, value in checksum.items() if name == "ChecksumAlgorithm"}
+    kind = {name: value for name, value in checksum.items() if name == "ChecksumType"}
+    started = client.create_multipart_upload(**to, **checksum, Metadata=mark.metadata)
     upload = {**to, "UploadId": started["UploadId"]}
     try:
         parts = _sent(client, path, size, {**upload, **algorithm})
@@ -185,7 +182,7 @@ def _send(client: Any, path: Path, name: S3Name, mark: Mark) -> None:
 
 def _sent(client: Any, path: Path, size: int, upload: dict[str, Any]) -> list[dict[str, Any]]:
     """Send the parts of a file; return what S3 has to be told of them."""
-    step = max(buckets.PART_BYTES, math.ceil(size / _MOST_PARTS))
+    step = buckets.part_bytes(size)
 
     def send(number: int) -> dict[str, Any]:
         with path.open("rb") as file:

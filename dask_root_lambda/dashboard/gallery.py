@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ _COST_SHARE = 0.01
 _RUNS_AT_ONCE = 3
 """Runs that go on of which pictures are made: those that began last."""
 _RUNS_KEPT = 8
+_LATE_S = 5.0
+"""How much later than a worker the scheduler may know that a run is done."""
 _KNOWN = 256
 """Results that are not asked for again; several workers keep a few each."""
 MOST_PICTURES = 8
@@ -65,12 +68,14 @@ class Picture:
 class _Live:
     """A run that goes on."""
 
+    state: Any
+    """The scheduler's state of its last task: of a run that is computed again, it is another."""
     pace: Pace
     seen: frozenset[Any] = frozenset()
     """Keys of the partial results in its pictures."""
     processed: int = 0
-    over: bool = False
-    """Whether its results are here; the scheduler may not know yet."""
+    over_s: float = -math.inf
+    """When its results came. Where the run goes on long after, they were those of the time before."""
 
 
 class Gallery:
@@ -117,7 +122,7 @@ class Gallery:
             for key in live.keys() & self._pictures.keys() - self._live.keys():
                 # It is computed again, and the latest now.
                 self._pictures[key] = self._pictures.pop(key)
-            self._live = {key: self._live.get(key) or _Live(self._pace(key)) for key in live}
+            self._live = {key: self._of(key, state) for key, state in live.items()}
             for key, state in live.items():
                 with _of_others():
                     await self._ask_for(key, state, workers)
@@ -143,6 +148,10 @@ class Gallery:
                 found += 1
                 yield key, state
 
+    def _of(self, key: str, state: Any) -> _Live:
+        known = self._live.get(key)
+        return known if known is not None and known.state is state else _Live(state, self._pace(key))
+
     def _pace(self, key: str) -> Pace:
         return Pace(sum(self._group(key).states.values()), _COST_SHARE)
 
@@ -154,7 +163,7 @@ class Gallery:
         live, began_s = self._live[key], time.monotonic()
         states = self._group(key).states
         n_done = states["memory"] + states["released"] + states["forgotten"]
-        if live.over or live.pace.wait_s(began_s, n_done) > 0:
+        if began_s < live.over_s + _LATE_S or live.pace.wait_s(began_s, n_done) > 0:
             return
         parts = _frontier(state)
         keys = frozenset(part.key for part in parts)
@@ -194,7 +203,7 @@ class Gallery:
         for name, each in (wire.loads_as(dict, told) if told is not None else {}).items():
             self._known.append(name)
             if each.run in self._live:
-                self._live[each.run].over = True
+                self._live[each.run].over_s = time.monotonic()
             else:
                 self._pictures.pop(each.run, None)
             self._keep(each.run, each.names, each.shapes, 1.0, complete=True)

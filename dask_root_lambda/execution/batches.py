@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from dask_root_lambda.execution import records
+from dask_root_lambda.execution import records, timers
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol.errors import DaskRootLambdaError
 from dask_root_lambda.protocol.store import MemoryStore, Store
@@ -35,10 +35,16 @@ class _Batch:
     """Records that are collected."""
 
     store: Store
-    timer: threading.Timer
+    timer: threading.Timer | None
+    """Puts them into the store; None where no thread can be had."""
     records: list[bytes] = field(default_factory=list)
     size: int = 0
     full: bool = False
+
+    def cancel(self) -> None:
+        """Let its timer put nothing."""
+        if self.timer is not None:
+            self.timer.cancel()
 
     def put(self, prefix: str) -> None:
         """Put them into the store. A store that fails is no reason to fail a run."""
@@ -87,15 +93,16 @@ class Batches:
         with self._lock:
             batch = self._collected.get(space.prefix)
             if batch is None:
-                timer = threading.Timer(self._collected_s, self._put, (space.prefix,))
-                timer.daemon = True
+                timer = timers.later(self._collected_s, self._put, space.prefix)
                 batch = self._collected[space.prefix] = _Batch(store, timer)
-                timer.start()
             batch.records.append(record)
             batch.size += len(record)
+            put_later = batch.timer is not None
             if batch.size >= _COLLECTED_BYTES and not batch.full:
                 batch.full = True
-                threading.Thread(target=self._put, args=(space.prefix,), daemon=True).start()
+                put_later = timers.later(0.0, self._put, space.prefix) is not None
+        if not put_later:
+            self._put(space.prefix)
 
     def find(self, space: RunSpace, name: str, store: Store, listed: Collection[str]) -> bytes | None:
         """Return a partial result, sealed, by its name; None if there is none.
@@ -136,7 +143,7 @@ class Batches:
         with self._putting, self._lock:
             batch = self._collected.pop(space.prefix, None)
             if batch is not None:
-                batch.timer.cancel()
+                batch.cancel()
 
     def close(self) -> None:
         """Put what is collected into the stores."""
@@ -148,5 +155,5 @@ class Batches:
             with self._lock:
                 batch = self._collected.pop(prefix, None)
             if batch is not None:
-                batch.timer.cancel()
+                batch.cancel()
                 batch.put(prefix)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
+from dask_root_lambda.execution import timers
+
 logger = logging.getLogger(__name__)
 
 _GATHER_S = 0.3
@@ -24,9 +26,10 @@ class Dropped:
         with self._lock:
             self._untold += 1
             if self._timer is None:
-                self._timer = threading.Timer(_GATHER_S, self.tell)
-                self._timer.daemon = True
-                self._timer.start()
+                self._timer = timers.later(_GATHER_S, self.tell)
+            told_later = self._timer is not None
+        if not told_later:
+            self.tell()
 
     def tell(self) -> None:
         """Say how many there were, unless that was said."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from dask_root_lambda.execution import timers
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.plan import places
 from dask_root_lambda.plan.space import RunSpace
@@ -36,6 +37,7 @@ class _Failing:
     held: list[Job] = field(default_factory=list)
     """Jobs that are not started any more."""
     timer: threading.Timer | None = None
+    """Ends the wait for what is run; without one, the wait is as long as that."""
     settling: bool = False
 
 
@@ -76,9 +78,7 @@ class Failures:
             failing = self._failing.get(space)
             if failing is None:
                 failing = self._failing[space] = _Failing(set(in_flight))
-                failing.timer = threading.Timer(DRAIN_S, self.finish, [space])
-                failing.timer.daemon = True
-                failing.timer.start()
+                failing.timer = timers.later(DRAIN_S, self.finish, space)
             failing.failed.append((job, error))
 
     def hold(self, job: Job) -> bool:
@@ -122,8 +122,8 @@ class Failures:
         waiting = self._waiting(space)
         with self._lock:
             del self._failing[space]
-        assert failing.timer is not None
-        failing.timer.cancel()
+        if failing.timer is not None:
+            failing.timer.cancel()
         error = together(failing.failed)
         for job in (*(job for job, _ in failing.failed), *failing.held, *waiting):
             self._settle(job, error)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from dask_root_lambda.config import Execution
+from dask_root_lambda.execution import timers
 from dask_root_lambda.execution.concurrency import Concurrency
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.queue import FairQueue
@@ -178,15 +179,10 @@ class Pool:
                 return
             self._alarm.cancel()
             self._alarm = None
-        alarm = threading.Timer(max(0.0, at_s - now_s), self._ring)
-        alarm.daemon = True
-        try:
-            alarm.start()
-        except RuntimeError:
-            # The system allows no more threads: one of those that work looks at the time when it is idle.
+        self._alarm, self._alarm_s = timers.later(max(0.0, at_s - now_s), self._ring), at_s
+        if self._alarm is None:
+            # One of the threads that work looks at the time when it is idle.
             self._work_to_do.notify_all()
-        else:
-            self._alarm, self._alarm_s = alarm, at_s
 
     def _ring(self) -> None:
         with self.lock:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
+from dask_root_lambda.execution import timers
 from dask_root_lambda.execution.ledger import Ledger, Progress
 from dask_root_lambda.execution.phases import figures, phase
 from dask_root_lambda.plan import arrivals
@@ -85,23 +86,18 @@ class Runs:
                 arrivals.listen(report.run, run)
             self._runs[report.run].look(progress, self._ledger.now_s())
             self._drop_those_over()
-            if self._runs and not self._ticking:
-                self._ticking = True
+            if not self._ticking:
                 self._tick_later()
 
     def _tick_later(self) -> None:
-        timer = threading.Timer(_TICK_S, self._tick)
-        timer.daemon = True
-        timer.start()
+        self._ticking = bool(self._runs) and timers.later(_TICK_S, self._tick) is not None
 
     def _tick(self) -> None:
         with self._lock:
             for run in self._runs.values():
                 run.tick(self._ledger.now_s())
             self._drop_those_over()
-            self._ticking = bool(self._runs)
-            if self._ticking:
-                self._tick_later()
+            self._tick_later()
 
     def _drop_those_over(self) -> None:
         with self._lock:

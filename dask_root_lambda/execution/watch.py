@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from dask_root_lambda.config import Execution
+from dask_root_lambda.execution import timers
 from dask_root_lambda.execution.deadlines import Deadlines
 from dask_root_lambda.execution.jobs import Job
 from dask_root_lambda.execution.pool import Pool
@@ -97,9 +98,7 @@ class Watch:
 
     def _look_soon(self) -> None:
         if self._timer is None:
-            self._timer = threading.Timer(LOOK_S, self._look)
-            self._timer.daemon = True
-            self._timer.start()
+            self._timer = timers.later(LOOK_S, self._look)
 
     def _look(self) -> None:
         with self._pool.lock:

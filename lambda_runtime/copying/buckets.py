@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +19,9 @@ PART_BYTES = 8 << 20
 PARTS_AT_ONCE = 3
 IDENTITY = "source-identity"
 """Metadata of an object that says what it is a copy of."""
+_MOST_PARTS = 10_000
+"""S3 takes no more parts in one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
+_ROUND_BYTES = 1 << 20
 _T = TypeVar("_T")
 
 _ADVICE = {
@@ -206,6 +210,11 @@ def head(client: Any, name: S3Name) -> Any:
 def payer(name: S3Name) -> dict[str, str]:
     """Return the parameter of requests by which who asks agrees to pay, where that is asked for."""
     return {"RequestPayer": "requester"} if name.place.requester_pays else {}
+
+
+def part_bytes(size: int, wanted: int = PART_BYTES) -> int:
+    """Return the bytes of each part but the last of an object: as many as wanted, or more for a large one."""
+    return max(wanted, math.ceil(size / _MOST_PARTS / _ROUND_BYTES) * _ROUND_BYTES)
 
 
 def checksum(client: Any) -> dict[str, str]:

@@ -21,9 +21,6 @@ from lambda_runtime.copying.content import Content
 from lambda_runtime.remote import access
 from lambda_runtime.remote.names import S3Name, shown
 
-_MOST_PARTS = 10_000
-"""S3 takes no more parts in one upload: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html"""
-_ROUND_BYTES = 1 << 20
 _APPEARS_S = 60.0
 _GONE = "NoSuchUpload"
 
@@ -71,13 +68,12 @@ def begin(name: S3Name, content: Content, part_bytes: int) -> Upload:
     InputError
         S3 refuses.
     """
-    least_bytes = math.ceil(content.size / _MOST_PARTS / _ROUND_BYTES) * _ROUND_BYTES
     with _telling(f"write {name}"):
         client = _client(name)
         to = {"Bucket": name.bucket, "Key": name.key, **buckets.payer(name)}
         marked = {"Metadata": {buckets.IDENTITY: content.identity}, **buckets.checksum(client)}
         answer = client.create_multipart_upload(**to, **marked)
-    return Upload(name, str(answer["UploadId"]), content.size, max(part_bytes, least_bytes))
+    return Upload(name, str(answer["UploadId"]), content.size, buckets.part_bytes(content.size, part_bytes))
 
 
 def is_there(upload: Upload) -> bool:

@@ -12,7 +12,7 @@ import ROOT
 from distributed import LocalCluster
 
 from dask_root_lambda import LambdaPlugin, RDataFrame
-from dask_root_lambda.dashboard import shapes
+from dask_root_lambda.dashboard import gallery, shapes
 from dask_root_lambda.dashboard.finished import Finished
 from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish
@@ -123,6 +123,46 @@ def test_a_run_that_is_computed_again_fills_again(local, tmp_path):
             while not of_run(local, "again")["complete"]:
                 assert time.monotonic() < deadline
             del future, histogram
+
+
+def test_results_of_the_last_time_that_are_told_late(local, tmp_path, monkeypatch):
+    """They are shown for a moment, and do not stand for those of the run that goes on."""
+    monkeypatch.setattr(gallery, "_LATE_S", 0.2)
+    gates = {6: tmp_path / "first", 9: tmp_path / "second"}
+    ROOT.gInterpreter.Declare("std::atomic<int> ranges_begun{0};")
+    closed = " || ".join(
+        f'(begun >= {n_ranges} && !gSystem->AccessPathName("{gate}"))' for n_ranges, gate in gates.items()
+    )
+    wait = f"if (rdfentry_ % 10 == 0) {{ int begun = ranges_begun++; while ({closed}) gSystem->Sleep(20); }}"
+    for gate in gates.values():
+        gate.touch()
+    frame = RDataFrame(120, npartitions=12).Define("x", f"{wait} return double(rdfentry_ % 7);")
+    deadline = time.monotonic() + DEADLINE_S
+
+    def shows(complete, share):
+        while True:
+            picture = of_run(local, "late")
+            if picture is not None and (picture["complete"], picture["share"]) == (complete, share):
+                return picture
+            assert time.monotonic() < deadline, (future.status, picture)
+            time.sleep(0.05)
+
+    try:
+        with local.get_client() as client:
+            future = client.compute(frame.Histo1D(("late", "", 10, 0.0, 10.0), "x"))
+            key = shows(complete=False, share=6 / 12)["run"]
+            finish = Finish(RunSpace("run", b"key", "session"), 0, 10, drawn=((0, "late"),))
+            blob = wire.dumps(Mergeable(ROOT.TH1D("late", "", 10, 0.0, 10.0)))
+            local.workers[0].plugins["dask-root-lambda"]._drawn.keep(key, finish, [blob])
+            shows(complete=True, share=1.0)
+            gates[6].unlink()
+            shows(complete=False, share=9 / 12)
+            gates[9].unlink()
+            future.result(DEADLINE_S)
+            shows(complete=True, share=1.0)
+    finally:
+        for gate in gates.values():
+            gate.unlink(missing_ok=True)
 
 
 def test_several_workers():

@@ -188,6 +188,29 @@ def test_no_thread_for_an_alarm(make_executor, monkeypatch):
     assert len(invoker.requests) == 27
 
 
+def test_no_thread_for_any_timer(make_executor, monkeypatch, caplog):
+    """A run that fails says so, and what was stopped is told, also where no thread can wait for that."""
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    gate = Gate()
+    script = {"range-0": [UserCodeError("raised")], "range-3": [gate]}
+    executor, _ = make_executor(script=script, concurrency=2)
+    failed, *_ = ranges(executor, 3, packed_mapper("failing", n_ranges=3))
+    with pytest.raises(UserCodeError, match="raised"):
+        failed.result(30)
+    stopped = executor.submit_call(Call("range-3", abs, [1]))
+    gate.wait_for(1)
+    executor.cancel_all()
+    gate.open()
+    with pytest.raises(RunCancelledError, match="stopped"):
+        stopped.result(30)
+    executor.shutdown()
+    assert "1 invocation cannot be stopped in AWS" in caplog.text
+
+
 def test_stopping_ends_what_runs_and_what_waits(make_executor):
     """After cancel_all every future raises at once, and nothing more is invoked."""
     gate = Gate()
