@@ -33,7 +33,7 @@ from dask_root_lambda.protocol.errors import (
     RemoteError,
     TooLargeError,
 )
-from dask_root_lambda.protocol.store import STORE_VARIABLE, Store, open_store
+from dask_root_lambda.protocol.store import STORE_VARIABLE, S3Store, Store, open_far, open_store
 from dask_root_lambda.protocol.task import (
     MAX_ENVELOPE_BYTES,
     Body,
@@ -48,6 +48,7 @@ from dask_root_lambda.protocol.traffic import Traffic, summed
 from lambda_runtime import IN_FUNCTION, STARTED_S, room, snapstart, tallies, traffic
 from lambda_runtime.children import Children
 from lambda_runtime.event_loop import OnStop
+from lambda_runtime.keeping import Place
 from lambda_runtime.once import once
 from lambda_runtime.runner import ROOT_VERSION, Runner
 from lambda_runtime.storage_token import token
@@ -104,7 +105,16 @@ def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
 
     Errors are part of the answer, as data. What escapes is a defect, and Lambda reports it as such.
     """
-    return _children().answer(event, str(getattr(context, "aws_request_id", "")))
+    return _children().answer(_timed(event, context), str(getattr(context, "aws_request_id", "")))
+
+
+def _timed(event: Mapping[str, Any], context: object) -> Mapping[str, Any]:
+    """Tell a range that keeps far data when its invocation ends: it is not to write so long."""
+    left_ms = getattr(context, "get_remaining_time_in_millis", None)
+    far = event.get("far") if isinstance(event, Mapping) else None
+    if left_ms is None or not isinstance(far, Mapping):
+        return event
+    return {**event, "far": {**far, "ends": int(time.time() + left_ms() / 1000)}}
 
 
 @once
@@ -199,6 +209,7 @@ def _run(
                 request.range_index,
                 request.interval,
                 on_stop,
+                _place(request),
             )
     if request.operation == "merge":
         return runner.merge(_fetch(environment, body, request.seal_key) for body in bodies), 0
@@ -209,6 +220,30 @@ def _run(
         raise
     except Exception as error:
         raise _CallError(error) from error
+
+
+def _place(request: Request) -> Place | None:
+    """Return where far data of a range is kept, if that was asked for: beside the function's store.
+
+    Not in the user's process, which has no store that lasts.
+    """
+    if request.far is None or not IN_FUNCTION:
+        return None
+    store = _far_store()
+    return Place(store, request.far, ends_s=request.far.ends_s or None) if store is not None else None
+
+
+@once
+def _far_store() -> S3Store | None:
+    try:
+        store = open_far(os.environ.get(STORE_VARIABLE, ""))
+    except Exception as error:  # the SDK's, whose classes are made at run time: far data stays far
+        logger.warning("far data is not kept: %s", error)
+        return None
+    if store is not None:
+        _, _, endpoint = store.source.partition(" ")
+        traffic.watch(store.client, endpoint)
+    return store
 
 
 class _CallError(Exception):
