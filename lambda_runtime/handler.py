@@ -61,6 +61,8 @@ _LONGEST_MESSAGE_BYTES = 3_200_000
 long there, control characters apart."""
 _LONGEST_TEXT_BYTES = 240_000
 """Bytes of the envelope that a traceback, or what ROOT reported, takes at most."""
+_LONGEST_PROBLEM = 300
+"""Characters of what is told of far data that was not kept."""
 _CHARACTER_BYTES = 12
 """Bytes of the envelope that a character takes at most."""
 
@@ -163,12 +165,13 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
     """
     began_s, invocation, entries = time.monotonic(), environment.next_invocation(), 0
     read: list[Traffic] = []
+    problems: list[str] = []
     body: Body | None = None
     failure: Failure | None = None
     try:
         requested_versions(event).check(VERSIONS)
         request = Request.from_json(event)
-        blob, entries = _run(environment, request, on_stop, read)
+        blob, entries = _run(environment, request, on_stop, read, problems)
         body = _put_away(environment, request, blob)
     except DaskRootLambdaError as error:
         failure = _shortened(_failure(error))
@@ -189,12 +192,17 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
         entries=entries,
         bytes_read=sum(each.bytes_read for each in told),
         traffic=told,
+        far_problem=problems[0][:_LONGEST_PROBLEM] if problems else "",
     )
     return Reply(body=body, failure=failure, usage=usage, versions=VERSIONS)
 
 
 def _run(
-    environment: Environment, request: Request, on_stop: OnStop | None, read: list[Traffic]
+    environment: Environment,
+    request: Request,
+    on_stop: OnStop | None,
+    read: list[Traffic],
+    problems: list[str],
 ) -> tuple[bytes, int]:
     logger.info("%s, attempt %d", request.task, request.attempt)
     runner, bodies = environment.runner, request.bodies
@@ -209,7 +217,7 @@ def _run(
                 request.range_index,
                 request.interval,
                 on_stop,
-                _place(request),
+                _place(request, problems),
             )
     if request.operation == "merge":
         return runner.merge(_fetch(environment, body, request.seal_key) for body in bodies), 0
@@ -222,7 +230,7 @@ def _run(
         raise _CallError(error) from error
 
 
-def _place(request: Request) -> Place | None:
+def _place(request: Request, problems: list[str]) -> Place | None:
     """Return where far data of a range is kept, if that was asked for: beside the function's store.
 
     Not in the user's process, which has no store that lasts.
@@ -230,7 +238,7 @@ def _place(request: Request) -> Place | None:
     if request.far is None or not IN_FUNCTION:
         return None
     store = _far_store()
-    return Place(store, request.far, ends_s=request.far.ends_s or None) if store is not None else None
+    return Place(store, request.far, problems, request.far.ends_s or None) if store is not None else None
 
 
 @once

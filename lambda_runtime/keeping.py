@@ -179,10 +179,10 @@ def _hold(place: Place, far: Mapping[str, Far]) -> dict[str, Any]:
     code = kept.code()
     with ThreadPoolExecutor(min(_LOOKING_AT_ONCE, len(far))) as pool:
         found = dict(zip(far, pool.map(lambda each: _found(place, *each), far.values()), strict=True))
-    room = _room() // len(far)
+    code.SetRoom(_room())
     held = {}
     for url, (file, _) in far.items():
-        near = code.MakeKept(room)
+        near = code.MakeKept()
         for pack in found[url]:
             near.AddPack(
                 place.store.address(pack.name),

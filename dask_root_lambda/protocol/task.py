@@ -399,6 +399,8 @@ class Usage:
     """Bytes that came from files, of all sources."""
     traffic: tuple[Traffic, ...] | None = None
     """What was read, by source; None of a function that does not tell."""
+    far_problem: str = ""
+    """Why far data was not all kept, or not taken from where it is kept; empty if it was."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""

@@ -35,6 +35,14 @@ void UseDigest(std::intptr_t function)
    gSha256 = reinterpret_cast<Sha256>(function);
 }
 
+// Bytes that the range may still hold to keep them; there is one at a time in the process.
+std::atomic<long long> gRoom{0};
+
+void SetRoom(long long room)
+{
+   gRoom = room;
+}
+
 // A blob in the bucket: parts of a file, one behind the other, with a digest of each chunk of them.
 struct Pack {
    Object fObject;
@@ -64,7 +72,7 @@ class Kept : public Nearby {
    std::map<long long, Extent> fExtents;  // by offset in the file; none overlaps another
    std::vector<std::shared_ptr<Pack>> fPacks;
    std::vector<std::pair<long long, std::string>> fNew;
-   long long fRoom, fGiven = 0;
+   std::size_t fGiven = 0;
    bool fDamaged = false;
 
    // The parts of an interval that no extent has.
@@ -140,7 +148,6 @@ class Kept : public Nearby {
    }
 
 public:
-   Kept(long long room) : fRoom(room) {}
    void AddPack(const std::string &url, const std::string &source, long long begin, long long size,
                 const std::string &digests, const std::vector<long long> &extents)
    {
@@ -207,9 +214,10 @@ public:
    {
       std::lock_guard<std::mutex> lock(fMutex);
       for (const auto &[at, stop] : Gaps(part.fOffset, part.fOffset + part.fSize)) {
-         if (stop - at > fRoom)
+         if ((gRoom -= stop - at) < 0) {
+            gRoom += stop - at;
             continue;
-         fRoom -= stop - at;
+         }
          fExtents[at] = {stop - at, -1, static_cast<long long>(fNew.size())};
          fNew.emplace_back(at, std::string(part.fTo + (at - part.fOffset), stop - at));
       }
@@ -219,25 +227,27 @@ public:
       std::lock_guard<std::mutex> lock(fMutex);
       return fDamaged;
    }
-   // The next parts that were fetched, of about so many bytes; without lines if there are no more.
+   // The next parts that were fetched, of about so many bytes, which are let go; no lines: there are no more.
    Batch Next(long long most)
    {
       std::lock_guard<std::mutex> lock(fMutex);
       Batch batch;
-      for (; fGiven < static_cast<long long>(fNew.size()); ++fGiven) {
-         const auto &[at, data] = fNew[fGiven];
+      for (; fGiven < fNew.size(); ++fGiven) {
+         auto &[at, data] = fNew[fGiven];
          if (!batch.fData.empty() && batch.fData.size() + data.size() > static_cast<std::size_t>(most))
             break;
          batch.fLines += std::to_string(at) + " " + std::to_string(data.size()) + "\n";
          batch.fData += data;
+         fExtents.erase(at);
+         std::string().swap(data);
       }
       return batch;
    }
 };
 
-std::shared_ptr<Kept> MakeKept(long long room)
+std::shared_ptr<Kept> MakeKept()
 {
-   return std::make_shared<Kept>(room);
+   return std::make_shared<Kept>();
 }
 
 // Lets an object be read from nearby. What this process holds of it goes there as well.
