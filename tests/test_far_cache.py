@@ -19,7 +19,7 @@ from dask_root_lambda.protocol.store import S3Store
 from dask_root_lambda.protocol.task import DataFile, FarData
 from lambda_runtime import keeping, storage
 from lambda_runtime.remote import packs
-from tests import web, xrootd
+from tests import web, xrootd, xrootd_proxy
 
 ENTRIES, CLUSTER = 200_000, 20_000
 COLUMN = 1_000_000
@@ -57,11 +57,12 @@ def far(files):
     """The same files on an XRootD server and on a web server: how URLs begin."""
     with (
         xrootd.serving() as (data, url),
+        xrootd_proxy.before(url) as proxy,
         web.serving_apart({f"/{name}.root": path for name, path in files.items()}) as server,
     ):
         for name, path in files.items():
             shutil.copy(path, data / f"{name}.root")
-        yield {"root": url, "http": server.url, "directory": data, "server": server}
+        yield {"root": proxy.url, "http": server.url, "directory": data, "server": server, "proxy": proxy}
 
 
 @pytest.fixture(autouse=True)
@@ -114,14 +115,18 @@ def test_other_cuts_and_histograms_fetch_nothing(scheme, kind, far, files, emula
         assert run(url, "x", "y > 0.5") == here(path, "x", "y > 0.5")
         fetched, bucket = of(emulated, url)
         assert fetched.bytes_read > COLUMN
+        assert far["proxy"].requests()["readv"] >= 2 or scheme == "http"
         assert bucket.puts == len(kept(s3)) >= 2
         assert bucket.bytes_kept > COLUMN
 
         sent = far["server"].sent("/")
+        far["proxy"].requests()
         assert run(url, "y", "x < 0.25 && y < 0.9", npartitions=3) == here(path, "y", "x < 0.25 && y < 0.9")
         fetched, bucket = of(emulated, url)
         # No more than what tells that it is the same file.
         assert fetched is None or fetched.bytes_read < 20_000
+        # Columns would come by vectors of reads; of an RNTuple the client reads one, to open it.
+        assert far["proxy"].requests()["readv"] == (kind == "ntuple" and scheme == "root")
         # With what the client reads to know the columns.
         assert far["server"].sent("/")[1] - sent[1] < COLUMN / 10
         assert bucket.bytes_read > COLUMN
