@@ -180,6 +180,8 @@ def _hold(place: Place, far: Mapping[str, Far]) -> dict[str, Any]:
     with ThreadPoolExecutor(min(_LOOKING_AT_ONCE, len(far))) as pool:
         found = dict(zip(far, pool.map(lambda each: _found(place, *each), far.values()), strict=True))
     code.SetRoom(_room())
+    if any(map(_is_xrootd, far)):
+        code.RegisterXrootd()
     held = {}
     for url, (file, _) in far.items():
         near = code.MakeKept()

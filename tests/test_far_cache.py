@@ -14,9 +14,12 @@ import pytest
 import ROOT
 
 from dask_root_lambda import RDataFrame
-from dask_root_lambda.protocol.errors import DamagedBlobError, InputError
+from dask_root_lambda.plan.secret import Secret
+from dask_root_lambda.protocol import wire
+from dask_root_lambda.protocol.errors import DamagedBlobError, DaskRootLambdaError, InputError
+from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.store import S3Store
-from dask_root_lambda.protocol.task import DataFile, FarData
+from dask_root_lambda.protocol.task import Body, DataFile, FarData, Request
 from lambda_runtime import keeping, storage
 from lambda_runtime.remote import packs
 from tests import web, xrootd, xrootd_proxy
@@ -395,6 +398,22 @@ class TestPacks:
         """Before anything of it is read."""
         with pytest.raises(DamagedBlobError):
             packs.read(KEY, "a/b", lambda at, size: blob[at : at + size])
+
+
+def test_a_request_asks_for_it():
+    """As it travels; the key is in no text of it, and is not what a run is sealed by."""
+    far = FarData(KEY, 7)
+    interval = Interval(Fraction(0), Fraction(1))
+    body = Body.of(wire.dumps(1))
+    request = Request("map", "t", (body,), range_index=0, interval=interval, far=far)
+    assert Request.from_json(request.to_json()).far == far
+    assert Request.from_json(replace(request, far=None).to_json()).far is None
+    assert str(KEY) not in repr(request)
+    user = Secret(b"s" * 32)
+    assert user.far_key not in (user.key("far data"), user.key(""), Secret(b"t" * 32).far_key)
+    for wrong in ("yes", {}, {"key": "x", "days": 0}, {"key": 1, "days": 1}):
+        with pytest.raises(DaskRootLambdaError):
+            Request.from_json({**request.to_json(), "far": wrong})
 
 
 def test_shares_travel_in_names():

@@ -366,6 +366,7 @@ struct XrootdFile {
    }
 };
 
+// To be called before such a file is opened: what else reads ``roots://`` may have registered since.
 void RegisterXrootd()
 {
    gPluginMgr->FindHandler("TFile", "root://");
@@ -412,7 +413,6 @@ def code() -> Any:
     ROOT.gSystem.Load("libNetxNG")
     namespace = declared(_CODE).remote
     namespace.UseDigest(_sha256())
-    namespace.RegisterXrootd()
     return namespace
 
 
