@@ -66,6 +66,8 @@ class Settings:
     """Partial results merged by one task."""
     skip_unreadable: bool = _option("files.skip-unreadable")
     """Leave out files that cannot be read, and say so."""
+    cache_days: int = _count("files.cache-days", 0, 365)
+    """For how long what was fetched of far files is read from the deployment's bucket; 0 keeps nothing."""
     keep_results_days: int = _count("results.keep-days", 0, 365)
     """For how long results stay on this machine, for later sessions; 0 keeps none."""
     progress: bool | None = _option("progress")

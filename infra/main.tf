@@ -50,6 +50,7 @@ module "storage" {
 
   name                 = "${var.name}-${local.account}-${var.region}"
   partial_results_days = var.partial_results_days
+  far_data_days        = var.far_data_days
 }
 
 module "access" {
@@ -61,6 +62,7 @@ module "access" {
   partition      = local.partition
   bucket_arn     = module.storage.arn
   prefix         = module.storage.prefix
+  far_prefix     = module.storage.far_prefix
   input_buckets  = var.input_buckets
   output_buckets = var.output_buckets
   function_arns  = local.function_arns
@@ -94,7 +96,10 @@ module "function" {
   log_group            = aws_cloudwatch_log_group.functions.name
 
   variables = merge(
-    { DASK_ROOT_LAMBDA_STORE = module.storage.url },
+    {
+      DASK_ROOT_LAMBDA_STORE    = module.storage.url
+      DASK_ROOT_LAMBDA_FAR_DAYS = tostring(var.far_data_days)
+    },
     var.cern_token_secret ? { DASK_ROOT_LAMBDA_TOKEN_SECRET = module.access.token_secret_arn } : {},
   )
 

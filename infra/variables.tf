@@ -168,6 +168,17 @@ variable "partial_results_days" {
   }
 }
 
+variable "far_data_days" {
+  description = "Days after which what functions fetched of far files is deleted, which analyses ask for with cache_days."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.far_data_days >= 1 && floor(var.far_data_days) == var.far_data_days
+    error_message = "At least one day."
+  }
+}
+
 variable "input_buckets" {
   description = "Names of the buckets that the functions may read from."
   type        = set(string)

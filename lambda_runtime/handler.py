@@ -33,7 +33,7 @@ from dask_root_lambda.protocol.errors import (
     RemoteError,
     TooLargeError,
 )
-from dask_root_lambda.protocol.store import STORE_VARIABLE, Store, open_store
+from dask_root_lambda.protocol.store import STORE_VARIABLE, S3Store, Store, open_far, open_store
 from dask_root_lambda.protocol.task import (
     MAX_ENVELOPE_BYTES,
     Body,
@@ -48,6 +48,7 @@ from dask_root_lambda.protocol.traffic import Traffic, summed
 from lambda_runtime import IN_FUNCTION, STARTED_S, counting, room, snapstart, tallies, traffic
 from lambda_runtime.children import Children
 from lambda_runtime.event_loop import OnStop
+from lambda_runtime.keeping import Place
 from lambda_runtime.once import once
 from lambda_runtime.runner import ROOT_VERSION, Runner
 from lambda_runtime.storage_token import token
@@ -60,6 +61,8 @@ _LONGEST_MESSAGE_BYTES = 3_200_000
 long there, control characters apart."""
 _LONGEST_TEXT_BYTES = 240_000
 """Bytes of the envelope that a traceback, or what ROOT reported, takes at most."""
+_LONGEST_PROBLEM = 300
+"""Characters of what is told of far data that was not kept."""
 _CHARACTER_BYTES = 12
 """Bytes of the envelope that a character takes at most."""
 
@@ -104,7 +107,16 @@ def handler(event: Mapping[str, Any], context: object = None) -> dict[str, Any]:
 
     Errors are part of the answer, as data. What escapes is a defect, and Lambda reports it as such.
     """
-    return _children().answer(event, str(getattr(context, "aws_request_id", "")))
+    return _children().answer(_timed(event, context), str(getattr(context, "aws_request_id", "")))
+
+
+def _timed(event: Mapping[str, Any], context: object) -> Mapping[str, Any]:
+    """Tell a range that keeps far data when its invocation ends: it is not to write so long."""
+    left_ms = getattr(context, "get_remaining_time_in_millis", None)
+    far = event.get("far") if isinstance(event, Mapping) else None
+    if left_ms is None or not isinstance(far, Mapping):
+        return event
+    return {**event, "far": {**far, "ends": int(time.time() + left_ms() / 1000)}}
 
 
 @once
@@ -153,12 +165,13 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
     """
     began_s, invocation, entries = time.monotonic(), environment.next_invocation(), 0
     read: list[Traffic] = []
+    problems: list[str] = []
     body: Body | None = None
     failure: Failure | None = None
     try:
         requested_versions(event).check(VERSIONS)
         request = Request.from_json(event)
-        blob, entries = _run(environment, request, on_stop, read)
+        blob, entries = _run(environment, request, on_stop, read, problems)
         body = _put_away(environment, request, blob)
     except DaskRootLambdaError as error:
         failure = _shortened(_failure(error))
@@ -179,12 +192,17 @@ def answer(environment: Environment, event: Mapping[str, Any], on_stop: OnStop |
         entries=entries,
         bytes_read=sum(each.bytes_read for each in told),
         traffic=told,
+        far_problem=problems[0][:_LONGEST_PROBLEM] if problems else "",
     )
     return Reply(body=body, failure=failure, usage=usage, versions=VERSIONS)
 
 
 def _run(
-    environment: Environment, request: Request, on_stop: OnStop | None, read: list[Traffic]
+    environment: Environment,
+    request: Request,
+    on_stop: OnStop | None,
+    read: list[Traffic],
+    problems: list[str],
 ) -> tuple[bytes, int]:
     logger.info("%s, attempt %d", request.task, request.attempt)
     runner, bodies = environment.runner, request.bodies
@@ -199,6 +217,7 @@ def _run(
                 request.range_index,
                 request.interval,
                 on_stop,
+                _place(request, problems),
             )
     if request.operation == "merge":
         return runner.merge(_fetch(environment, body, request.seal_key) for body in bodies), 0
@@ -209,6 +228,30 @@ def _run(
         raise
     except Exception as error:
         raise _CallError(error) from error
+
+
+def _place(request: Request, problems: list[str]) -> Place | None:
+    """Return where far data of a range is kept, if that was asked for: beside the function's store.
+
+    Not in the user's process, which has no store that lasts.
+    """
+    if request.far is None or not IN_FUNCTION:
+        return None
+    store = _far_store()
+    return Place(store, request.far, problems, request.far.ends_s or None) if store is not None else None
+
+
+@once
+def _far_store() -> S3Store | None:
+    try:
+        store = open_far(os.environ.get(STORE_VARIABLE, ""))
+    except Exception as error:  # the SDK's, whose classes are made at run time: far data stays far
+        logger.warning("far data is not kept: %s", error)
+        return None
+    if store is not None:
+        _, _, endpoint = store.source.partition(" ")
+        traffic.watch(store.client, endpoint)
+    return store
 
 
 class _CallError(Exception):

@@ -66,13 +66,25 @@ public:
    RIOVecLimits GetReadVLimits() override { return fFile->GetReadVLimits(); }
 };
 
+// Opens those files that are read in another way; returns nothing for others.
+using OpenRaw = ROOT::Internal::RRawFile *(*)(std::string_view, ROOT::Internal::RRawFile::ROptions);
+OpenRaw gOpenRaw = nullptr;
+
+struct RawFiles {
+   static ROOT::Internal::RRawFile *Open(std::string_view url, ROOT::Internal::RRawFile::ROptions options)
+   {
+      const auto other = gOpenRaw ? gOpenRaw(url, options) : nullptr;
+      return other ? other : new CountedRawFile(url, options);
+   }
+};
+
 void CountRawFiles()
 {
    // The first that fits is asked: that which ROOT has is loaded now, and taken away.
    gPluginMgr->FindHandler("ROOT::Internal::RRawFile", "root://");
    gPluginMgr->RemoveHandler("ROOT::Internal::RRawFile", "^root[s]?:");
-   gPluginMgr->AddHandler("ROOT::Internal::RRawFile", "^root[s]?:", "dask_root_lambda::CountedRawFile", "RIO",
-                          "CountedRawFile(std::string_view,ROOT::Internal::RRawFile::ROptions)");
+   gPluginMgr->AddHandler("ROOT::Internal::RRawFile", "^root[s]?:", "dask_root_lambda::RawFiles", "RIO",
+                          "Open(std::string_view,ROOT::Internal::RRawFile::ROptions)");
 }
 
 } // namespace dask_root_lambda
@@ -82,11 +94,12 @@ void CountRawFiles()
 def prepare(urls: Iterable[str]) -> None:
     """Count what is read of RNTuples from now on, if some of these files are on XRootD servers."""
     if any(url.startswith(("root://", "roots://")) for url in urls):
-        _count()
+        declare()
 
 
 @once
-def _count() -> None:
+def declare() -> None:
+    """Declare the code, and count from now on."""
     tallies.declare()
     ROOT.gSystem.Load("libNetxNG")
     declared(_CODE).CountRawFiles()

@@ -6,7 +6,8 @@ the user's process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -17,10 +18,11 @@ import ROOT
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import IncompleteResultError, InputError, ProtocolError
 from dask_root_lambda.protocol.intervals import Interval
-from dask_root_lambda.protocol.task import PartialResult, Skipped
-from lambda_runtime import ending, merging, ntuple_reads, room, skipping, snapshots
+from dask_root_lambda.protocol.task import DataFile, PartialResult, Skipped
+from lambda_runtime import ending, keeping, merging, ntuple_reads, room, skipping, snapshots
 from lambda_runtime.diagnostics import user_code
 from lambda_runtime.event_loop import EventLoop, OnStop
+from lambda_runtime.keeping import Place
 from lambda_runtime.mappers import LoadedMapper, Mappers
 from lambda_runtime.remote import objects
 from lambda_runtime.snapshots import Written
@@ -58,6 +60,7 @@ class Runner:
         index: int,
         interval: Interval,
         on_stop: OnStop | None = None,
+        place: Place | None = None,
     ) -> tuple[bytes, int]:
         """Run one range of a dataset through its graph.
 
@@ -74,6 +77,8 @@ class Runner:
         on_stop
             Lets the event loop be ended. Needed where the range runs in a process that must go on; it costs
             a filter at the head of the graph.
+        place
+            Where what is fetched of far files is kept; None if it is not.
 
         Returns
         -------
@@ -90,22 +95,29 @@ class Runner:
             The dataset has no such range.
         """
         loaded = self._mappers.get(digest, fetch)
-        whole = partial(self._run, loaded, index, on_stop)
+        whole = partial(self._run, loaded, index, on_stop, place)
         result = skipping.run(loaded.mapper, interval, whole) if loaded.mapper.skips else whole(interval)
         with user_code("the graph"):
             return wire.dumps(result), result.processed
 
     def _run(
-        self, loaded: LoadedMapper, index: int, on_stop: OnStop | None, interval: Interval
+        self,
+        loaded: LoadedMapper,
+        index: int,
+        on_stop: OnStop | None,
+        place: Place | None,
+        interval: Interval,
     ) -> PartialResult:
         data_range = loaded.program.range(index, interval)
         loaded.check_files(data_range)
-        read = [(file.url, file.identity) for file in loaded.files_of(data_range)]
+        files = loaded.files_of(data_range)
+        read = [(file.url, file.identity) for file in files]
         if loaded.mapper.source == "rntuple":
             ntuple_reads.prepare(url for url, _ in read)
         # What was read has to be right before anything that was written of it is seen.
         nodes = loaded.program.nodes
-        with snapshots.stored() as values, objects.reading(read), room.written_whole(nodes):
+        near = keeping.keeping(place, _shares(files, interval), ntuples=loaded.mapper.source == "rntuple")
+        with snapshots.stored() as values, objects.reading(read), near, room.written_whole(nodes):
             if loaded.mapper.source != "entries":
                 room.check(nodes, loaded.mapper.files, interval)
             result = self._event_loop.run(loaded, data_range, interval, on_stop)
@@ -222,6 +234,16 @@ class Runner:
 
 SHARED = Runner(shared=True)
 """Runner of the steps that run in this process beside others."""
+
+
+def _shares(files: Sequence[DataFile], interval: Interval) -> Iterator[tuple[DataFile, keeping.Share]]:
+    """Yield files with the share of each that a range reads: its own come first, of friends it is unknown."""
+    first = math.floor(interval.start)
+    for number, file in enumerate(files, first):
+        if number < interval.stop:
+            yield file, (max(interval.start - number, Fraction(0)), min(interval.stop - number, Fraction(1)))
+        else:
+            yield file, (Fraction(0), Fraction(1))
 
 
 def _finished(value: Any) -> Any:

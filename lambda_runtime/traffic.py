@@ -55,6 +55,12 @@ def include(read: Reader) -> None:
         _readers.append(read)
 
 
+def add(found: Traffic) -> None:
+    """Count what this process knows of by itself."""
+    with _lock:
+        _found[:] = summed([*_found, found])
+
+
 def watch(client: Any, endpoint: str) -> None:
     """Count the requests of an SDK's client, each attempt.
 
@@ -70,9 +76,7 @@ def watch(client: Any, endpoint: str) -> None:
         kind = next((_KINDS[name] for name in _KINDS if operation_name.startswith(name)), None)
         bucket = request.context.get("s3_redirect", {}).get("bucket")
         if kind is not None and bucket:
-            found = of_source(f"s3://{bucket} {endpoint}", **{kind: 1})
-            with _lock:
-                _found[:] = summed([*_found, found])
+            add(of_source(f"s3://{bucket} {endpoint}".rstrip(), **{kind: 1}))
 
     client.meta.events.register("request-created.s3", count)
 

@@ -35,6 +35,19 @@ with LambdaCluster(execution=sys.argv[1], concurrency=1, dashboard_address=None)
 """
 
 
+_KEPT = """
+import sys
+from dask_root_lambda import LambdaCluster, RDataFrame
+with LambdaCluster(execution=sys.argv[1], concurrency=1, dashboard_address=None) as cluster:
+    with cluster.get_client():
+        for action in ("Sum", "Mean"):
+            frame = RDataFrame("Events", sys.argv[2], npartitions=2, cache_days=1)
+            value = getattr(frame, action)("x").GetValue()
+            read = {each.source[:5]: each.bytes_read for each in cluster.report().runs[-1].traffic}
+            print(action, value, read["roots"] < 1000, read.get("s3://", 0) > 1000)
+"""
+
+
 @contextlib.contextmanager
 def _serving(*, asks):
     # Not below pytest's directory, which is closed to the server's user.
@@ -90,6 +103,13 @@ def test_environments_read_over_tls():
     """So do environments, which have the certificates of their image."""
     with _serving(asks=False) as server:
         assert _read(server, "emulated", X509_CERT_FILE=str(server.authority)) == "499500.0"
+
+
+def test_what_came_over_tls_is_kept():
+    """A second run reads it from the bucket, and of the server no more than which file that is."""
+    with _serving(asks=False) as server:
+        said = _read(server, "emulated", script=_KEPT, X509_CERT_FILE=str(server.authority))
+    assert said == "Mean 499.5 True True"
 
 
 def test_the_certificates_of_the_user_are_used(server):

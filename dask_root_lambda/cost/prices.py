@@ -16,7 +16,8 @@ from dask_root_lambda.protocol.errors import ConfigurationError
 from dask_root_lambda.protocol.traffic import Traffic
 
 GB = 2**30
-"""Bytes of a gigabyte of transfer on the bill."""
+"""Bytes of a gigabyte of transfer and storage on the bill."""
+DAYS_PER_MONTH = 30
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _FREE_STORAGE_MB = 512
 
@@ -42,6 +43,8 @@ class Prices:
     """Per GET or HEAD request to S3."""
     s3_list: float = 0.0
     """Per LIST, PUT or POST request to S3."""
+    s3_storage: float = 0.0
+    """Per GB of 2^30 bytes and month that S3 stores."""
 
     def requests_usd(self, traffic: Iterable[Traffic]) -> float:
         """Cost of requests to S3 in USD; see `is_priced`."""
@@ -50,6 +53,11 @@ class Prices:
             for each in traffic
             if is_priced(each)
         )
+
+    def kept_usd(self, traffic: Iterable[Traffic]) -> float:
+        """Cost in USD of storing what was written to be kept, for as long as it is; see `is_priced`."""
+        byte_days = sum(each.byte_days for each in traffic if is_priced(each))
+        return byte_days / GB / DAYS_PER_MONTH * self.s3_storage
 
     def usd(self, billing: Billing, storage_mb: int = _FREE_STORAGE_MB) -> float:
         """Cost of one invocation in USD: request, duration, restore, and /tmp beyond what is free."""
@@ -96,6 +104,7 @@ def prices_of(region: str, architecture: str = "x86_64", own: Mapping[str, Any] 
             cache_gb_second=float(row["snapstart-cache"]),
             s3_get=float(row.get("s3-get", default["s3-get"])),
             s3_list=float(row.get("s3-list", default["s3-list"])),
+            s3_storage=float(row.get("s3-storage", default["s3-storage"])),
         )
     except KeyError as error:
         raise ConfigurationError(

@@ -59,6 +59,8 @@ class RunReport:
     """What of it the functions' requests to S3 for data cost, those of all tries that told."""
     transfer_usd: float = 0.0
     """What of it the transfer from buckets in other regions costs."""
+    kept_usd: float = 0.0
+    """What of it the storage of far data costs that is kept for later runs, until it expires."""
     peak_memory_mb: float = 0.0
     """Largest memory use of an environment, MB of 2^20 bytes."""
     entries: int = 0
@@ -234,6 +236,7 @@ def _of_data(run: RunReport) -> str:
         for usd, what in (
             (run.s3_usd, "requests to S3"),
             (run.transfer_usd, "transfer between regions"),
+            (run.kept_usd, "keeping far data"),
         )
         if usd
     ]
@@ -252,7 +255,8 @@ def _told(traffic: Traffic) -> str:
     requests = (f"{count:,} {name}" for count, name in named if count)
     place = f" at {traffic.endpoint}" if traffic.endpoint else ""
     source = "local files" if traffic.source == LOCAL else f"{traffic.source}{place}"
-    return ", ".join((source, _size(traffic.bytes_read), *requests))
+    written = (f"{_size(traffic.bytes_kept)} kept",) if traffic.bytes_kept else ()
+    return ", ".join((source, _size(traffic.bytes_read), *written, *requests))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:

@@ -141,7 +141,7 @@ class Account:
         sums["wall_s"] = sums.get("wall_s", 0.0) + (now_s - self.since_s if self.in_flight else 0.0)
         read = self.readings.to_report()
         own_usd = sums.get("usd", 0.0) + self._standing_usd(now_s)
-        sums["usd"] = own_usd + read["s3_usd"] + read["transfer_usd"]
+        sums["usd"] = own_usd + read["s3_usd"] + read["transfer_usd"] + read["kept_usd"]
         return RunReport(
             self.run,
             executions=self._executions,

@@ -237,6 +237,7 @@ class Encoder:
             seal_key=mapper.space.key,
             identity=mapper.identity,
             versions=Versions(root=mapper.root),
+            far=mapper.far,
         )
 
     def _publish(self, mapper: PackedMapper, store: Store) -> Body:

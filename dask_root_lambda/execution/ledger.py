@@ -46,6 +46,10 @@ class Progress:
     """Seconds that these took to start, in the mean; 0 where that is not known."""
 
 
+_FAR = "Far data was not all kept, or not taken from where it is kept:"
+"""How the sentence of the report begins that says why."""
+
+
 class Ledger:
     """Sums per run and together; all methods may be called from any thread.
 
@@ -130,6 +134,13 @@ class Ledger:
             for each in (account, self._total):
                 data_usd = each.readings.tell(read or (), prices, invoker.region)
                 each.add(invocation, data_usd)
+        self._note_far(invocation)
+
+    def _note_far(self, invocation: Invocation) -> None:
+        """Say why far data was not kept, of the first range that tells: others have much the same to tell."""
+        problem = invocation.reply.usage.far_problem if invocation.reply is not None else ""
+        if problem and not any(text.startswith(_FAR) for text in self._notes):
+            self.note(f"{_FAR} {problem}. The functions' log has the rest.")
 
     def take(self, account: Account, read: Iterable[Traffic]) -> None:
         """Count what was read for a result that is taken: once, however often its range was tried."""

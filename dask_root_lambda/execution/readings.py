@@ -29,20 +29,21 @@ class Readings:
         """Count what an answer tells, whether its result is taken or not; return what it costs, USD."""
         parts = tuple(traffic)
         _add(self._told.setdefault((prices, region), {}), parts)
-        return prices.requests_usd(parts) + self._transfer_usd(parts, region)
+        return prices.requests_usd(parts) + prices.kept_usd(parts) + self._transfer_usd(parts, region)
 
     def take(self, traffic: Iterable[Traffic]) -> None:
         """Count what was read for a result that is taken."""
         _add(self._taken, traffic)
 
     @property
-    def usd(self) -> tuple[float, float]:
-        """Cost in USD of requests to S3, and of transfer between regions; all tries pay."""
-        requests = transfer = 0.0
+    def usd(self) -> tuple[float, float, float]:
+        """Cost in USD of requests to S3, of transfer, and of keeping far data; all tries pay."""
+        requests = transfer = kept = 0.0
         for (prices, region), parts in self._told.items():
             requests += prices.requests_usd(parts.values())
             transfer += self._transfer_usd(parts.values(), region)
-        return requests, transfer
+            kept += prices.kept_usd(parts.values())
+        return requests, transfer, kept
 
     def _transfer_usd(self, parts: Iterable[Traffic], region: str) -> float:
         return sum(part.bytes_read / GB * self.usd_per_gb(region, part) for part in parts if is_priced(part))
@@ -55,7 +56,7 @@ class Readings:
         again = [
             each - self._taken[key] if key in self._taken else each for key, each in sorted(every.items())
         ]
-        requests_usd, transfer_usd = self.usd
+        requests_usd, transfer_usd, kept_usd = self.usd
         return {
             "traffic": tuple(each for _, each in sorted(self._taken.items())),
             "again": tuple(each for each in again if each != Traffic(each.source, each.endpoint)),
@@ -63,6 +64,7 @@ class Readings:
             "bytes_read": sum(each.bytes_read for each in self._taken.values()),
             "s3_usd": requests_usd,
             "transfer_usd": transfer_usd,
+            "kept_usd": kept_usd,
         }
 
 

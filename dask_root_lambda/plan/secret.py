@@ -44,6 +44,11 @@ class Secret:
         """Return the key that seals the partial results of a run."""
         return hmac.new(self.value, f"key {run}".encode(), hashlib.sha256).digest()[:KEY_BYTES]
 
+    @property
+    def far_key(self) -> bytes:
+        """The key that names and seals what is kept of far data, for all runs."""
+        return hmac.new(self.value, b"far data", hashlib.sha256).digest()[:KEY_BYTES]
+
 
 _reading = threading.Lock()
 """One that cannot be kept is made up, and must be the same in all threads."""

@@ -16,7 +16,7 @@ from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, InputError
 from dask_root_lambda.protocol.intervals import Division, Interval
-from dask_root_lambda.protocol.task import Body, Skipped
+from dask_root_lambda.protocol.task import Body, FarData, Skipped
 
 _FILES_NAMED = 3
 """How many files an error names."""
@@ -57,6 +57,8 @@ class PackedMapper:
     """Why it has as many ranges as it has."""
     results: tuple[str, ...] = ()
     """Names of the user's results that it computes, for those who watch it."""
+    far: FarData | None = None
+    """Whether what is fetched of far files is kept, and by which key; None if it is not."""
 
     @property
     def run(self) -> str:

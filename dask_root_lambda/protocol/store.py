@@ -22,6 +22,8 @@ STORE_VARIABLE = "DASK_ROOT_LAMBDA_STORE"
 """Environment variable of the function: URL of the store for bodies that are too large to be inline."""
 EMULATED_KEY = "emulated"
 """Access key and secret key for an emulator, which takes any: the user's own stay out of it."""
+FAR = "far"
+"""Last part of the prefix of far data, in the place of that of the store."""
 _CONFLICTS = 5
 """Tries of a write that meets another one of the same key."""
 _READ_LIMIT_S = 300.0
@@ -239,6 +241,40 @@ class S3Store:
         except Exception as error:
             raise self._failed("list", prefix, error) from error
 
+    def part(self, key: str, offset: int, size: int) -> bytes:
+        """Return a part of a blob; fewer bytes where the blob ends.
+
+        Raises
+        ------
+        MissingBlobError, StoreError
+            There is no such blob, or S3 failed.
+        """
+        bounds = f"bytes={offset}-{offset + size - 1}"
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._key(key), Range=bounds)
+            return _read(answer["Body"])
+        except Exception as error:  # botocore makes its error classes at run time
+            if _code(error) in ("NoSuchKey", "404"):
+                raise _missing(self, key) from None
+            raise self._failed("read", key, error) from error
+
+    def address(self, key: str) -> str:
+        """Return a signed URL, by which a blob can be read for an hour."""
+        named = {"Bucket": self._bucket, "Key": self._key(key)}
+        return str(self._client.generate_presigned_url("get_object", Params=named, ExpiresIn=3600))
+
+    @property
+    def source(self) -> str:
+        """What its traffic is counted under; see `dask_root_lambda.protocol.traffic.Traffic.key`."""
+        endpoint = str(self._client.meta.endpoint_url)
+        is_aws = str(urlsplit(endpoint).hostname).endswith((".amazonaws.com", ".amazonaws.com.cn"))
+        return f"s3://{self._bucket} {'' if is_aws else endpoint.rstrip('/')}".rstrip()
+
+    @property
+    def client(self) -> Any:
+        """The boto3 client."""
+        return self._client
+
     def _key(self, key: str) -> str:
         _check_key(key)
         return self._prefix + key
@@ -276,6 +312,29 @@ def open_store(url: str) -> Store:
     if parts.scheme == "file" and parts.path:
         return DirectoryStore(parts.path)
     raise ConfigurationError(f"no store at {url!r}: use s3://BUCKET/PREFIX or file:///DIRECTORY")
+
+
+def open_far(url: str) -> S3Store | None:
+    """Open the store of far data that belongs to a store; None if that is in no bucket.
+
+    It lies beside the other one, under ``far``, so that it can be kept for longer. Its client does not wait
+    for long: what it does not have can be fetched from where it came.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "s3" or not parts.netloc:
+        return None
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        signature_version="s3v4",
+        connect_timeout=2,
+        read_timeout=5,
+        max_pool_connections=16,
+        retries={"mode": "standard", "total_max_attempts": 2},
+    )
+    above = parts.path.strip("/").rpartition("/")[0]
+    return S3Store(parts.netloc, f"{above}/{FAR}", boto3.client("s3", config=config))
 
 
 _connected: dict[str, list[Store]] = {}

@@ -147,6 +147,28 @@ class Body:
 
 
 @dataclass(frozen=True)
+class FarData:
+    """That what is fetched of far files is kept, and taken from there."""
+
+    key: bytes = field(repr=False)
+    """Names it, and seals it."""
+    days: int
+    """How old it may be."""
+    ends_s: int = 0
+    """When the invocation ends at the latest, seconds since the epoch, 0 if unknown."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as it stands in the envelope."""
+        return {"key": wire.encode(self.key), "days": self.days}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FarData:
+        """Read what `to_json` wrote."""
+        ends_s = members.whole(data, "ends", default=0)
+        return cls(wire.decode(members.text(data, "key")), members.whole(data, "days", low=1), ends_s)
+
+
+@dataclass(frozen=True)
 class Request:
     """One operation for the function to do."""
 
@@ -169,6 +191,8 @@ class Request:
     of a plain call."""
     versions: Versions = field(default_factory=Versions)
     """The client's versions."""
+    far: FarData | None = None
+    """``map``: whether what is fetched of far files is kept; None if it is not."""
     tier: int = 0
     """Which of the invoker's functions it goes to, by their memory, from 0; the envelope goes without."""
 
@@ -187,6 +211,7 @@ class Request:
             "result": self.result_key,
             "seal": wire.encode(self.seal_key),
             "identity": self.identity,
+            "far": self.far.to_json() if self.far is not None else None,
             "bodies": [body.to_json() for body in self.bodies],
         }
         return {name: value for name, value in event.items() if value not in (None, "")}
@@ -214,6 +239,7 @@ class Request:
                 seal_key=wire.decode(members.text(event, "seal", default="")),
                 identity=members.text(event, "identity", default=""),
                 versions=_versions(event),
+                far=FarData.from_json(event["far"]) if is_range and "far" in event else None,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProtocolError(f"the event is not a request of dask-root-lambda: {error!r}") from None
@@ -373,6 +399,8 @@ class Usage:
     """Bytes that came from files, of all sources."""
     traffic: tuple[Traffic, ...] | None = None
     """What was read, by source; None of a function that does not tell."""
+    far_problem: str = ""
+    """Why far data was not all kept, or not taken from where it is kept; empty if it was."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""

@@ -28,6 +28,10 @@ class Traffic:
     lists: int = 0
     puts: int = 0
     """PUT and POST requests."""
+    bytes_kept: int = 0
+    """Bytes written to be read by later runs."""
+    byte_days: int = 0
+    """The same times the days for which they are kept."""
 
     @property
     def key(self) -> str:
@@ -58,7 +62,7 @@ class Traffic:
         return replace(self, **{name: getattr(self, name) - getattr(other, name) for name in _COUNTS})
 
 
-_COUNTS = ("bytes_read", "gets", "heads", "lists", "puts")
+_COUNTS = ("bytes_read", "gets", "heads", "lists", "puts", "bytes_kept", "byte_days")
 
 
 def of_source(key: str, **counts: int) -> Traffic:

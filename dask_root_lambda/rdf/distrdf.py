@@ -32,7 +32,11 @@ from lambda_runtime import diagnostics
 
 
 def head_node(
-    backend: BaseBackend, npartitions: int | None, args: Sequence[Any], skip_unreadable: bool | None = None
+    backend: BaseBackend,
+    npartitions: int | None,
+    args: Sequence[Any],
+    skip_unreadable: bool | None = None,
+    cache_days: int | None = None,
 ) -> Any:
     """Make DistRDF's head node of the arguments of an RDataFrame constructor.
 
@@ -47,6 +51,7 @@ def head_node(
     """
     diagnostics.check_compiler()
     n_ranges = _checked_npartitions(npartitions)
+    keeps_days = Settings.resolve(cache_days=cache_days).cache_days
     args = remote.located([_plain(item) for item in args])
     inputs.refuse_selections(args)
     skipped: list[Skipped] | None = None
@@ -64,6 +69,7 @@ def head_node(
     head.identities = identities
     head.samples = samples
     head.skipped = skipped
+    head.cache_days = keeps_days
     if skipped is not None:
         skipping.check(head)
     head.default_columns = defaults.columns(args)

@@ -32,10 +32,15 @@ class ClientBackend(Backend):
         self._client = client
 
     def make_dataframe(
-        self, *args: Any, npartitions: int | None = None, skip_unreadable: bool | None = None, **_: Any
+        self,
+        *args: Any,
+        npartitions: int | None = None,
+        skip_unreadable: bool | None = None,
+        cache_days: int | None = None,
+        **_: Any,
     ) -> RDataFrame:
         """Make a frame that the client's cluster computes; ROOT calls this."""
-        return RDataFrame.on(self._client, args, npartitions, skip_unreadable)
+        return RDataFrame.on(self._client, args, npartitions, skip_unreadable, cache_days)
 
 
 def install() -> None:

@@ -106,6 +106,9 @@ class RDataFrame(Node):
     skip_unreadable
         Whether files that cannot be read are left out. By default one of them is an error. What was left out
         is in ``skipped`` of a result, in the report of the cluster, and logged as a warning.
+    cache_days
+        Days for which functions keep what they fetch over ``root://`` and ``https://`` in the deployment's
+        bucket, and read it from there; 0 for not at all. By default, as ``files.cache-days`` says.
 
     Raises
     ------
@@ -114,7 +117,7 @@ class RDataFrame(Node):
     GraphError
         No constructor takes these arguments.
     ConfigurationError
-        ``npartitions`` is not a positive whole number.
+        ``npartitions`` is not a positive whole number, or ``cache_days`` none from 0 to 365.
 
     Examples
     --------
@@ -124,9 +127,13 @@ class RDataFrame(Node):
     """
 
     def __init__(
-        self, *args: Any, npartitions: int | None = None, skip_unreadable: bool | None = None
+        self,
+        *args: Any,
+        npartitions: int | None = None,
+        skip_unreadable: bool | None = None,
+        cache_days: int | None = None,
     ) -> None:
-        self._begin(None, args, npartitions, skip_unreadable)
+        self._begin(None, args, npartitions, skip_unreadable, cache_days)
 
     @classmethod
     def on(
@@ -135,6 +142,7 @@ class RDataFrame(Node):
         args: Sequence[Any],
         npartitions: int | None,
         skip_unreadable: bool | None = None,
+        cache_days: int | None = None,
     ) -> RDataFrame:
         """Make an RDataFrame whose results, when touched, are computed by a client's cluster.
 
@@ -142,11 +150,11 @@ class RDataFrame(Node):
         ----------
         client
             The client.
-        args, npartitions, skip_unreadable
+        args, npartitions, skip_unreadable, cache_days
             As for the constructor.
         """
         frame = cls.__new__(cls)
-        frame._begin(client, args, npartitions, skip_unreadable)
+        frame._begin(client, args, npartitions, skip_unreadable, cache_days)
         return frame
 
     def _begin(
@@ -155,9 +163,10 @@ class RDataFrame(Node):
         args: Sequence[Any],
         npartitions: int | None,
         skip_unreadable: bool | None,
+        cache_days: int | None,
     ) -> None:
-        self._arguments = tuple(args), npartitions, skip_unreadable
-        head = distrdf.head_node(distrdf.Backend(), npartitions, args, skip_unreadable)
+        self._arguments = tuple(args), npartitions, skip_unreadable, cache_days
+        head = distrdf.head_node(distrdf.Backend(), npartitions, args, skip_unreadable, cache_days)
         Node.__init__(self, Bookings(head, client), head)
 
     @property
@@ -167,7 +176,11 @@ class RDataFrame(Node):
 
     @classmethod
     def from_spec(
-        cls, path: str, npartitions: int | None = None, skip_unreadable: bool | None = None
+        cls,
+        path: str,
+        npartitions: int | None = None,
+        skip_unreadable: bool | None = None,
+        cache_days: int | None = None,
     ) -> RDataFrame:
         """Make an RDataFrame of a dataset specification in JSON.
 
@@ -175,11 +188,11 @@ class RDataFrame(Node):
         ----------
         path
             The file, as ``ROOT.RDF.Experimental.FromSpec`` takes it.
-        npartitions, skip_unreadable
+        npartitions, skip_unreadable, cache_days
             As for the constructor.
         """
         spec = ROOT.Internal.RDF.RetrieveSpecFromJson(path)
-        return cls(spec, npartitions=npartitions, skip_unreadable=skip_unreadable)
+        return cls(spec, npartitions=npartitions, skip_unreadable=skip_unreadable, cache_days=cache_days)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -188,8 +201,9 @@ class RDataFrame(Node):
 
     def __reduce__(self) -> Any:
         """Travel as the constructor's arguments, such as the files that a Snapshot wrote."""
-        args, npartitions, skip = self._arguments
-        return functools.partial(RDataFrame, npartitions=npartitions, skip_unreadable=skip), args
+        args, npartitions, skip, days = self._arguments
+        again = functools.partial(RDataFrame, npartitions=npartitions, skip_unreadable=skip, cache_days=days)
+        return again, args
 
 
 _UHI = ("_to_uhi_", "axes", "counts", "kind", "values", "variances")

@@ -31,7 +31,7 @@ from dask_root_lambda.plan.steps import Finish, PackedMapper
 from dask_root_lambda.protocol import rootfile, wire
 from dask_root_lambda.protocol.errors import GraphError
 from dask_root_lambda.protocol.intervals import Division
-from dask_root_lambda.protocol.task import Attachment, Mapper, Program, session
+from dask_root_lambda.protocol.task import Attachment, FarData, Mapper, Program, session
 from dask_root_lambda.rdf import cuts, dataset, heads, names, snapshots, whole
 from lambda_runtime import diagnostics, reports, variables
 from lambda_runtime.attachments import note
@@ -148,6 +148,7 @@ def pack(
         writes=any(_outputs(nodes)),
         why=why,
         results=names.names(node.operation for node in computed),
+        far=FarData(secret.of_user().far_key, head.cache_days) if head.cache_days and data.files else None,
     )
     finish = Finish(
         space,

@@ -65,6 +65,26 @@ constexpr std::size_t kMaxText = 8192;
 
 using Clock = std::chrono::steady_clock;
 
+struct Object;
+struct Part;
+struct Piece;
+struct Problem;
+
+// What is kept of an object nearer by. What it does not have comes from where the object is.
+struct Nearby {
+   virtual ~Nearby() {}
+   // Reads what it has of the parts, and returns the rest.
+   virtual std::vector<Part> Take(Tally &tally, std::vector<Part> parts, const std::atomic<bool> *stop) = 0;
+   // Is given what came from afar.
+   virtual void Add(const Part &part) = 0;
+};
+
+// Reads of a file that no web server has.
+struct Server {
+   virtual ~Server() {}
+   virtual Problem Fetch(Object &object, Tally &tally, std::vector<Piece> &pieces) = 0;
+};
+
 // Where an object is, and what is known of it. One that is replaced here lives on in files that are open.
 struct Object {
    std::string fName;   // as ROOT knows it
@@ -72,7 +92,10 @@ struct Object {
    std::string fSource; // where it comes from
    std::string fTag;    // strong ETag, with its quotes; empty without
    long long fSize = 0;
+   int fAttempts = kAttempts;  // of each request
+   std::shared_ptr<Server> fServer;  // nothing for a web server
    std::mutex fMutex;   // of what follows
+   std::shared_ptr<Nearby> fNearby;
    std::string fUrl;    // signed
    std::vector<std::string> fHeaders;
    std::map<long long, std::shared_ptr<std::string>> fBlocks;  // by their first byte
@@ -282,7 +305,7 @@ bool Finish(Object &object, Piece &piece, int result, Problem &problem)
          return false;
    }
    const bool passes = MayPass(result, piece.fStatus);
-   if (!passes || ++piece.fFailures >= kAttempts) {
+   if (!passes || ++piece.fFailures >= object.fAttempts) {
       problem = {Described(piece, result), passes};
       return false;
    }
@@ -297,6 +320,8 @@ bool Finish(Object &object, Piece &piece, int result, Problem &problem)
 Problem Fetch(Object &object, Tally &tally, std::vector<Piece> &pieces, std::size_t atOnce,
               const std::atomic<bool> *stop = nullptr)
 {
+   if (object.fServer)
+      return object.fServer->Fetch(object, tally, pieces);
    Problem problem;
    Tally::Use use(tally);
    const auto deadline = Clock::now() + std::chrono::milliseconds(gDeadlineMs);

@@ -104,6 +104,12 @@ bool Holds(const std::string &name, const std::string &tag, long long size)
    return found != gObjects.end() && found->second->fTag == tag && found->second->fSize == size;
 }
 
+bool IsHeld(const std::string &name)
+{
+   std::lock_guard<std::mutex> lock(gObjectsMutex);
+   return gObjects.count(name);
+}
+
 Callback gResolve = nullptr;
 
 // Python's functions, by their addresses.
@@ -173,36 +179,6 @@ void KeepHead(const std::string &name, const std::string &content)
       KeepBlock(*object, 0, std::make_shared<std::string>(content));
 }
 
-// Reads a part that ROOT asks for alone: with what is around it, if it is small.
-bool ReadOne(Object &object, Tally &tally, char *to, long long offset, long long size)
-{
-   if (offset < 0 || size < 0 || offset + size > object.fSize)
-      return false;
-   if (!size || FromBlocks(object, to, offset, size))
-      return true;
-   auto first = offset, end = offset + size;
-   const auto tail = std::max(0LL, object.fSize - kTail);
-   if (offset >= tail)
-      first = tail, end = object.fSize;
-   else if (size < kAhead)
-      end = std::min(offset + kAhead, object.fSize);
-   std::vector<Piece> pieces(1);
-   auto &piece = pieces[0];
-   piece.fOffset = first;
-   piece.fEnd = end;
-   if (first == offset && end == offset + size) {
-      piece.fParts = {{to, offset, size}};
-      return Report(object, Fetch(object, tally, pieces, 1));
-   }
-   auto block = std::make_shared<std::string>(end - first, 0);
-   piece.fParts = {{&(*block)[0], first, end - first}};
-   if (!Report(object, Fetch(object, tally, pieces, 1)))
-      return false;
-   std::memcpy(to, block->data() + (offset - first), size);
-   KeepBlock(object, first, block);
-   return true;
-}
-
 // Makes requests of parts: near ones together, but no more than a twentieth is read in vain.
 std::vector<Piece> Planned(std::vector<Part> parts)
 {
@@ -234,6 +210,49 @@ std::vector<Piece> Planned(std::vector<Part> parts)
    return pieces;
 }
 
+// Reads parts: what is kept nearby from there, the rest from where the object is.
+Problem Read(Object &object, Tally &tally, std::vector<Part> parts, const std::atomic<bool> *stop = nullptr)
+{
+   std::shared_ptr<Nearby> nearby;
+   {
+      std::lock_guard<std::mutex> lock(object.fMutex);
+      nearby = object.fNearby;
+   }
+   if (nearby)
+      parts = nearby->Take(tally, std::move(parts), stop);
+   if (parts.empty())
+      return {};
+   auto pieces = Planned(parts);
+   auto problem = Fetch(object, tally, pieces, kAtOnce, stop);
+   if (nearby && problem.fText.empty())
+      for (const auto &part : parts)
+         nearby->Add(part);
+   return problem;
+}
+
+// Reads a part that ROOT asks for alone: with what is around it, if it is small.
+bool ReadOne(Object &object, Tally &tally, char *to, long long offset, long long size)
+{
+   if (offset < 0 || size < 0 || offset + size > object.fSize)
+      return false;
+   if (!size || FromBlocks(object, to, offset, size))
+      return true;
+   auto first = offset, end = offset + size;
+   const auto tail = std::max(0LL, object.fSize - kTail);
+   if (offset >= tail)
+      first = tail, end = object.fSize;
+   else if (size < kAhead)
+      end = std::min(offset + kAhead, object.fSize);
+   if (first == offset && end == offset + size)
+      return Report(object, Read(object, tally, {{to, offset, size}}));
+   auto block = std::make_shared<std::string>(end - first, 0);
+   if (!Report(object, Read(object, tally, {{&(*block)[0], first, end - first}})))
+      return false;
+   std::memcpy(to, block->data() + (offset - first), size);
+   KeepBlock(object, first, block);
+   return true;
+}
+
 bool ReadMany(Object &object, Tally &tally, std::vector<Part> parts)
 {
    std::vector<Part> wanted;
@@ -245,8 +264,7 @@ bool ReadMany(Object &object, Tally &tally, std::vector<Part> parts)
    }
    if (wanted.empty())
       return true;
-   auto pieces = Planned(std::move(wanted));
-   return Report(object, Fetch(object, tally, pieces, kAtOnce));
+   return Report(object, Read(object, tally, std::move(wanted)));
 }
 
 // What is not public of a tree's cache: which entries it has, and to which it reads.
@@ -332,8 +350,7 @@ public:
       }
       fStop = false;
       fThread = std::thread([this, object, tally] {
-         auto pieces = Planned(fBlocks);
-         fGood = Fetch(*object, *tally, pieces, kAtOnce, &fStop).fText.empty();
+         fGood = Read(*object, *tally, fBlocks, &fStop).fText.empty();
       });
    }
    bool Has(const Part &part)

@@ -136,18 +136,36 @@ def reading(files: Sequence[tuple[str, FileIdentity]]) -> Iterator[None]:
     for url, identity in far:
         if not _holds(url, identity) and compare(url, identity) is not None:
             raise _replaced(url)
+    try:
+        with told([url for url, _ in far]):
+            yield
+    finally:
+        # Another range of this process may have been told of a new object: ROOT may have opened that.
+        for url, identity in far:
+            if not _holds(url, identity):
+                raise _replaced(url)
+
+
+@contextmanager
+def told(urls: Sequence[str]) -> Iterator[None]:
+    """Raise that objects could not be read in the block, whatever ROOT made of that.
+
+    Parameters
+    ----------
+    urls
+        The objects.
+    """
+    if not urls:
+        yield
+        return
     library = _library()
     before = library.Failures()
     try:
         yield
     finally:
-        failed = library.FailedSince(before, [url for url, _ in far])
+        failed = library.FailedSince(before, urls)
         if failed.fNumber:
             raise _error(str(failed.fName), str(failed.fText), passes=bool(failed.fPasses)) from None
-        # Another range of this process may have been told of a new object: ROOT may have opened that.
-        for url, identity in far:
-            if not _holds(url, identity):
-                raise _replaced(url)
 
 
 def prepare() -> None:

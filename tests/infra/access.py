@@ -26,6 +26,7 @@ module "access" {{
   partition     = "aws"
   bucket_arn    = "arn:aws:s3:::{BUCKET}"
   prefix        = "partial"
+  far_prefix    = "far"
   input_buckets = ["open-data"]
   output_buckets = ["skims"]
   function_arns = ["{FUNCTION}", "{FUNCTION}-3538"]

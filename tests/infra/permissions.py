@@ -48,6 +48,7 @@ USER_MAY_NOT = [
     ("lambda:PutFunctionConcurrency", FUNCTION),
     ("s3:GetObject", "arn:aws:s3:::open-data/file.root"),
     ("s3:GetObject", f"arn:aws:s3:::{BUCKET}/other/1"),
+    ("s3:PutObject", f"arn:aws:s3:::{BUCKET}/far/file/1"),
     ("s3:GetObject", f"arn:aws:s3:::{BUCKET}-of-others/partial/1"),
     ("s3:PutObject", "arn:aws:s3:::of-others/partial/1"),
     ("s3:PutObject", "arn:aws:s3:::skims/2012/skim_0.root"),
@@ -78,6 +79,8 @@ USER_MAY_NOT = [
     ("ec2:RunInstances", "*"),
 ]
 ROLE_MAY = [
+    ("s3:GetObject", f"arn:aws:s3:::{BUCKET}/far/file/1"),
+    ("s3:PutObject", f"arn:aws:s3:::{BUCKET}/far/file/1"),
     ("s3:GetObject", f"arn:aws:s3:::{BUCKET}/partial/run/1"),
     ("s3:PutObject", f"arn:aws:s3:::{BUCKET}/partial/run/1"),
     ("s3:ListBucket", f"arn:aws:s3:::{BUCKET}"),
@@ -92,6 +95,7 @@ ROLE_MAY = [
     ("secretsmanager:GetSecretValue", SECRET),
 ]
 ROLE_MAY_NOT = [
+    ("s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/far/file/1"),
     ("s3:DeleteObject", f"arn:aws:s3:::{BUCKET}/partial/run/1"),
     ("s3:PutObject", f"arn:aws:s3:::{BUCKET}/elsewhere"),
     ("s3:PutObject", "arn:aws:s3:::open-data/file.root"),

@@ -50,14 +50,17 @@ def test_clients_find_it_by_name(deployment: Deployment) -> None:
 
 
 def test_the_bucket_is_closed(deployment: Deployment) -> None:
-    """Nothing public, nothing in the clear, nothing older than a day."""
+    """Nothing public, nothing in the clear, nothing older than a day, but for far data."""
     client, bucket = deployment.client("s3"), deployment.outputs["bucket"]
     access = client.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     assert all(access.values())
     policy = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])
     assert policy["Statement"][0]["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     rules = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
-    assert [rule.get("Expiration") for rule in rules if rule["Status"] == "Enabled"] == [{"Days": 1}, None]
+    enabled = {rule["Filter"].get("Prefix"): rule for rule in rules if rule["Status"] == "Enabled"}
+    days = {prefix: rule.get("Expiration", {}).get("Days") for prefix, rule in enabled.items() if prefix}
+    assert days == {"partial/": 1, "far/": 30}
+    assert len(rules) == 3
     (encryption,) = client.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
     assert encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
 

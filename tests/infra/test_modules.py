@@ -74,6 +74,7 @@ def test_values_that_cannot_be_are_refused(validated: Callable[..., str]) -> Non
         daily_cost_alarm_usd=-1,
         alarm_email="nobody",
         partial_results_days=0,
+        far_data_days=0,
     )
     words = " ".join(said.replace("\u2502", " ").split())
     for expected in (

@@ -4,6 +4,7 @@ locals {
   arn        = "arn:${var.partition}"
   log_arn    = "${local.arn}:logs:${var.region}:${var.account}:log-group:${var.log_group}"
   objects    = "${var.bucket_arn}/${var.prefix}/*"
+  far        = "${var.bucket_arn}/${var.far_prefix}/*"
   secret_arn = try(aws_secretsmanager_secret.token[0].arn, null)
 }
 
@@ -40,6 +41,12 @@ data "aws_iam_policy_document" "functions" {
     sid       = "PartialResults"
     actions   = ["s3:GetObject", "s3:PutObject"]
     resources = [local.objects]
+  }
+
+  statement {
+    sid       = "FarData"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = [local.far]
   }
 
   statement {

@@ -48,8 +48,18 @@ variable "bucket_arn" {
   }
 }
 
+variable "far_prefix" {
+  description = "Prefix of the keys of far data in it."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_-]+$", var.far_prefix))
+    error_message = "Letters, digits, underscores and hyphens, without a slash."
+  }
+}
+
 variable "prefix" {
-  description = "Prefix of the keys in it."
+  description = "Prefix of the keys of partial results in it."
   type        = string
 
   validation {

@@ -1,11 +1,16 @@
+locals {
+  # Beside partial results, where functions look for it: what is below their prefix expires with them.
+  far = "far"
+}
+
 resource "aws_s3_bucket" "store" {
-  #checkov:skip=CKV_AWS_144:Partial results live for a day, and can be computed again. No copy elsewhere is wanted.
+  #checkov:skip=CKV_AWS_144:Partial results and copies of far data can be made again. No copy elsewhere is wanted.
   #checkov:skip=CKV_AWS_145:S3 encrypts with its own key; a key of the customer's costs a request per partial result.
   #checkov:skip=CKV_AWS_18:Who may read and write is two policies. A log of each access costs more than the data.
   #checkov:skip=CKV_AWS_21:Writes are create-only, so there are no earlier versions to keep.
   #checkov:skip=CKV2_AWS_62:Nobody waits for an event of this bucket.
   bucket = var.name
-  # Only partial results are in it.
+  # Only what can be made again is in it.
   force_destroy = true
 }
 
@@ -48,6 +53,19 @@ resource "aws_s3_bucket_lifecycle_configuration" "store" {
 
     expiration {
       days = var.partial_results_days
+    }
+  }
+
+  rule {
+    id     = "far-data"
+    status = "Enabled"
+
+    filter {
+      prefix = "${local.far}/"
+    }
+
+    expiration {
+      days = var.far_data_days
     }
   }
 

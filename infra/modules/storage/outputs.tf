@@ -13,6 +13,11 @@ output "prefix" {
   value       = var.prefix
 }
 
+output "far_prefix" {
+  description = "Prefix of the keys of far data."
+  value       = local.far
+}
+
 output "url" {
   description = "URL of the store."
   value       = "s3://${aws_s3_bucket.store.id}/${var.prefix}"

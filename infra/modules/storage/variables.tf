@@ -18,13 +18,23 @@ variable "partial_results_days" {
   }
 }
 
+variable "far_data_days" {
+  description = "Days after which what was fetched of far files is deleted."
+  type        = number
+
+  validation {
+    condition     = var.far_data_days >= 1 && floor(var.far_data_days) == var.far_data_days
+    error_message = "At least one day."
+  }
+}
+
 variable "prefix" {
   description = "Prefix of the keys of partial results."
   type        = string
   default     = "partial"
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9_-]+$", var.prefix))
-    error_message = "Letters, digits, underscores and hyphens, without a slash."
+    condition     = can(regex("^[A-Za-z0-9_-]+$", var.prefix)) && var.prefix != "far"
+    error_message = "Letters, digits, underscores and hyphens, without a slash; not far, where far data lies."
   }
 }
