@@ -269,7 +269,13 @@ class Encoder:
 
     def _wait_for_leaving(self, space: RunSpace) -> None:
         with self._left:
-            self._left.wait_for(lambda: not self._leaving[space.prefix], _LEAVING_S)
+            if not self._left.wait_for(lambda: not self._leaving[space.prefix], _LEAVING_S):
+                # The next range is not to wait for it again.
+                del self._leaving[space.prefix]
+                logger.warning(
+                    "partial results of the last time, %s, are still being deleted after %.0f s: ranges run "
+                    "meanwhile, and some of them may have to run again", space.prefix, _LEAVING_S,
+                )  # fmt: skip
 
 
 def result(call: Call, request: Request, invocation: Invocation) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from dask_root_lambda import RDataFrame
+from dask_root_lambda.execution import encoding
 from dask_root_lambda.execution.encoding import INLINE_MAPPER_BYTES, Call
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.protocol import seal, wire
@@ -150,6 +151,22 @@ def test_ranges_wait_until_the_same_run_before_is_forgotten(make_executor, monke
     gate.open()
     [future.result(30) for future in futures]
     assert not forgetting.is_alive()
+
+
+def test_a_store_that_never_deletes_is_waited_for_once(make_executor, monkeypatch, caplog):
+    """Ranges of the next run do not wait for it one after the other, and the user is told."""
+    monkeypatch.setattr(encoding, "_LEAVING_S", 0.2)
+    executor, invoker = make_executor(concurrency=1)
+    gate = Gate()
+    monkeypatch.setattr(invoker.store, "delete", lambda keys: gate())
+    forgetting = executor.forget(MAPPER.space)
+    gate.wait_for(1)
+    [future.result(30) for future in ranges(executor)]
+    assert caplog.text.count("still being deleted") == 1
+    gate.open()
+    forgetting.join(30)
+    [future.result(30) for future in ranges(executor)]
+    assert len(invoker.requests) == 6
 
 
 def test_large_arguments_and_results_of_calls_go_through_the_store(make_executor):
