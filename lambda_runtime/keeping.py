@@ -287,7 +287,7 @@ def _text(share: Share) -> str:
 
 
 def _share(name: str) -> Share | None:
-    """Read the share out of the name of a pack; None if it is no pack's."""
+    """Read the share out of the name of a pack; None if the name is another's."""
     try:
         first, end, _ = name.rpartition("/")[2].split("-")
         return Fraction(first.replace(".", "/")), Fraction(end.replace(".", "/"))

@@ -211,7 +211,7 @@ def test_a_pack_of_another_file_or_user_is_not_taken(served, s3):
 
 
 def test_what_is_too_old_is_fetched_anew(served, s3, monkeypatch):
-    """By its age, which its seal holds; the bucket deletes it by a rule of its own."""
+    """Its age decides, which its seal holds; the bucket deletes it by a rule of its own."""
     url, value, sent = served
     with monkeypatch.context() as patch:
         now = time.time()
@@ -381,7 +381,7 @@ class TestPacks:
         assert len(index.digests) == 4 * 32
 
     def test_a_long_index_takes_a_second_request(self):
-        """Of many small parts."""
+        """A pack of many small parts."""
         extents = [(100 * place, 1) for place in range(20_000)]
         blob = packs.packed(KEY, "a/b", extents, b"x" * 20_000, 1)
         asked = []
@@ -401,7 +401,7 @@ class TestPacks:
 
 
 def test_a_request_asks_for_it():
-    """As it travels; the key is in no text of it, and is not what a run is sealed by."""
+    """It travels whole; no text of it has the key, which is another than that of runs."""
     far = FarData(KEY, 7)
     interval = Interval(Fraction(0), Fraction(1))
     body = Body.of(wire.dumps(1))
@@ -435,7 +435,7 @@ def test_what_is_far():
 
 
 def test_names_depend_on_the_content(s3):
-    """Of one URL, each content has its own."""
+    """Each content of one URL has its own packs."""
     place = place_of(s3)
     identity = storage.FileIdentity(1, "h", 2, "v")
     contents = [

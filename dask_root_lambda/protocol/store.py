@@ -247,7 +247,7 @@ class S3Store:
         Raises
         ------
         MissingBlobError, StoreError
-            There is no such blob, or S3 failed.
+            The blob is missing, or S3 failed.
         """
         bounds = f"bytes={offset}-{offset + size - 1}"
         try:

@@ -407,7 +407,7 @@ def code() -> Any:
     Raises
     ------
     ConfigurationError
-        There is no libcurl, or no OpenSSL.
+        libcurl or OpenSSL is missing.
     """
     libraries.library()
     ROOT.gSystem.Load("libNetxNG")

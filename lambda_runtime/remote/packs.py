@@ -82,12 +82,12 @@ def read(key: bytes, name: str, get: Callable[[int, int], bytes]) -> Index:
     Raises
     ------
     DamagedBlobError
-        It is no pack that this key has sealed to lie under this name.
+        It is damaged, or was not sealed by this key for this name.
     """
     head = get(0, HEAD_BYTES)
     begin = _LENGTH_BYTES + int.from_bytes(head[:_LENGTH_BYTES], "big")
     if begin > _MOST_INDEX_BYTES:
-        raise DamagedBlobError(f"{name} is no pack: its index would have {begin:,} bytes")
+        raise DamagedBlobError(f"{name} is not a pack: its index would have {begin:,} bytes")
     if begin > len(head):
         head += get(len(head), begin - len(head))
     line, _, digests = seal.opened(key, name, head[_LENGTH_BYTES:begin]).partition(b"\n")
