@@ -169,7 +169,7 @@ def _held(place: Place, far: Mapping[str, Far], *, ntuples: bool) -> dict[str, A
         return None
     try:
         return _hold(place, far)
-    except Exception as error:  # see above
+    except Exception as error:  # ROOT's, ours: without what is kept, the range reads from afar
         logger.warning("far data is not kept, and not taken from where it is kept: %s", error)
         _leave(far)
         return None

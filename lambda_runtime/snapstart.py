@@ -23,7 +23,7 @@ from ROOT._distrdf import DataFrame, HeadNode
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.intervals import Division, Interval, divided, divided_entries
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program
-from lambda_runtime import storage, tallies
+from lambda_runtime import storage
 from lambda_runtime.datasets import Sample, over_samples
 from lambda_runtime.ranges import entry_range, file_range
 from lambda_runtime.runner import Runner
@@ -44,7 +44,6 @@ def prepare() -> None:
 
 def warm_up() -> None:
     """Run graphs of the usual operations as ranges are run, so that all of it that is compiled once is."""
-    tallies.declare()
     with tempfile.TemporaryDirectory() as directory:
         path = str(Path(directory) / "warm-up.root")
         write_events(path)

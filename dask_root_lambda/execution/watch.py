@@ -58,12 +58,14 @@ class Watch:
     def begun(self, job: Job) -> None:
         """Take note that a job begins."""
         job.begun_s = time.monotonic()
-        with self._pool.lock:
-            mapper = job.call.mapper
-            if mapper is not None and self._pool.running.get(job) == "emulated":
+        mapper = job.call.mapper
+        # The normal path takes no lock.
+        if mapper is not None and self._pool.running.get(job) == "emulated":
+            with self._pool.lock:
                 running = sum(each.call.space == mapper.space for each in self._pool.running)
                 self._of(mapper).running(running)
-            if self._deadlines.limited:
+        if self._deadlines.limited:
+            with self._pool.lock:
                 self._look_soon()
 
     def answered(self, job: Job, execution: Execution, environment: str) -> None:
