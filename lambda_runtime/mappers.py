@@ -12,10 +12,12 @@ import ROOT
 
 from dask_root_lambda.protocol import wire
 from dask_root_lambda.protocol.errors import InputError
+from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import DataFile, Mapper, Program, session
 from lambda_runtime import IN_FUNCTION, attachments, storage
 from lambda_runtime.diagnostics import user_code
+from lambda_runtime.ranges import FileRange
 from lambda_runtime.remote.names import shown
 from lambda_runtime.surroundings import surroundings
 
@@ -33,6 +35,8 @@ class LoadedMapper:
     """``file/tree``, as DistRDF writes it, -> where it stands in the file table."""
     checked: set[str] = field(default_factory=set)
     """Files that have been found to be those that the client saw."""
+    boundaries: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """Tree and file -> its clusters, see `lambda_runtime.ranges.FileRange`."""
 
     @classmethod
     def load(cls, mapper: Mapper) -> LoadedMapper:
@@ -65,6 +69,13 @@ class LoadedMapper:
         for index, file in enumerate(mapper.files):
             indices.setdefault(f"{file.url}/{file.tree}", []).append(index)
         return cls(mapper, program, indices)
+
+    def range(self, index: int, interval: Interval) -> Any:
+        """Make DistRDF's range of an interval; what one range learns of the files, the next ones know."""
+        made = self.program.range(index, interval)
+        if isinstance(made, FileRange):
+            made.boundaries = self.boundaries
+        return made
 
     def by_index(self, entries_by_key: dict[str, int]) -> dict[int, int]:
         """Return entries by index in the file table; a file listed twice counts twice."""

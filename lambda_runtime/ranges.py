@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -32,6 +32,8 @@ class FileRange(Ranges.TreeRangePerc):  # type: ignore[misc]  # ROOT has no type
     """Makes the same range with the files before its own as well; None where it has all that it needs."""
     friend_files: tuple[slice, ...]
     """Files of each friend that it reads."""
+    boundaries: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """Tree and file -> where its clusters begin, and the end of the last, as far as it has been looked up."""
 
     def friend_urls(self) -> list[str]:
         """Return the files of friends that it reads."""

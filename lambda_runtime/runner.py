@@ -108,7 +108,7 @@ class Runner:
         place: Place | None,
         interval: Interval,
     ) -> PartialResult:
-        data_range = loaded.program.range(index, interval)
+        data_range = loaded.range(index, interval)
         loaded.check_files(data_range)
         files = loaded.files_of(data_range)
         read = [(file.url, file.identity) for file in files]

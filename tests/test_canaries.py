@@ -68,7 +68,9 @@ def unpacked(data: bytes) -> Iterator[bytes]:
     while place >= 0:
         # Short ones are not compressed.
         with contextlib.suppress(zlib.error):
-            yield from unpacked(zlib.decompressobj().decompress(data[place + wire.HEADER_BYTES :]))
+            yield from unpacked(
+                zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[place + wire.HEADER_BYTES :])
+            )
         place = data.find(_BLOB, place + 1)
 
 

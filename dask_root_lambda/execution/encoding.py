@@ -30,7 +30,7 @@ from dask_root_lambda.protocol.errors import (
     MissingMapperError,
 )
 from dask_root_lambda.protocol.store import Store
-from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Versions
+from dask_root_lambda.protocol.task import MAX_ENVELOPE_BYTES, Body, Request, Versions, session
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +95,9 @@ class Encoder:
         self._seal_key = secrets.token_bytes(seal.KEY_BYTES)
         self._published: dict[tuple[str, str], Body] = {}
         self._left_over: dict[tuple[str, str], frozenset[str]] = {}
+        self._unsure: Counter[str] = Counter()
+        """How many blobs may lie in the stores, by the prefix of a space: what was put there, and what a
+        function was asked for that has not answered without."""
         self._leaving: Counter[str] = Counter()
         self._left = threading.Condition()
         self._kept = Kept()
@@ -115,6 +118,7 @@ class Encoder:
             space = call.function.space
             at_hand = [_at_hand(body, invoker.store, space.key) for body in call.args[0]]
             parts = _fitted(at_hand, invoker.store, space.prefix, space.key)
+            self._expect(space, 1 + sum(part.key is not None for part in parts))
             place = space.place(call.function.interval)
             return Request("merge", call.task, parts, attempt, result_key=place, seal_key=space.key)
         prefix = f"{self._prefix}{next(self._numbers)}/"
@@ -164,12 +168,22 @@ class Encoder:
             return False
         return True
 
+    def answered(self, call: Call, result: Any) -> None:
+        """Take note of a result: whether it lies in the store."""
+        if call.space is not None and result.inline is not None:
+            self._expect(call.space, -1)
+
+    def _expect(self, space: RunSpace, n_blobs: int) -> None:
+        with self._lock:
+            self._unsure[space.prefix] += n_blobs
+
     def keep(self, call: Call, result: Any, store: Store) -> None:
         """Keep the partial result of a range, if it is not in the store, for the case that the run fails."""
         mapper = call.mapper
         if mapper is None or not isinstance(call.function, MapRange) or result.inline is None:
             return
-        self._kept.add(mapper.space, call.function.interval, result.inline, store)
+        if self._kept.add(mapper.space, call.function.interval, result.inline, store):
+            self._expect(mapper.space, 1)
 
     def missing(self, request: Request, store: Store, error: MissingBlobError) -> MissingBlobError:
         """Make the error of a request for which the function did not find a blob.
@@ -208,8 +222,11 @@ class Encoder:
         """Delete the partial results of a run that succeeded; `begin_forgetting` comes before."""
         try:
             self._kept.forget(space)
-            for store, prefix in itertools.product(stores, space.prefixes):
-                store.delete(store.keys(prefix))
+            if self._may_be_stored(space):
+                for store, prefix in itertools.product(stores, space.prefixes):
+                    store.delete(store.keys(prefix))
+            with self._lock:
+                self._unsure.pop(space.prefix, None)
         finally:
             self.look_again(space)
             with self._left:
@@ -226,6 +243,7 @@ class Encoder:
         if invoker.remote:
             mapper.check_reach()
         body = Body.of(mapper.blob) if _is_small(mapper) else self._publish(mapper, invoker.store)
+        self._expect(mapper.space, 1)
         return Request(
             operation="map",
             task=call.task,
@@ -258,10 +276,16 @@ class Encoder:
             if name not in self._left_over:
                 # Here, where waiting is allowed: tasks are ended on Dask's event loop.
                 self._kept.put(space)
-                listed = frozenset(store.keys(space.prefix_of_all))
+                keys = store.keys(space.prefix_of_all) if self._may_be_stored(space) else ()
+                listed = frozenset(keys)
                 with self._lock:
                     self._left_over[name] = listed
             return self._left_over[name]
+
+    def _may_be_stored(self, space: RunSpace) -> bool:
+        """Whether the stores may have blobs for a session: to ask them takes a round trip."""
+        with self._lock:
+            return space.new_in != session() or self._unsure[space.prefix] > 0
 
     def _one_at_a_time(self, name: tuple[str, str]) -> threading.Lock:
         with self._lock:

@@ -37,7 +37,7 @@ class Kept:
         self._found: dict[str, dict[str, tuple[Path, int, int]]] = {}
         """File, offset and length of each partial result: by the prefix of its space, then by its key."""
 
-    def add(self, space: RunSpace, interval: Interval, blob: bytes, store: Store) -> None:
+    def add(self, space: RunSpace, interval: Interval, blob: bytes, store: Store) -> bool:
         """Keep the partial result of an interval. A disk that is full is no reason to fail a run.
 
         Parameters
@@ -48,25 +48,31 @@ class Kept:
             The partial result.
         store
             Where it is kept if the client is on another machine.
+
+        Returns
+        -------
+        bool
+            Whether it goes into the store.
         """
         if space.not_reused:
-            return
+            return False
         name = space.place(interval)
         path, content = unfinished.file(space.run, space.session), seal.sealed(space.key, name, blob)
         record = records.record(name, content)
         if not path.parent.is_dir():
             self._batches.add(space, store, record)
-            return
+            return True
         try:
             with self._lock, path.open("ab") as file:
                 stop = file.tell() + len(record)
                 if stop > _MOST_BYTES:
-                    return
+                    return False
                 file.write(record)
                 if space.prefix in self._found:
                     self._found[space.prefix][name] = path, stop - len(content), len(content)
         except OSError as error:
             logger.debug("a partial result is not kept: %s", error)
+        return False
 
     def find(
         self,

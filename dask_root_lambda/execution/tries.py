@@ -231,6 +231,7 @@ class Tries:
         try:
             invocation = self._invoke(request, job, account, invoker)
             value = encoding.result(job.call, request, invocation)
+            self.encoder.answered(job.call, value)
             self.encoder.keep(job.call, value, invoker.store)
         except MissingBlobError as error:
             raise self.encoder.missing(request, invoker.store, error) from error.__cause__

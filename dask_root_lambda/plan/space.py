@@ -21,6 +21,9 @@ class RunSpace:
     """Sessions that have ended, whose partial results this one takes, and deletes when it is done."""
     not_reused: str = ""
     """Why what is left here, should the run fail, cannot be taken by another process; empty if it can."""
+    new_in: str = field(default="", compare=False)
+    """The process that has begun the session, where nothing was left of it or for it before: that process
+    need not ask the stores what there is. See `dask_root_lambda.protocol.task.session`."""
 
     @property
     def prefix(self) -> str:

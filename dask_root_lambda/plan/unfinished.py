@@ -73,12 +73,13 @@ def begin(secret: Secret, run: str, worker: str, alive: Callable[[], bool] = lam
     name = hashlib.sha256(described.encode()).hexdigest()[:16]
     key, reason = secret.key(run), secret.not_kept
     adopted: tuple[str, ...] = ()
+    is_new = False
     if not reason:
         try:
-            adopted = _adopted(_directory(run), name, alive)
+            adopted, is_new = _adopted(_directory(run), name, alive)
         except OSError as error:
             reason = f"{_directory(run)} cannot be used: {error}"
-    return RunSpace(run, key, name, adopted, reason)
+    return RunSpace(run, key, name, adopted, reason, process() if is_new and not adopted else "")
 
 
 def end(space: RunSpace) -> None:
@@ -130,12 +131,14 @@ def _directory(run: str) -> Path:
     return state_home.home() / "runs" / run
 
 
-def _adopted(directory: Path, name: str, alive: Callable[[], bool]) -> tuple[str, ...]:
+def _adopted(directory: Path, name: str, alive: Callable[[], bool]) -> tuple[tuple[str, ...], bool]:
+    """Lock a session's file, and those of ended sessions; return these, and whether the first is new."""
     with _lock:
         _release_others(directory)
         _sweep(directory.parent)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         own = directory / f"{name}{_SESSION}"
+        is_new = not own.exists()
         for path in {own, *directory.glob(f"*{_SESSION}")}:
             held = _held.get(path)
             if held is not None and not held.alive():
@@ -143,7 +146,7 @@ def _adopted(directory: Path, name: str, alive: Callable[[], bool]) -> tuple[str
             elif held is None and (descriptor := _locked(path)) is not None:
                 _held[path] = _Held(descriptor, name, alive)
         used = [path for path, held in _held.items() if held.owner == name and path.parent == directory]
-        return tuple(sorted(path.name.removesuffix(_SESSION) for path in used if path != own))
+        return tuple(sorted(path.name.removesuffix(_SESSION) for path in used if path != own)), is_new
 
 
 def _release_others(directory: Path) -> None:

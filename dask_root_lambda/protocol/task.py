@@ -199,22 +199,28 @@ class Request:
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON object, without what is empty."""
         versions = self.versions
+        interval = str(self.interval) if self.interval is not None else ""
         event: dict[str, Any] = {
             "wire": versions.wire,
             "python": versions.python,
             "root": versions.root,
             "op": self.operation,
             "task": self.task,
-            "attempt": self.attempt,
+            "attempt": self.attempt if self.attempt > 1 else None,
             "range": self.range_index,
-            "interval": str(self.interval) if self.interval is not None else "",
-            "result": self.result_key,
+            "interval": interval,
+            "result": self._result(interval),
             "seal": wire.encode(self.seal_key),
             "identity": self.identity,
             "far": self.far.to_json() if self.far is not None else None,
             "bodies": [body.to_json() for body in self.bodies],
         }
         return {name: value for name, value in event.items() if value not in (None, "")}
+
+    def _result(self, interval: str) -> str:
+        """Shorten the key of a result that is named by its interval, which is in the envelope anyway."""
+        key = self.result_key
+        return key.removesuffix(interval) if interval and key.endswith(f"/{interval}") else key
 
     @classmethod
     def from_json(cls, event: Mapping[str, Any]) -> Request:
@@ -235,7 +241,7 @@ class Request:
                 attempt=members.whole(event, "attempt", default=1, low=1),
                 range_index=members.whole(event, "range") if is_range else None,
                 interval=Interval.parse(members.text(event, "interval")) if is_range else None,
-                result_key=_key(event, "result") if "result" in event else "",
+                result_key=_result_key(event) if "result" in event else "",
                 seal_key=wire.decode(members.text(event, "seal", default="")),
                 identity=members.text(event, "identity", default=""),
                 versions=_versions(event),
@@ -271,8 +277,16 @@ def _bodies(operation: Operation, event: Mapping[str, Any]) -> tuple[Body, ...]:
     return bodies
 
 
+def _result_key(event: Mapping[str, Any]) -> str:
+    key = members.text(event, "result")
+    return _checked_key(key + members.text(event, "interval") if key.endswith("/") else key, "result")
+
+
 def _key(data: Mapping[str, Any], name: str) -> str:
-    key = members.text(data, name)
+    return _checked_key(members.text(data, name), name)
+
+
+def _checked_key(key: str, name: str) -> str:
     if not store.is_key(key):
         raise ValueError(f"{name} is no key of a store: {key[:99]!r}")
     return key

@@ -20,8 +20,9 @@ from dask_root_lambda.plan.steps import Merge, PackedMapper
 from dask_root_lambda.protocol import seal, wire
 from dask_root_lambda.protocol.errors import DamagedBlobError
 from dask_root_lambda.protocol.intervals import divided
-from dask_root_lambda.protocol.store import DirectoryStore
+from dask_root_lambda.protocol.store import DirectoryStore, MemoryStore
 from dask_root_lambda.protocol.task import Body
+from dask_root_lambda.protocol.task import session as process_name
 from lambda_runtime import handler
 from tests.invokers import KEY, ScriptedInvoker
 
@@ -179,6 +180,13 @@ def test_what_is_gone_from_the_store_is_computed_again(two_places, events_file):
     assert len(invoker.requests) <= 8
 
 
+class _Unlisted(MemoryStore):
+    """A store that nobody is to ask what it has."""
+
+    def keys(self, prefix=""):
+        raise AssertionError(f"asked for {prefix}")
+
+
 class TestSessions:
     """Who may take what of the partial results of one run, and who deletes it."""
 
@@ -213,6 +221,43 @@ class TestSessions:
         encoder.begin_forgetting(space)
         encoder.forget(space, [invoker.store])
         assert list(invoker.store.keys()) == ["partials/run/others/0-1"]
+
+    def test_a_new_session_asks_no_store_in_vain(self, invoker):
+        """Neither before its first range nor at its end, where all its results came with the answers."""
+        call = self.new_call()
+        encoder, store = Encoder(), _Unlisted()
+        invoker.store = store
+        assert encoder.left_over(call, invoker) is None
+        encoder.request(call, invoker, 1)
+        encoder.answered(call, Body.of(b"a result"))
+        encoder.begin_forgetting(call.space)
+        encoder.forget(call.space, [store])
+
+    @pytest.mark.parametrize("answer", [None, Body(key="partials/run/mine/0-1")])
+    def test_what_may_lie_in_the_store_is_deleted_and_taken(self, invoker, answer):
+        """A function that was not heard of may have put its result there, as one with a large one has."""
+        call, encoder = self.new_call(), Encoder()
+        assert encoder.left_over(call, invoker) is None
+        encoder.request(call, invoker, 1)
+        if answer is not None:
+            encoder.answered(call, answer)
+        self.put(invoker, "partials/run/mine/0-1")
+        encoder.look_again(call.space)
+        assert encoder.left_over(call, invoker).key == "partials/run/mine/0-1"
+        encoder.begin_forgetting(call.space)
+        encoder.forget(call.space, [invoker.store])
+        assert not list(invoker.store.keys())
+
+    def test_another_process_asks_the_store(self, invoker):
+        """A gateway of its own, or one that was restarted, does not know what came before it."""
+        call = self.new_call(process="another")
+        self.put(invoker, "partials/run/mine/0-1")
+        assert Encoder().left_over(call, invoker).key == "partials/run/mine/0-1"
+
+    def new_call(self, process=None):
+        space = RunSpace("run", KEY, "mine", new_in=process or process_name())
+        mapper = PackedMapper(space, b"blob", "digest", divided(1, 1))
+        return Call("range-0", mapper.ranges[0], [mapper])
 
     def test_a_request_says_where_its_result_goes(self, invoker):
         """Into the client's own session, under the interval; the key of the seal is in the request alone."""

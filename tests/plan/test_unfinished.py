@@ -14,6 +14,7 @@ from dask_root_lambda import state_home
 from dask_root_lambda.plan import unfinished
 from dask_root_lambda.plan.secret import Secret
 from dask_root_lambda.protocol.intervals import divided
+from dask_root_lambda.protocol.task import session as process_name
 
 SECRET = Secret(b"s" * 32)
 RUN = SECRET.run("graph and files")
@@ -102,6 +103,15 @@ def test_a_session_goes_on_in_its_process():
     unfinished.end(first)
     assert begin().adopted == ()
     assert session
+
+
+def test_a_session_is_new_once():
+    """Of its first try nothing is in the stores yet; of what is adopted, or tried again, nobody knows."""
+    assert begin().new_in == process_name()
+    assert begin().new_in == ""
+    with other_process() as (_, _, process):
+        end_of(process)
+        assert begin("another").new_in == ""
 
 
 def test_a_client_that_is_closed_leaves_its_session():

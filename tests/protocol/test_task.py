@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -33,7 +34,17 @@ def through_json(value):
 MERGE = Request("merge", "merge-1", (Body.of(b"inline"), Body(key="partials/abc", size=10)))
 
 
-@pytest.mark.parametrize("request_", [REQUEST, MERGE])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        REQUEST,
+        replace(REQUEST, attempt=1),
+        replace(REQUEST, result_key="results/1_3-2"),
+        replace(REQUEST, result_key="results/11_3-2"),
+        replace(REQUEST, result_key="results/other"),
+        MERGE,
+    ],
+)
 def test_a_request_survives_the_envelope(request_):
     """What the function reads is what the client wrote, range 0 included."""
     assert Request.from_json(through_json(request_.to_json())) == request_
@@ -84,6 +95,8 @@ def test_an_answer_that_tells_nonsense_is_no_reply(told):
         REQUEST.to_json() | {"interval": "0-1_0"},
         REQUEST.to_json() | {"task": "half a character: \ud800"},
         REQUEST.to_json() | {"result": "../of/another"},
+        REQUEST.to_json() | {"result": "../of/another/"},
+        MERGE.to_json() | {"result": "partials/run/session/"},
         REQUEST.to_json() | {"bodies": "inline"},
         REQUEST.to_json() | {"bodies": REQUEST.to_json()["bodies"] * 2},
         REQUEST.to_json() | {"bodies": [{"key": "/etc/passwd", "size": 1}]},
