@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ROOT
 from ROOT._distrdf.Operation import Action, Snapshot
@@ -30,10 +30,12 @@ from ROOT._distrdf.Operation import Action, Snapshot
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import IncompleteResultError
 from dask_root_lambda.protocol.rootfile import FileIdentity
-from lambda_runtime import snapshot_objects
 from lambda_runtime.remote import names
 from lambda_runtime.remote.names import S3Name
-from lambda_runtime.snapshot_objects import Found, Mark
+
+if TYPE_CHECKING:
+    # S3's SDK, which it needs, takes a new environment 0.06 s to import: only what writes to S3 does that.
+    from lambda_runtime.snapshot_objects import Found, Mark
 
 _ABANDONED_S = 3600.0
 """Nobody writes a file any more that has not changed for so long."""
@@ -88,6 +90,8 @@ class Output:
 
     def mark(self, part: Part) -> Mark:
         """Return what the object of a part says of itself."""
+        from lambda_runtime import snapshot_objects
+
         stem = self.in_s3
         assert stem is not None, "it is an object"
         return snapshot_objects.Mark(snapshot_objects.output_of(stem), f"{self.run}/{part.range_id}")
@@ -102,6 +106,8 @@ class Output:
         return [each.name for each in found if now_s - each.changed_s > _ABANDONED_S]
 
     def _objects(self, before: str, after: str) -> list[Found]:
+        from lambda_runtime import snapshot_objects
+
         stem = self.in_s3
         if stem is None:
             return []
@@ -218,6 +224,8 @@ class Written:
         return Written(self.tree, self.output, parts)
 
     def _published_objects(self) -> Written:
+        from lambda_runtime import snapshot_objects
+
         moves = []
         for part in self.parts:
             written, final = names.parse_s3(part.written), names.parse_s3(part.final)
@@ -237,6 +245,8 @@ def _stored(output: Output, part: Part) -> Part:
     name = names.parse_s3(part.written)
     if not part.scratch or name is None:
         return part
+    from lambda_runtime import snapshot_objects
+
     scratch = Path(part.scratch)
     try:
         identity = snapshot_objects.create(scratch, name, output.mark(part))
