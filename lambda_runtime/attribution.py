@@ -87,7 +87,7 @@ def _found(graph: CompiledGraph, data_range: Any, error: Exception, turns: Turns
     graph.actions = None
     for node in nodes:
         node.rdf_node = None
-    position = int(graph.counter.Seen())
+    position = int(graph.counter.seen)
     entry, where = _only_entry(head.rdf_node, data_range, position)
     with diagnostics.record(quiet=True):
         if _raised(head.rdf_node, entry.Count, turns) is None:

@@ -18,16 +18,17 @@ class Counter {
       Opened(const ROOT::RDF::RNode &node) : ROOT::RDF::RNode(node) {}
       auto *Manager() { return GetLoopManager(); }
    };
-   ULong64_t fSeen = 0;
 
 public:
+   // PyROOT reads a member without compiling anything.
+   ULong64_t seen = 0;
+
    // ROOT forgets a callback at the end of the event loop. Count() takes a second to compile.
    void Watch(const ROOT::RDF::RNode &node)
    {
-      fSeen = 0;
-      Opened(node).Manager()->RegisterCallback(1, [this](unsigned int) { ++fSeen; });
+      seen = 0;
+      Opened(node).Manager()->RegisterCallback(1, [this](unsigned int) { ++seen; });
    }
-   ULong64_t Seen() const { return fSeen; }
 };
 
 } // namespace dask_root_lambda
@@ -37,6 +38,6 @@ public:
 def new_counter() -> Any:
     """Make a counter: it counts the entries of the next event loop of what it is told to ``Watch``.
 
-    The node to watch is an ``RNode``; ``Seen()`` is the count.
+    The node to watch is an ``RNode``; ``seen`` is the count.
     """
     return declared(_CODE).Counter()

@@ -125,7 +125,7 @@ class EventLoop:
         with _turns.shared(), whole.described(sources), _stoppable(graph, on_stop):
             ROOT.Internal.RDF.TriggerRun(node)
         values = _mergeables(graph.program, graph.actions)
-        return PartialResult(values, (), int(graph.counter.Seen()), entries)
+        return PartialResult(values, (), int(graph.counter.seen), entries)
 
     def _compile(
         self, loaded: LoadedMapper, graph: CompiledGraph, data_range: Any, *, stoppable: bool

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import faulthandler
+import gc
 import json
 import logging
 import os
@@ -370,6 +371,8 @@ def _own_process() -> None:
     tallies.declare()
     counting.new_counter()
     snapstart.prepare()
+    # What there is now stays: children need not look through it for garbage, nor copy its pages for that.
+    gc.freeze()
 
 
 if IN_FUNCTION:

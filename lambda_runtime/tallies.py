@@ -176,29 +176,35 @@ public:
    void UpdateBranchIndices(TObjArray *) override {}
 };
 
-// Counts what a thread reads from Begin to End.
-class Count {
+// Counts what the thread reads that makes it, until Ended.
+struct Count {
    std::shared_ptr<Tally> fTally{new Tally};
    ReadWatch fWatch{*fTally};
-   std::shared_ptr<Tally> *fTallyBefore = nullptr;
-   TVirtualPerfStats *fStatsBefore = nullptr;
+   std::shared_ptr<Tally> *fTallyBefore = gOfThread;
+   TVirtualPerfStats *fStatsBefore = gPerfStats;
 
-public:
-   void Begin()
+   Count()
    {
-      fTallyBefore = gOfThread;
-      fStatsBefore = gPerfStats;
       gOfThread = &fTally;
       gPerfStats = &fWatch;
    }
-   void End()
-   {
-      gPerfStats = fStatsBefore;
-      gOfThread = fTallyBefore;
-      fTally->End();
-   }
-   std::string Lines() { return fTally->Lines(false); }
 };
+
+Count *Begun()
+{
+   return new Count;
+}
+
+// PyROOT compiles each function that it calls: so one does all that there is to do at the end.
+std::string Ended(Count *count)
+{
+   gPerfStats = count->fStatsBefore;
+   gOfThread = count->fTallyBefore;
+   count->fTally->End();
+   const auto lines = count->fTally->Lines(false);
+   delete count;
+   return lines;
+}
 
 } // namespace dask_root_lambda
 """.replace("%s", LOCAL)
@@ -209,14 +215,11 @@ def declare() -> Any:
     """Declare the code; return its namespace."""
     namespace = declared(_CODE)
     # A thread that fetches ahead may need Python to end.
-    namespace.Count.End.__release_gil__ = True
+    namespace.Ended.__release_gil__ = True
     traffic.include(lambda forget: _read(namespace.LinesOfProcess(forget)))
     os.register_at_fork(after_in_child=namespace.BeginTally)
     # PyROOT makes what it calls at the first call, and not in two threads at once.
-    count = namespace.Count()
-    count.Begin()
-    count.End()
-    _read(str(count.Lines()) + str(namespace.LinesOfProcess(False)))
+    _read(str(namespace.Ended(namespace.Begun())) + str(namespace.LinesOfProcess(False)))
     return namespace
 
 
@@ -229,13 +232,12 @@ def counted(found: list[Traffic]) -> Iterator[None]:
     found
         What was read is appended to it when the block ends, however it ends.
     """
-    count = declare().Count()
-    count.Begin()
+    namespace = declare()
+    count = namespace.Begun()
     try:
         yield
     finally:
-        count.End()
-        found.extend(_read(count.Lines()))
+        found.extend(_read(namespace.Ended(count)))
 
 
 def _read(lines: Any) -> list[Traffic]:
