@@ -188,7 +188,7 @@ class Request:
     """Seals the result there, and has sealed bodies that lie there; graphs are named by their content."""
     identity: str = ""
     """Names what it brings into the process that answers it: code, headers, libraries and files; the client
-    of a plain call."""
+    of a plain call. Empty if it brings nothing."""
     versions: Versions = field(default_factory=Versions)
     """The client's versions."""
     far: FarData | None = None

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import ROOT
 from dask.tokenize import TokenizationError, tokenize
 from distributed import Client
+from ROOT._distrdf.Backends.Base import BaseBackend
 from ROOT._distrdf.Node import Node
 from ROOT._distrdf.Operation import Action, InstantAction, Snapshot
 
@@ -104,7 +105,7 @@ def pack(
     attachments = tuple(_attachments(head.backend))
     note(attachments)
     code = "\n".join(_checked_code(head.backend.strings_to_declare))
-    identity = _token(code, head.backend.initialization, attachments)
+    identity = _identity(code, head.backend.initialization, attachments)
     graph = _token(_operations(nodes), identity)
     values, skips = variables.read(code), head.skipped is not None and bool(data.files)
     versions, occasion = (ROOT_VERSION, wire.WIRE_VERSION, __version__), _occasion(nodes)
@@ -404,6 +405,12 @@ def _pickled(program: Program) -> bytes:
             f"the graph cannot be sent to where it runs: {type(error).__name__}: {error}. Pass expressions "
             "as strings, and make what Python functions need inside them"
         ) from error
+
+
+def _identity(code: str, initialize: Callable[[], object], attachments: tuple[Attachment, ...]) -> str:
+    """Name what a graph brings into the process that runs it; one that brings nothing needs no name."""
+    own = getattr(initialize, "__module__", "") == BaseBackend.__module__
+    return "" if own and not code and not attachments else _token(code, initialize, attachments)
 
 
 def _token(*parts: Any) -> str:

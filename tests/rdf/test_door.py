@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster
 
 from dask_root_lambda import LambdaCluster, RDataFrame
 from dask_root_lambda.protocol.errors import GraphError, UserCodeError
-from dask_root_lambda.rdf import door
+from dask_root_lambda.rdf import door, packing
 from tests.conftest import ROOT, write_events
 
 SUM = 499500.0
@@ -353,6 +353,21 @@ class TestDistribution:
         )
         with pytest.raises(Exception, match="given to initialize raised ValueError: no such calibration"):
             RDataFrame("Events", events_file, npartitions=1).Sum("x").compute()
+
+    @pytest.mark.parametrize(
+        ("register", "named"),
+        [
+            (lambda: None, False),
+            (lambda: ROOT.RDF.Distributed.DistributeCppCode("inline int drl_named() { return 1; }"), True),
+            (lambda: ROOT.RDF.Distributed.initialize(int), True),
+        ],
+    )
+    def test_what_a_graph_brings_has_a_name(self, local, events_file, registered, register, named):
+        """Graphs that bring nothing into the process that runs them share one, and have none."""
+        register()
+        frame = RDataFrame("Events", events_file, npartitions=1)
+        mapper = packing.pack(frame._headnode, [frame.Sum("x").node], 1).mapper
+        assert bool(mapper.identity) == named
 
     def test_changed_code_is_another_run(self, local, events_file, registered, tmp_path):
         """The identity of a run covers what was distributed: another header is another run."""
