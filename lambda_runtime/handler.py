@@ -272,7 +272,7 @@ def _fetch_mapper(environment: Environment, body: Body, digest: str) -> bytes:
     """Return a mapper, which is named by its content and not sealed: many runs of many users may share it."""
     if body.inline is not None:
         return body.inline
-    blob = _store_of(environment, body.size).get(str(body.key))
+    blob = _store_of(environment).get(str(body.key))
     if wire.digest(blob) != digest:
         raise CorruptBlobError(f"{body.key} holds another content than its name says")
     return blob
@@ -282,7 +282,7 @@ def _fetch(environment: Environment, body: Body, seal_key: bytes) -> bytes:
     if body.inline is not None:
         return body.inline
     key = str(body.key)
-    return seal.opened(seal_key, key, _store_of(environment, body.size).get(key))
+    return seal.opened(seal_key, key, _store_of(environment).get(key))
 
 
 def _put_away(environment: Environment, request: Request, blob: bytes) -> Body:
@@ -291,15 +291,15 @@ def _put_away(environment: Environment, request: Request, blob: bytes) -> Body:
         return Body.of(blob)
     key = request.result_key
     # Another attempt may have written it already: the same task, so as good.
-    _store_of(environment, len(blob)).put(key, seal.sealed(request.seal_key, key, blob))
+    _store_of(environment).put(key, seal.sealed(request.seal_key, key, blob))
     return Body(key=key, size=len(blob))
 
 
-def _store_of(environment: Environment, size: int) -> Store:
+def _store_of(environment: Environment) -> Store:
     if environment.store is None:
         raise TooLargeError(
-            f"{size:,} bytes do not fit into an envelope of {MAX_ENVELOPE_BYTES:,}, and the function has no "
-            f"store: set its environment variable {STORE_VARIABLE}"
+            f"what does not fit into an envelope of {MAX_ENVELOPE_BYTES:,} bytes goes through a store, and "
+            f"the function has none: set its environment variable {STORE_VARIABLE}"
         )
     return environment.store
 

@@ -67,7 +67,7 @@ class Runner:
         Parameters
         ----------
         digest
-            SHA-256 of the mapper's blob.
+            Name of the mapper's blob; see `dask_root_lambda.protocol.wire.digest`.
         fetch
             Gets the blob; called only where the mapper is not known yet.
         index

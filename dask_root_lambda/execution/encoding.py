@@ -1,6 +1,6 @@
 """A call becomes a request, and its answer a result.
 
-Keys in the store: ``mappers/SHA256`` for graphs, ``partials/RUN/SESSION/INTERVAL`` for the partial results of
+Keys in the store: ``mappers/DIGEST`` for graphs, ``partials/RUN/SESSION/INTERVAL`` for the partial results of
 a run, ``calls/ID/...`` for what a plain call sends and returns. Graphs are named by their content, the others
 are sealed.
 """

@@ -25,7 +25,8 @@ FILE = "secret"
 """Its name in the state directory."""
 
 _BYTES = 32
-_NAME_CHARACTERS = 32
+_NAME_CHARACTERS = 24
+"""96 bits: each request of a run names it twice."""
 
 
 @dataclass(frozen=True)

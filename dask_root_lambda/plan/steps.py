@@ -36,7 +36,7 @@ class PackedMapper:
     blob: bytes
     """Blob of a `dask_root_lambda.protocol.task.Mapper`."""
     digest: str
-    """SHA-256 of the blob."""
+    """Names the blob by its content; see `dask_root_lambda.protocol.wire.digest`."""
     division: Division
     """The ranges of the run, in order, without gaps."""
     root: str = ""

@@ -89,7 +89,7 @@ class Body:
     key: str | None = None
     """Where it lies in the store."""
     size: int = 0
-    """Length of the blob in bytes."""
+    """Length of the blob in bytes; requests go without, for a blob in the store."""
     store: str = ""
     """URL of that store, for readers that may have another; the envelope goes without."""
 
@@ -139,7 +139,7 @@ class Body:
         """Read what `to_json` wrote."""
         if "inline" in data:
             return cls.of(wire.decode(members.text(data, "inline")))
-        return cls(key=_key(data, "key"), size=members.whole(data, "size"))
+        return cls(key=_key(data, "key"), size=members.whole(data, "size", default=0))
 
     def __sizeof__(self) -> int:
         """Bytes that Dask should count for it."""
@@ -213,7 +213,7 @@ class Request:
             "seal": wire.encode(self.seal_key),
             "identity": self.identity,
             "far": self.far.to_json() if self.far is not None else None,
-            "bodies": [body.to_json() for body in self.bodies],
+            "bodies": [body.to_json() if body.key is None else {"key": body.key} for body in self.bodies],
         }
         return {name: value for name, value in event.items() if value not in (None, "")}
 

@@ -38,6 +38,9 @@ _RAW = -zlib.MAX_WBITS
 a stream never begins as a pickle does: a block that is stored as it is begins with 0 or 1 (RFC 1951, 3.2.4).
 """
 
+_NAME_CHARACTERS = 40
+"""Of a name that each request carries; another content of the same name cannot be found."""
+
 _SHORT_BYTES = 1_024
 """Up to this size a pickle stays as it is: zlib lets go of the interpreter's lock, and with other threads
 waiting for that, to get it back costs more than the bytes that are saved."""
@@ -97,8 +100,8 @@ def verify(blob: bytes) -> None:
 
 
 def digest(blob: bytes) -> str:
-    """SHA-256 of ``blob`` in hexadecimal: its name in a content-addressed store."""
-    return hashlib.sha256(blob).hexdigest()
+    """Return 160 bits of the SHA-256 of ``blob`` in hexadecimal: its name in a content-addressed store."""
+    return hashlib.sha256(blob).hexdigest()[:_NAME_CHARACTERS]
 
 
 def encode(blob: bytes) -> str:

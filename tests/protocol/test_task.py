@@ -17,7 +17,7 @@ from dask_root_lambda.protocol.traffic import Traffic
 REQUEST = Request(
     operation="map",
     task="range-1-2",
-    bodies=(Body(key="mappers/abc", size=10),),
+    bodies=(Body(key="mappers/abc"),),
     attempt=2,
     range_index=0,
     interval=Interval(Fraction(1, 3), Fraction(2)),
@@ -31,7 +31,7 @@ def through_json(value):
     return json.loads(json.dumps(value))
 
 
-MERGE = Request("merge", "merge-1", (Body.of(b"inline"), Body(key="partials/abc", size=10)))
+MERGE = Request("merge", "merge-1", (Body.of(b"inline"), Body(key="partials/abc")))
 
 
 @pytest.mark.parametrize(
