@@ -44,6 +44,7 @@ END RequestId: 00000000-0000-0000-0000-000000000000
 REPORT RequestId: 00000000-0000-0000-0000-000000000000\tDuration: 1.00 ms\tBilled Duration: 2 ms\t\
 Memory Size: 1769 MB\tMax Memory Used: 500 MB\t
 """
+_USAGE = Usage(environment="stub", duration_s=0.001)
 _STOP_TIMEOUT_S = 10.0
 
 
@@ -210,16 +211,18 @@ class _Behaviour:
         if self.environments is not None:
             self.environments.give_back()
         if self.values is not None:
-            return _invoked(self._partial(json.loads(payload)), _log(place))
+            return self._ran(json.loads(payload), place)
         if self.partials is None:
             return _response_to_a_call()
         index = json.loads(payload)["range"]
         return _invoked((self.partials / str(index)).read_bytes())
 
-    def _partial(self, event: dict[str, Any]) -> bytes:
+    def _ran(self, event: dict[str, Any], place: Place) -> bytes:
         interval = Interval.parse(event["interval"])
         entries = int(interval.stop - interval.start)
-        return wire.dumps(PartialResult(self.values, (interval,), entries, {}))
+        # An answer that tells of no entries is one of a range without any, whose duration tells nothing.
+        usage = Usage(environment="stub", duration_s=place.duration_s, entries=entries)
+        return _invoked(wire.dumps(PartialResult(self.values, (interval,), entries, {})), _log(place), usage)
 
 
 class _Connection(asyncio.Protocol):
@@ -303,8 +306,8 @@ def _refusal() -> bytes:
     return _response(document, "x-amzn-ErrorType: TooManyRequestsException\r\n", "429 Too Many Requests")
 
 
-def _invoked(blob: bytes, log: str = _LOG) -> bytes:
-    reply = Reply(Body.of(blob), usage=Usage(environment="stub", duration_s=0.001))
+def _invoked(blob: bytes, log: str = _LOG, usage: Usage = _USAGE) -> bytes:
+    reply = Reply(Body.of(blob), usage=usage)
     tail = base64.b64encode(log.encode()).decode()
     return _response(reply.to_json(), f"X-Amz-Log-Result: {tail}\r\nX-Amz-Executed-Version: $LATEST\r\n")
 
