@@ -37,6 +37,7 @@ class Link:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as of web servers: else the end of an answer waits 40 ms for an ACK
     directory: Path
     link: Link
     round_trip_s: float
