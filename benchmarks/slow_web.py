@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         time.sleep(self.round_trip_s)
-        with (self.directory / self.path.rpartition("/")[2]).open("rb") as file:
+        with (self.directory / self.path.partition("?")[0].rpartition("/")[2]).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
             assert found is not None

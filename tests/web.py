@@ -23,7 +23,8 @@ class Web:
     """What a server has, and what it does.
 
     ``script`` is a list of what happens to the next requests: a status with S3's code, as ``"503 SlowDown"``,
-    ``"truncate"``, ``"close"``, ``"stall"``, ``"drip"``, ``"whole"`` or ``"ok"``; ``after`` happens to all behind them.
+    ``"truncate"``, ``"close"``, ``"stall"``, ``"drip"``, ``"whole"`` or ``"ok"``; ``after`` happens to
+    all behind them.
     """
 
     def __init__(self) -> None:

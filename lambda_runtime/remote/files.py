@@ -396,8 +396,8 @@ public:
    }
 };
 
-// Two windows ahead, one behind the other. While the nearer one is used, the other one is on its way. They grow,
-// so that a loop that ends early has fetched little in vain.
+// Two windows ahead, one behind the other. While the nearer one is used, the other one is on its way. They
+// grow, so that a loop that ends early has fetched little in vain.
 class Windows {
    Ahead fWindows[2];
    int fNear = 0;
@@ -432,7 +432,8 @@ public:
          Near().Drop();
          fNear = 1 - fNear;
       }
-      parts.erase(std::remove_if(parts.begin(), parts.end(), [](auto &part) { return !part.fSize; }), parts.end());
+      parts.erase(std::remove_if(parts.begin(), parts.end(), [](auto &part) { return !part.fSize; }),
+                  parts.end());
       return parts;
    }
    void Begin(Shared object, std::shared_ptr<Tally> tally, TTreeCache &cache)
