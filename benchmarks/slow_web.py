@@ -37,6 +37,7 @@ class Link:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # as of web servers: else the end of an answer waits 40 ms for an ACK
     directory: Path
     link: Link
     round_trip_s: float
@@ -46,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         time.sleep(self.round_trip_s)
-        with (self.directory / self.path.rpartition("/")[2]).open("rb") as file:
+        with (self.directory / self.path.partition("?")[0].rpartition("/")[2]).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
             assert found is not None

@@ -23,7 +23,8 @@ class Web:
     """What a server has, and what it does.
 
     ``script`` is a list of what happens to the next requests: a status with S3's code, as ``"503 SlowDown"``,
-    ``"truncate"``, ``"close"``, ``"stall"``, ``"whole"`` or ``"ok"``; ``after`` happens to all behind them.
+    ``"truncate"``, ``"close"``, ``"stall"``, ``"drip"``, ``"whole"`` or ``"ok"``; ``after`` happens to
+    all behind them.
     """
 
     def __init__(self) -> None:
@@ -104,10 +105,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(part)))
         self.end_headers()
         sent = {"truncate": len(part) // 2, "stall": len(part) // 2, "close": 0}.get(what, len(part))
-        self.send(part[:sent])
+        if what == "drip":
+            self.drip(part)
+        else:
+            self.send(part[:sent])
         if what == "stall":
             self.web.release.wait(60)
         self.close_connection = sent < len(part)
+
+    def drip(self, content: bytes) -> None:
+        """Send slowly: in ten pieces, which take 2 s."""
+        size = len(content) // 10 + 1
+        for at in range(0, len(content), size):
+            self.web.release.wait(0.2)
+            self.send(content[at : at + size])
 
     def send(self, content: bytes) -> None:
         with contextlib.suppress(ConnectionError):  # of who has read enough

@@ -17,9 +17,12 @@ from dask_root_lambda.rdf.known import Known
 from dask_root_lambda.rdf.xrootd import Problem, State
 from lambda_runtime import ending, storage
 from lambda_runtime import xrootd as client
+from lambda_runtime.remote import names
 
 _AT_ONCE = 16
 """Threads that each look at one file."""
+_OBJECTS_AT_ONCE = 32
+"""The same, where some are objects: to look at one takes a round trip, and little CPU."""
 _FEW = 4
 """Files on XRootD servers up to which nothing is gained by looking at them in another way than at others."""
 _SETTLED_NS = 60_000_000_000
@@ -48,7 +51,8 @@ def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
     """Read what identifies the content of files; in the place of one that cannot be read is its error."""
     far = [url for url in urls if xrootd.serves(url)]
     if len(far) <= _FEW:
-        return _answers([partial(storage.identify, url) for url in urls])
+        at_once = _OBJECTS_AT_ONCE if any(map(names.is_remote, urls)) else _AT_ONCE
+        return _answers([partial(storage.identify, url) for url in urls], at_once)
     others = [url for url in urls if not xrootd.serves(url)]
     # ROOT gives the XRootD client its limits when it opens a file. A server that does not answer then is not
     # waited for again.
@@ -68,7 +72,7 @@ def waited_for(calls: Sequence[Callable[[], T]]) -> list[T]:
     return found
 
 
-def _answers(calls: Sequence[Callable[[], T]]) -> list[T | BaseException]:
+def _answers(calls: Sequence[Callable[[], T]], at_once: int = _AT_ONCE) -> list[T | BaseException]:
     """Call functions side by side, and wait for them; in the place of one that fails is its error.
 
     A thread in ROOT that waits for a server cannot be interrupted. The one that calls this can be: it waits
@@ -91,7 +95,7 @@ def _answers(calls: Sequence[Callable[[], T]]) -> list[T | BaseException]:
             except BaseException as error:  # it is raised where the answer is waited for
                 answers.put((place, error))
 
-    for _ in range(min(_AT_ONCE, len(calls))):
+    for _ in range(min(at_once, len(calls))):
         threading.Thread(target=look, daemon=True).start()
     return [answer for _, answer in sorted((answers.get() for _ in calls), key=lambda pair: pair[0])]
 

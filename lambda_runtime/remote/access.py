@@ -119,11 +119,21 @@ def place(profile: str | None = None, endpoint: str | None = None, requester_pay
         Whether the user agrees to pay for what is read.
     """
     session = _users_session(profile)
-    if endpoint is None:
-        meta = session.create_client("s3", region_name=_region(session)).meta
-        hostname = re.sub(r"^https?://", "", meta.endpoint_url)
-        endpoint = "" if hostname.endswith((".amazonaws.com", ".amazonaws.com.cn")) else meta.endpoint_url
-    return Place(endpoint.rstrip("/"), requester_pays)
+    return Place((_endpoint(session) if endpoint is None else endpoint).rstrip("/"), requester_pays)
+
+
+_endpoints: dict[Any, str] = {}
+
+
+def _endpoint(session: Any) -> str:
+    """Return the endpoint that the SDK's configuration names; empty for AWS's own."""
+    # Making a client takes 5 ms, and the place is asked for with each name of many.
+    key = session, tuple(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    if key not in _endpoints:
+        url = session.create_client("s3", region_name=_region(session)).meta.endpoint_url
+        hostname = re.sub(r"^https?://", "", url)
+        _endpoints[key] = "" if hostname.endswith((".amazonaws.com", ".amazonaws.com.cn")) else url
+    return _endpoints[key]
 
 
 def users_variables() -> dict[str, str]:
@@ -232,6 +242,7 @@ def _of_the_user() -> Any:
 def _forget() -> None:
     _signers.clear()
     _sessions.clear()
+    _endpoints.clear()
 
 
 os.register_at_fork(after_in_child=_forget)

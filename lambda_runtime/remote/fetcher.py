@@ -58,7 +58,7 @@ struct Curl {
 };
 Curl gCurl;
 std::string gCertificates, gAgent;
-long gConnectMs = 5000, gStallS = 10, gDeadlineMs = 120000;
+long gConnectMs = 5000, gStallS = 10, gDeadlineMs = 120000;  // the last: without a byte
 constexpr int kAttempts = 6;
 long long gFirstDelayMs = 200;
 constexpr std::size_t kMaxText = 8192;
@@ -324,12 +324,19 @@ Problem Fetch(Object &object, Tally &tally, std::vector<Piece> &pieces, std::siz
       return object.fServer->Fetch(object, tally, pieces);
    Problem problem;
    Tally::Use use(tally);
-   const auto deadline = Clock::now() + std::chrono::milliseconds(gDeadlineMs);
    auto multi = gConnections->Take();
    std::size_t done = 0, running = 0;
+   long long got = 0;
+   auto last = Clock::now();  // when something came
    while (done < pieces.size() && problem.fText.empty()) {
       const auto now = Clock::now();
-      if (now > deadline) {
+      long long size = 0;
+      for (const auto &piece : pieces)
+         size += piece.fGot;
+      if (size != got)
+         last = now;
+      got = size;
+      if (now > last + std::chrono::milliseconds(gDeadlineMs)) {
          problem = {"no answer within " + std::to_string(gDeadlineMs / 1000) + " s", true};
          break;
       }

@@ -78,7 +78,7 @@ def look(url: str) -> Seen:
     InputError
         Missing, or out of reach.
     """
-    return _look(url, "")
+    return _look(url, "")[0]
 
 
 def part(url: str, tag: str, offset: int, size: int) -> bytes:
@@ -186,10 +186,8 @@ def _holds(url: str, identity: FileIdentity) -> bool:
 
 def _looked_at(url: str, tag: str) -> Seen:
     """Look at an object, and let ROOT open it."""
-    seen = _look(url, tag)
+    seen, signed = _look(url, tag)
     library = _library()
-    name = names.parse_s3(url)
-    signed = access.Signed(url) if name is None else access.signer(name.place).sign(name)
     library.Hold(
         url, names.shown(url), names.source(url), signed.url, list(signed.headers), seen.tag, seen.size
     )
@@ -197,21 +195,25 @@ def _looked_at(url: str, tag: str) -> Seen:
     return seen
 
 
-def _look(url: str, tag: str) -> Seen:
+def _look(url: str, tag: str) -> tuple[Seen, access.Signed]:
+    """Look at an object; return what is there, and how it was asked for."""
     name = names.parse_s3(url)
     if name is None:
-        return _seen(url, _asked(url, access.Signed(url), tag))
+        plain = access.Signed(url)
+        return _seen(url, _asked(url, plain, tag)), plain
     signer = access.signer(name.place)
-    answer = None
+    answer, signed = None, signer.sign(name)
     for _ in range(_REDIRECTIONS):
-        answer = _asked(url, signer.sign(name), tag)
-        region = _region(answer)
-        if answer.fStatus not in _MOVED or not region or not signer.move(name.bucket, region):
+        answer = _asked(url, signed, tag)
+        region = _region(answer) if answer.fStatus in _MOVED else ""
+        if not region or not signer.move(name.bucket, region):
             break
+        signed = signer.sign(name)
     assert answer is not None
     if answer.fStatus == 403 and "AccessDenied" in str(answer.fProblem) and not signer.is_public(name.bucket):
         answer = _without_signature(url, name, tag) or answer
-    return _seen(url, answer)
+        signed = signer.sign(name)
+    return _seen(url, answer), signed
 
 
 def _without_signature(url: str, name: S3Name, tag: str) -> Any:

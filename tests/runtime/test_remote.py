@@ -179,6 +179,18 @@ def test_a_server_that_stays_down_is_told_in_time(url, server, library, answer, 
         library.gDeadlineMs = 20_000
 
 
+def test_a_slow_answer_is_no_missing_one(url, server, library):
+    """The deadline is one of silence: a reading that goes on may take longer."""
+    objects.identify(url)
+    library.gDeadlineMs = 700
+    try:
+        server.after, began_s = "drip", time.monotonic()
+        assert total(url) == 499500
+        assert time.monotonic() - began_s > 0.7
+    finally:
+        library.gDeadlineMs = 20_000
+
+
 def test_a_bucket_elsewhere_is_followed(url, server):
     """S3 names the region of a bucket where it refuses: what follows is signed for that."""
     server.headers["x-amz-bucket-region"] = "eu-central-1"
@@ -258,6 +270,21 @@ def test_fewer_bytes_than_a_tenth_more(library, server, keys, tmp_path):
     read, before = ROOT.TFile.GetFileBytesRead(), server.bytes_asked
     assert plain("Sum")(url, "c3") > 0
     assert server.bytes_asked - before <= 1.1 * (ROOT.TFile.GetFileBytesRead() - read)
+
+
+def test_small_clusters_are_fetched_together(library, server, keys, tmp_path):
+    """Round trips are few where clusters are small; numbers are local ROOT's."""
+    path = str(tmp_path / "small.root")
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fAutoFlush = 5_000
+    frame = ROOT.RDataFrame(400_000).Define("x", "double(rdfentry_ * 7919 % 99991)")
+    frame.Snapshot("Events", path, ["x"], options)
+    server.files["/small.root"] = Path(path).read_bytes()
+    url = f"{server.url}/small.root"
+    objects.identify(url)
+    before = len(server.requests)
+    assert plain("Sum")(url, "x") == plain("Sum")(path, "x")
+    assert len(server.requests) - before < 80 / 4
 
 
 SCRIPT = """
