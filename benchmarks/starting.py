@@ -1,8 +1,8 @@
 """The start of a script over many files that are far away: until its graph is there, ready to run.
 
-Round trips of 20 ms to an XRootD server, or to an S3, with files of 6 columns and of 1,500. The
-first start learns what the files are, the second, in another
-process, asks whether they have changed. Importing ROOT is not in it. Targets: at most 10 s, then 2 s.
+Round trips of 20 ms to an XRootD server, or to an S3, with files of 6 columns and of 1,500. The first start
+learns what the files are, the second, in another process, asks whether they have changed. Importing ROOT is
+not in it. Targets: at most 10 s, then 2 s.
 """
 
 from __future__ import annotations
