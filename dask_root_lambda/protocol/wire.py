@@ -39,7 +39,7 @@ a stream never begins as a pickle does: a block that is stored as it is begins w
 """
 
 _NAME_CHARACTERS = 40
-"""Of a name that each request carries; another content of the same name cannot be found."""
+"""160 bits: each request carries such a name, and nobody can make another content that has it."""
 
 _SHORT_BYTES = 1_024
 """Up to this size a pickle stays as it is: zlib lets go of the interpreter's lock, and with other threads

@@ -106,7 +106,7 @@ def test_a_session_goes_on_in_its_process():
 
 
 def test_a_session_is_new_once():
-    """Of its first try nothing is in the stores yet; of what is adopted, or tried again, nobody knows."""
+    """Its first try has left nothing yet. What is adopted, or tried again, may be in the stores."""
     assert begin().new_in == process_name()
     assert begin().new_in == ""
     with other_process() as (_, _, process):
