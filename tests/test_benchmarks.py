@@ -64,8 +64,9 @@ def test_estimating_compares_with_the_bill() -> None:
 
 def test_starting_starts_twice() -> None:
     """Both starts have the target of the issue."""
-    first, _, second, _ = starting.measure(n_files=8)
-    assert (first.at_most, second.at_most) == (10, 2)
+    targets = [figure.at_most for figure in starting.measure(n_files=8)]
+    # Over root:// and s3://, with few columns and with many; the CPU has none.
+    assert targets == [10, None, 2, None] * 4
 
 
 def test_copying_measures_both_sides() -> None:

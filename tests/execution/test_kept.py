@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from dask_root_lambda.execution.batches import Batches
 from dask_root_lambda.execution.kept import Kept
 from dask_root_lambda.plan import unfinished
 from dask_root_lambda.plan.secret import Secret
@@ -160,12 +161,15 @@ class TestElsewhere:
         assert find(Kept(), space, PARTS[0], store=store) == b"here"
 
     def test_large_ones_do_not_wait(self, space, store):
-        """What is collected in memory is bounded."""
+        """They are put before the time is over for which others are collected."""
         kept = Kept()
-        for part in PARTS[:3]:
+        kept._batches = Batches(collected_s=3600.0)
+        for part in PARTS[:2]:
             kept.add(space, part, bytes(3_000_000), store)
+        wait_until(lambda: list(store.keys()) != [])
+        kept.add(space, PARTS[2], bytes(3_000_000), store)
         kept.put(space)
-        assert len(list(store.keys())) >= 2
+        assert len(list(store.keys())) == 2
         assert [find(kept, space, part, store=store) for part in PARTS[:3]] == [bytes(3_000_000)] * 3
 
     def test_ending_a_task_waits_for_no_store(self, space, store, make_executor, monkeypatch):
