@@ -25,6 +25,7 @@ with warnings.catch_warnings():
 
 from dask_root_lambda import LambdaCluster, LambdaExecutor, state_home
 from dask_root_lambda.config import Settings
+from dask_root_lambda.destination import current_client
 
 from .invokers import ScriptedInvoker
 
@@ -154,9 +155,11 @@ def _no_history() -> None:
 @pytest.fixture(autouse=True)
 def _configuration() -> Iterator[None]:
     """Leave Dask's configuration as it was; AWS, where it is asked for by mistake, fails at once."""
-    with dask.config.set(
-        {"dask-root-lambda.execution": "local", "dask-root-lambda.aws.connect-timeout-s": 2}
-    ):
+    settings = {"dask-root-lambda.execution": "local", "dask-root-lambda.aws.connect-timeout-s": 2}
+    if current_client() is None:
+        # Clients that are not closed in the reverse order of their opening leave theirs behind.
+        settings["scheduler"] = None
+    with dask.config.set(settings):
         yield
 
 

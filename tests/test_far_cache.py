@@ -191,6 +191,24 @@ def test_what_somebody_has_changed_is_fetched_anew(where, served, s3):
     assert kept(s3) == whole
 
 
+def test_what_is_right_beside_what_is_changed_is_taken(served, s3):
+    """Also by a range that comes upon the change before it reads what was right."""
+    url, value, sent = served
+    total(place_of(s3), url)
+    damage(s3, -COLUMN // 2)
+    before = sent()
+    assert total(place_of(s3), url) == value
+    assert sent() - before < COLUMN / 4
+    before, file = sent(), DataFile(url, "Events", storage.identify(url))
+    with keeping.keeping(place_of(s3), [(file, WHOLE)]):
+        later, earlier = (
+            ROOT.RDataFrame("Events", url).Range(*part).Sum("x").GetValue()
+            for part in ((3 * CLUSTER, 0), (0, 3 * CLUSTER))
+        )
+    assert later + earlier == pytest.approx(value, rel=1e-12)
+    assert sent() - before < 20_000
+
+
 def test_a_pack_of_another_file_or_user_is_not_taken(served, s3):
     """Its seal holds for one name, by one key; under a name that the other user's file has, it is damaged."""
     url, value, sent = served

@@ -184,8 +184,10 @@ class LambdaExecutor(Executor):
         self._tries.cancel(each for job in jobs if job is not None for each in job.all_tries())
 
     def cancel_all(self) -> None:
-        """End all tasks; see `cancel`."""
+        """End all tasks; see `cancel`. Of a run that fails, what has failed is told."""
+        self._tries.failures.finish_all()
         self._tries.cancel(self._pool.jobs())
+        # What has failed meanwhile.
         self._tries.failures.finish_all()
 
     def stop(self, run: str) -> None:

@@ -15,6 +15,7 @@ from dask.base import get_annotations, get_scheduler
 from dask.threaded import get as threaded_get
 from distributed import Client
 
+from dask_root_lambda.destination import current_client
 from dask_root_lambda.plan import archive, arrivals, unfinished
 from dask_root_lambda.plan.graph import RunGraph
 from dask_root_lambda.plan.previews import Preview
@@ -115,6 +116,7 @@ class Lowering:
     keep_days: int = 0
     """Days for which the results are kept for later sessions; 0 for not at all."""
     _failed: bool = False
+    _remembered: bool = False
 
     def arrived(self, blobs: Sequence[bytes]) -> None:
         """Keep the values, for the results that wait for one."""
@@ -137,7 +139,10 @@ class Lowering:
         if isinstance(error, IncompleteResultError):
             # What it has kept is not to be taken again.
             unfinished.end(self.space)
-        if isinstance(error, RemoteError | CrashError | FunctionTimeoutError | OutOfMemoryError):
+        # Several threads tell of one failure, and the user may let go of a result meanwhile.
+        reason = isinstance(error, RemoteError | CrashError | FunctionTimeoutError | OutOfMemoryError)
+        if reason and not self._remembered:
+            self._remembered = True
             of_user = isinstance(error, RemoteError | CrashError)
             self.bookings.remember(frozenset(self.places), of_user=of_user)
 
@@ -362,11 +367,17 @@ class Bookings:
         Raises
         ------
         GraphError
-            The client is asynchronous.
+            The client is asynchronous, or Dask is configured to use one and none is open.
         """
         try:
             return get_scheduler(scheduler=self.client) or threaded_get
         except RuntimeError as error:
+            if (self.client or current_client()) is None:
+                raise GraphError(
+                    "Dask is configured to compute with a client (scheduler: dask.distributed), and none is "
+                    "open; clients that are not closed in the reverse order of their opening leave it so. "
+                    "Open a client, or compute in this process with `dask.config.set(scheduler=None)`"
+                ) from error
             raise GraphError(
                 "a client that is asynchronous computes a result when it is asked to: "
                 "`await client.compute(result)`; Snapshot and AsNumpy are results where they are lazy"

@@ -49,7 +49,8 @@ struct Pack {
    long long fBegin = 0, fSize = 0;  // where the parts begin in it, and their bytes
    std::string fDigests;
    std::vector<long long> fExtents;  // of each part, where it begins in the file, and its bytes
-   bool fGood = true;
+   std::set<long long> fBad;  // chunks that do not have their digest
+   bool fGood = true;         // whether it is where it was
 };
 
 // What was fetched, one part behind the other, with a line for each that says where it was.
@@ -95,9 +96,15 @@ class Kept : public Nearby {
       return gaps;
    }
 
+   struct Verdict {
+      bool fReached = true;
+      std::set<long long> fBad;
+      bool IsGood() const { return fReached && fBad.empty(); }
+   };
+
    // Reads whole chunks of a pack, each of which has to have its digest.
-   static bool Verified(Pack &pack, Tally &tally, const std::vector<Wanted> &wanted,
-                        const std::atomic<bool> *stop)
+   static Verdict Verified(Pack &pack, Tally &tally, const std::vector<Wanted> &wanted,
+                           const std::atomic<bool> *stop)
    {
       std::map<long long, std::string> chunks;
       for (const auto &each : wanted)
@@ -107,14 +114,19 @@ class Kept : public Nearby {
       for (auto &[i, chunk] : chunks)
          parts.push_back({&chunk[0], pack.fBegin + i * kChunk, static_cast<long long>(chunk.size())});
       auto pieces = Planned(parts);
-      if (!Fetch(pack.fObject, tally, pieces, kAtOnce, stop).fText.empty())
-         return false;
+      Verdict verdict;
+      if (!Fetch(pack.fObject, tally, pieces, kAtOnce, stop).fText.empty()) {
+         verdict.fReached = false;
+         return verdict;
+      }
       for (const auto &[i, chunk] : chunks) {
          unsigned char digest[kDigest];
          gSha256(reinterpret_cast<const unsigned char *>(chunk.data()), chunk.size(), digest);
          if (std::memcmp(digest, pack.fDigests.data() + i * kDigest, kDigest))
-            return false;
+            verdict.fBad.insert(i);
       }
+      if (!verdict.IsGood())
+         return verdict;
       for (const auto &each : wanted)
          for (auto at = each.fPlace; at < each.fPlace + each.fSize;) {
             const auto i = at / kChunk;
@@ -122,25 +134,34 @@ class Kept : public Nearby {
             std::memcpy(each.fTo + (at - each.fPlace), chunks[i].data() + (at - i * kChunk), end - at);
             at = end;
          }
-      return true;
+      return verdict;
    }
 
    void Enter(int number)
    {
-      const auto &extents = fPacks[number]->fExtents;
+      const auto &pack = *fPacks[number];
       long long place = 0;
-      for (std::size_t i = 0; i + 1 < extents.size(); place += extents[i + 1], i += 2)
-         for (const auto &[at, stop] : Gaps(extents[i], extents[i] + extents[i + 1]))
-            fExtents[at] = {stop - at, number, place + at - extents[i]};
+      for (std::size_t i = 0; i + 1 < pack.fExtents.size(); i += 2) {
+         const auto end = place + pack.fExtents[i + 1], shift = pack.fExtents[i] - place;
+         while (place < end) {
+            const auto bad = pack.fBad.lower_bound(place / kChunk);
+            const auto good = bad == pack.fBad.end() ? end : std::min(end, *bad * kChunk);
+            for (const auto &[at, stop] : Gaps(place + shift, good + shift))
+               fExtents[at] = {stop - at, number, at - shift};
+            place = good == end ? end : std::min(end, (*bad + 1) * kChunk);
+         }
+      }
    }
 
-   // Nothing is read of a pack any more: what it had may be in others, or is fetched, and kept, anew.
-   void Drop(int number)
+   // Some chunks of a pack, or all if it is out of reach, are not read any more: what they had may be in
+   // others, or is fetched, and kept, anew.
+   void Drop(int number, const Verdict &verdict)
    {
       std::lock_guard<std::mutex> lock(fMutex);
       for (auto each = fExtents.begin(); each != fExtents.end();)
          each = each->second.fPack == number ? fExtents.erase(each) : std::next(each);
-      fPacks[number]->fGood = false;
+      fPacks[number]->fBad.insert(verdict.fBad.begin(), verdict.fBad.end());
+      fPacks[number]->fGood &= verdict.fReached;
       for (std::size_t i = 0; i < fPacks.size(); ++i)
          if (fPacks[i]->fGood)
             Enter(i);
@@ -197,13 +218,14 @@ public:
          }
       }
       for (const auto &[number, wanted] : near) {
-         if (Verified(*packs[number], tally, wanted, stop))
+         const auto verdict = Verified(*packs[number], tally, wanted, stop);
+         if (verdict.IsGood())
             continue;
          std::vector<Part> again;
          for (const auto &each : wanted)
             again.push_back({each.fTo, each.fOffset, each.fSize});
          if (!(stop && (*stop || tally.Over()))) {
-            Drop(number);
+            Drop(number, verdict);
             again = Take(tally, std::move(again), stop);
          }
          far.insert(far.end(), again.begin(), again.end());

@@ -15,7 +15,7 @@ from dask_root_lambda import RDataFrame, destination
 from dask_root_lambda.plan import unfinished
 from dask_root_lambda.protocol.errors import CrashError, GraphError, UserCodeError
 from dask_root_lambda.rdf import packing
-from dask_root_lambda.rdf.bookings import Failure, together
+from dask_root_lambda.rdf.bookings import Failure, Lowering, together
 from tests.conftest import ROOT
 
 SUM = 499500.0
@@ -97,6 +97,25 @@ class TestAFailedResult:
             count.GetValue()
         del failed
         gc.collect()
+        before = local.report().total.ranges
+        assert dask.compute(count, total) == (1000, SUM)
+        assert local.report().total.ranges == before + 4
+
+    def test_told_again_after_it_is_dropped(self, frame, local, monkeypatch):
+        """Several threads tell of one failure: one that comes late is nothing new."""
+        told, tell = [], Lowering.failed
+
+        def failed_of(*arguments):
+            told.append(arguments)
+            tell(*arguments)
+
+        monkeypatch.setattr(Lowering, "failed", failed_of)
+        failed, count, total = bad(frame), frame.Count(), frame.Sum("x")
+        with pytest.raises(UserCodeError):
+            count.GetValue()
+        del failed
+        gc.collect()
+        tell(*told[-1])
         before = local.report().total.ranges
         assert dask.compute(count, total) == (1000, SUM)
         assert local.report().total.ranges == before + 4

@@ -9,6 +9,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from dask_root_lambda import LambdaCluster, RDataFrame
+from dask_root_lambda.protocol.errors import GraphError
 from tests.conftest import ROOT
 
 
@@ -93,6 +94,17 @@ class TestTheCurrentClient:
         count = below(ROOT.RDataFrame(1000, executor=clients[1], npartitions=3), 10)
         assert clients[0].compute(count).result(60) == 10
         assert ranges(*clients) == [3, 0]
+
+    def test_none_is_left(self):
+        """Closed in the order of their opening, they leave a setting of Dask's, which the error names."""
+        with LambdaCluster(execution="local", dashboard_address=None) as cluster:
+            for client in [cluster.get_client(), cluster.get_client()]:
+                client.close()
+        count = below(RDataFrame(1000), 10)
+        with pytest.raises(GraphError, match=r"none is open.*dask\.config\.set\(scheduler=None\)"):
+            count.GetValue()
+        with dask.config.set(scheduler=None):
+            assert count.GetValue() == 10
 
 
 def _slots(client):
