@@ -25,6 +25,11 @@ from dask_root_lambda.execution.tracks import RangeState
 _STATES = (*get_args(RangeState), *(f"{state} (straggler)" for state in get_args(RangeState)))
 
 
+_FAILED = [number for number, state in enumerate(_STATES) if state.startswith("failed")]
+_AGAIN_HERE = f"<%- {_FAILED}.includes(state) ? `result.debug(${{index}})` : '' %>"
+"""The template of what runs a range that failed once more in the user's process."""
+
+
 class Runs(Component):
     """The last runs, by the names of the user's results, the latest first."""
 
@@ -126,7 +131,12 @@ def _range_columns(run: str, log_options: str) -> list[TableColumn]:
         TableColumn(field="request_id", title="request", width=220),
     ]
     log = HTMLTemplateFormatter(template=_log_template(run, log_options))
-    return [*columns, TableColumn(field="request_id", title="log", width=380, formatter=log)]
+    here = HTMLTemplateFormatter(template=_AGAIN_HERE)
+    return [
+        *columns,
+        TableColumn(field="request_id", title="log", width=380, formatter=log),
+        TableColumn(field="index", title="again here, with gdb's command", width=200, formatter=here),
+    ]
 
 
 def _named(names: Sequence[str]) -> HTMLTemplateFormatter:

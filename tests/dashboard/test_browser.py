@@ -11,6 +11,7 @@ import ROOT
 
 from dask_root_lambda import RDataFrame
 from dask_root_lambda.dashboard import shapes
+from dask_root_lambda.protocol.errors import UserCodeError
 
 from ..browser import browsing
 from . import dashboards
@@ -135,6 +136,28 @@ def test_histograms_fill(browser, local):
         columns = shapes.of(value).columns
         assert figure["values"] == list(columns["value"] if "value" in columns else columns["y"])
     assert name in browser.text(".histogram-name")
+    assert browser.errors() == []
+
+
+_RANGES = """
+const [table] = Bokeh.documents.map((doc) => doc.get_model_by_name("ranges")).filter((each) => each);
+const view = table && Bokeh.index.find_one(table);
+return view && view.shadow_el ? view.shadow_el.textContent : "";
+"""
+"""The text of the table of ranges."""
+
+
+def test_a_range_that_failed(browser, local):
+    """Its row says how it is run again in the user's process, which shows the command for gdb."""
+    browser.driver.get(f"{dashboards.base(local)}/lambda")
+    with local.get_client():
+        frame = RDataFrame(400, npartitions=8)
+        bad = 'if (rdfentry_ == 175) throw std::runtime_error("bad"); return double(rdfentry_);'
+        with pytest.raises(UserCodeError):
+            frame.Define("bad", bad).Sum("bad").GetValue()
+        browser.wait(lambda: "failed" in browser.run(_RANGES), "the range that failed is not shown")
+    assert browser.run(_RANGES).count("result.debug") == 1
+    assert "result.debug(3)" in browser.run(_RANGES)
     assert browser.errors() == []
 
 
