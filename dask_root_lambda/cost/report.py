@@ -32,7 +32,8 @@ class RunReport:
     moved_up: int = 0
     """Tries that ran out of memory, after which the task was tried with more."""
     split: int = 0
-    """Ranges that were divided before they were tried: they would have run out of time."""
+    """Ranges that were divided before they were tried: they would have run out of time, or begun so late that
+    the others would have waited for them."""
     second_tries: int = 0
     """Tries of slow ranges beside the one that was going on; the first answer counts."""
     mended: int = 0

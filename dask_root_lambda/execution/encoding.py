@@ -155,6 +155,10 @@ class Encoder:
                 return Body(key=key, store=store.url)
         return None
 
+    def any_left(self, space: RunSpace, store: Store) -> bool:
+        """Tell whether earlier tries of a run have left anything."""
+        return bool(self._listed(space, store)) or (not space.not_reused and self._kept.any_left(space))
+
     def _is_whole(self, key: str, call: Call, space: RunSpace, store: Store) -> bool:
         try:
             seal.opened(space.key, key, store.get(key))

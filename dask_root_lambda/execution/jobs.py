@@ -74,10 +74,10 @@ class Job:
         return self if self.whole is None else self.whole.submitted
 
     def with_parts(self) -> Iterator[Job]:
-        """Go through the job, its halves, theirs, and so on."""
+        """Go through the job, its halves, theirs, and so on, with all tries of them."""
         yield self
         for part in self.parts:
-            yield from part.with_parts()
+            yield from part.all_tries()
 
     def all_tries(self) -> Iterator[Job]:
         """Go through all that works on the future: the tries, with their parts."""
@@ -144,12 +144,6 @@ def divided(whole: Job, done: Done) -> list[Job]:
     done
         Called before the whole is settled.
     """
-    step = whole.call.function
-    assert isinstance(step, MapRange)
-    calls = [
-        replace(whole.call, task=f"{whole.call.task}.{number}", function=replace(step, interval=half))
-        for number, half in enumerate(step.interval.halves)
-    ]
     halves = [
         Job(
             call,
@@ -160,7 +154,7 @@ def divided(whole: Job, done: Done) -> list[Job]:
             tier=whole.tier,
             depth=whole.depth + 1,
         )
-        for call in calls
+        for call in half_calls(whole.call)
     ]
     whole.parts = halves
     union = _Union(whole, halves, done)
@@ -168,6 +162,16 @@ def divided(whole: Job, done: Done) -> list[Job]:
         job.future.set_running_or_notify_cancel()
         job.future.add_done_callback(union.settled)
     return halves
+
+
+def half_calls(call: Call) -> list[Call]:
+    """Return the calls of the halves of a range."""
+    step = call.function
+    assert isinstance(step, MapRange)
+    return [
+        replace(call, task=f"{call.task}.{number}", function=replace(step, interval=half))
+        for number, half in enumerate(step.interval.halves)
+    ]
 
 
 class _Union:

@@ -36,6 +36,8 @@ class Kept:
         self._batches = Batches()
         self._found: dict[str, dict[str, tuple[Path, int, int]]] = {}
         """File, offset and length of each partial result: by the prefix of its space, then by its key."""
+        self._earlier: set[str] = set()
+        """Prefixes of the spaces of which something was there when it was looked for first."""
 
     def add(self, space: RunSpace, interval: Interval, blob: bytes, store: Store) -> bool:
         """Keep the partial result of an interval. A disk that is full is no reason to fail a run.
@@ -110,6 +112,11 @@ class Kept:
                 damaged()
         return None
 
+    def any_left(self, space: RunSpace) -> bool:
+        """Tell whether an earlier try has left anything of a run on this machine."""
+        self._index(space)
+        return space.prefix in self._earlier
+
     def put(self, space: RunSpace) -> None:
         """Put into the store what is on its way there; see `Batches.put`."""
         self._batches.put(space)
@@ -119,6 +126,7 @@ class Kept:
         self._batches.look_again(space)
         with self._lock:
             self._found.pop(space.prefix, None)
+            self._earlier.discard(space.prefix)
 
     def forget(self, space: RunSpace) -> None:
         """Delete what a run that succeeded has kept."""
@@ -137,6 +145,8 @@ class Kept:
                 self._found[space.prefix] = {}
                 for session in (space.session, *space.adopted):
                     self._found[space.prefix].update(_records(unfinished.file(space.run, session)))
+                if self._found[space.prefix]:
+                    self._earlier.add(space.prefix)
             return self._found[space.prefix]
 
 

@@ -143,6 +143,11 @@ class Pool:
             return False
         return self.in_flight[execution] < self.limits(execution).allowed(time.monotonic())
 
+    def waiting_and_slots(self, execution: Execution) -> tuple[int, int]:
+        """Return how many jobs wait, and how many may be in flight at once under an execution."""
+        with self.lock:
+            return len(self._pending), self.limits(execution).allowed(time.monotonic())
+
     def _waits(self, job: Job) -> bool:
         return job in self._pending or job in self._delayed
 

@@ -30,7 +30,9 @@ MOST_SHARE = 0.1
 """Second tries of a run, as a part of its ranges; two are allowed to any."""
 
 
-def slow_after_s(done_s: Sequence[float], n_ranges: int, *, in_the_end: bool = False) -> float | None:
+def slow_after_s(
+    done_s: Sequence[float], n_ranges: int, *, in_the_end: bool = False, share: float = 1.0
+) -> float | None:
     """Return after how many seconds a range is slow; None as long as too few are done.
 
     Parameters
@@ -41,13 +43,15 @@ def slow_after_s(done_s: Sequence[float], n_ranges: int, *, in_the_end: bool = F
         Ranges of the run.
     in_the_end
         Whether none waits, and others might run.
+    share
+        What part of a range it is: in the end, a part is expected to take as much of the time.
     """
     if len(done_s) < max(FEWEST_DONE, SHARE_DONE * n_ranges):
         return None
     limit_s = max(SHORTEST_S, FACTOR * done_s[len(done_s) // 2])
     if in_the_end:
         most_s = done_s[int(END_SHARE * (len(done_s) - 1))]
-        limit_s = min(limit_s, max(END_SHORTEST_S, END_FACTOR * most_s))
+        limit_s = min(limit_s, max(END_SHORTEST_S, END_FACTOR * most_s * share))
     return limit_s
 
 
@@ -85,9 +89,9 @@ class Durations:
         """Take note of a range whose duration tells nothing of the others."""
         self._n_ranges -= 1
 
-    def allows(self, elapsed_s: float, *, in_the_end: bool = False) -> bool:
+    def allows(self, elapsed_s: float, *, in_the_end: bool = False, share: float = 1.0) -> bool:
         """Tell whether a range that has taken so long may be tried once more, and count it if so."""
-        limit_s = slow_after_s(self.done_s, self._n_ranges, in_the_end=in_the_end)
+        limit_s = slow_after_s(self.done_s, self._n_ranges, in_the_end=in_the_end, share=share)
         few = self._second_tries < max(2, MOST_SHARE * self._n_ranges)
         if limit_s is None or elapsed_s < limit_s or not few:
             return False

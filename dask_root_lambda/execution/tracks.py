@@ -153,6 +153,13 @@ class Tracks:
             if (track := self._range(job)) is not None:
                 self._leave(track)
 
+    def divide(self, job: Job) -> None:
+        """Take note that a range is divided before it is tried."""
+        with self._lock:
+            if (track := self._range(job)) is not None:
+                track.attempts -= 1
+                self._leave(track)
+
     def double(self, job: Job) -> None:
         """Take note that a range is slow, and tried once more beside."""
         with self._lock:

@@ -30,6 +30,7 @@ from dask_root_lambda.execution.tracks import Tracks
 from dask_root_lambda.execution.watch import Watch
 from dask_root_lambda.invocation.invokers import Invocation, Invoker
 from dask_root_lambda.plan.space import RunSpace
+from dask_root_lambda.plan.steps import PackedMapper
 from dask_root_lambda.protocol.errors import (
     CostLimitError,
     CrashError,
@@ -139,9 +140,9 @@ class Tries:
             if found is not None:
                 self._take(job, found)
                 return []
-            if self.forecast.too_long(job, invoker.timeout_s):
+            if self._is_to_be_divided(job, invoker):
                 self.ledger.split(job.account)
-                self.tracks.retry(job)
+                self.tracks.divide(job)
                 return self._divided(job, invoker)
             with self.ledger.invoking(job.account):
                 self._check_budget(job.account, invoker)
@@ -163,6 +164,24 @@ class Tries:
         else:
             self._succeed(job, value, empty=empty, seconds=time.monotonic() - job.started_s)
         return []
+
+    def _is_to_be_divided(self, job: Job, invoker: Invoker) -> bool:
+        """Tell whether a job is better divided before it is tried."""
+        mapper = job.call.mapper
+        if mapper is None or job.tries or not job.divisible:
+            return False
+        if self.forecast.too_long(job, invoker.timeout_s) or self._is_left_in_part(job, mapper, invoker):
+            return True
+        # On this machine halves would wait for the cores of those that run.
+        if invoker.execution != "lambda":
+            return False
+        return self.forecast.shortens_the_end(job, *self.pool.waiting_and_slots(invoker.execution))
+
+    def _is_left_in_part(self, job: Job, mapper: PackedMapper, invoker: Invoker) -> bool:
+        """Tell whether an earlier try, which divided this range, has left one of its halves."""
+        if not self.encoder.any_left(mapper.space, invoker.store):
+            return False
+        return any(self.encoder.left_over(half, invoker) is not None for half in jobs.half_calls(job.call))
 
     def _take(self, job: Job, value: Any) -> None:
         """Take what an earlier try of a range has left."""
@@ -243,7 +262,7 @@ class Tries:
         usage = invocation.reply.usage if invocation.reply is not None else Usage()
         job.read = list(usage.traffic or ())
         if invoker.timeout_s is not None and usage.entries:
-            self.forecast.add(job, invocation.billing.duration_s)
+            self.forecast.add(job, invocation.billing.duration_s, value)
         return value, job.call.mapper is not None and usage.entries == 0
 
     def _invoke(self, request: Request, job: Job, account: Account, invoker: Invoker) -> Invocation:
@@ -354,7 +373,7 @@ class Tries:
                 self._count_read(whole)
             self._end(whole, failed=merged is None)
         if merged is None:
-            self.cancel(each for part in whole.parts for each in part.with_parts())
+            self.cancel(each for part in whole.parts for each in part.all_tries())
 
     def _stop(self, job: Job) -> None:
         self._settle_failed(job, _stopped(job))

@@ -122,7 +122,7 @@ class Watch:
 
     def _is_slow(self, job: Job) -> bool:
         mapper, elapsed_s = job.call.mapper, time.monotonic() - job.started_s
-        if mapper is None or mapper.writes or job.whole is not None:
+        if mapper is None or mapper.writes:
             return False
         durations, alive = self._durations.get(mapper.space), job.alive
         # What is slow is told by the try that began last.
@@ -137,7 +137,7 @@ class Watch:
             return False
         # On this machine another try would take the cores of those that run.
         spare = self._pool.running[job] == "lambda" and self._pool.has_spare("lambda")
-        return tries == 1 and durations.allows(elapsed_s, in_the_end=spare)
+        return tries == 1 and durations.allows(elapsed_s, in_the_end=spare, share=0.5**job.depth)
 
     def _of(self, mapper: PackedMapper) -> Durations:
         return self._durations.setdefault(mapper.space, Durations(mapper.n_ranges))

@@ -1,8 +1,9 @@
-"""Ranges that would run out of time are divided before they are tried, from what those before took."""
+"""Ranges are divided before they are tried, from what those before took: in time, and in the end of a run."""
 
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from fractions import Fraction
 
@@ -10,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_root_lambda.execution import forecast
+from dask_root_lambda.execution import forecast, stragglers
 from dask_root_lambda.execution.forecast import Rate
-from dask_root_lambda.protocol.errors import FunctionTimeoutError
+from dask_root_lambda.plan import unfinished
+from dask_root_lambda.protocol.errors import FunctionTimeoutError, UserCodeError
 from dask_root_lambda.protocol.intervals import Interval, union
 from dask_root_lambda.protocol.task import Body
-from tests.invokers import ScriptedInvoker, packed_mapper, ranges
+from tests.invokers import Gate, ScriptedInvoker, packed_mapper, ranges
 
 SIZES = st.lists(st.integers(1, 10**12), min_size=1, max_size=6)
 SEEN = st.lists(st.tuples(st.floats(1.0, 1e10), st.floats(1e-3, 900.0)), min_size=1, max_size=30)
@@ -130,3 +132,106 @@ def test_what_fits_is_not_divided(make_executor, monkeypatch):
     tasks, total = run(make_executor, (880, 400, 880, 890), monkeypatch)
     assert tasks == ["range-0", "range-1", "range-2", "range-3"]
     assert total.split == 0
+
+
+class TestTheEnd:
+    """Ranges that begin when fewer wait than may run are divided: the run would wait for them."""
+
+    N_RANGES = 8
+    LAST = ("range-6.0", "range-6.1", "range-7.0", "range-7.1")
+
+    @pytest.fixture
+    def run(self, make_executor, monkeypatch):
+        """Runs eight ranges of 10 s, as functions say, two at a time; the futures, executor and invoker."""
+        monkeypatch.setattr("dask_root_lambda.execution.jobs.Merge.__call__", lambda *_: Body.of(b"merged"))
+
+        def run(script=None, execution="lambda", seconds=10.0, **options):
+            invoker = ScriptedInvoker(execution, script)
+            invoker.timeout_s, invoker.bill = 900.0, replace(invoker.bill, duration_s=seconds)
+            executor, _ = make_executor(concurrency=2, **{execution: invoker})
+            executor.execution = execution
+            mapper = packed_mapper("run", n_ranges=self.N_RANGES, **options)
+            return ranges(executor, self.N_RANGES, mapper), executor, invoker
+
+        return run
+
+    def test_the_last_ranges_are_divided(self, run):
+        """Those before are not; each counts as one."""
+        futures, executor, invoker = run()
+        assert all(future.result(30) for future in futures)
+        tasks = sorted(request.task for request in invoker.requests)
+        assert tasks == sorted([f"range-{index}" for index in range(6)] + list(self.LAST))
+        total = executor.report().total
+        assert (total.split, total.done, total.retries, total.failures) == (2, 8, 0, 0)
+
+    @pytest.mark.parametrize(
+        "options", [{"seconds": 3.9}, {"writes": True}, {"execution": "emulated"}, {"execution": "local"}]
+    )
+    def test_where_it_would_not_pay(self, run, options):
+        """Short ranges; those whose number names a file; and on this machine, where all cores are busy."""
+        futures, executor, invoker = run(**options)
+        assert all(future.result(30) is not None for future in futures)
+        assert len(invoker.requests) == self.N_RANGES
+        assert executor.report().total.split == 0
+
+    def test_what_the_client_would_be_long_in_merging(self, run, monkeypatch):
+        """Large results are merged by functions only."""
+        monkeypatch.setattr(forecast, "LARGEST_ANSWER_BYTES", 3)
+        futures, _, invoker = run()
+        assert all(future.result(30) is not None for future in futures)
+        assert len(invoker.requests) == self.N_RANGES
+
+    def test_a_slow_half_is_tried_once_more(self, run, monkeypatch):
+        """As a range would be; the first answer counts, and the other is not waited for."""
+        monkeypatch.setattr(stragglers, "END_SHORTEST_S", 0.2)
+        monkeypatch.setattr(stragglers, "SHORTEST_S", 60.0)
+        gate = Gate()
+        futures, executor, invoker = run({"range-7.1": [gate]})
+        assert all(future.result(30) for future in futures)
+        gate.open()
+        executor.shutdown()
+        assert [request.task for request in invoker.requests].count("range-7.1") == 2
+        total = executor.report().total
+        assert (total.second_tries, total.done, total.failures) == (1, 8, 0)
+        assert executor.ledger.in_flight == 0
+
+    def test_a_half_that_fails_ends_all_tries_of_the_other(self, run, monkeypatch):
+        """The range has failed, once; nothing of it runs on."""
+        monkeypatch.setattr(stragglers, "END_SHORTEST_S", 0.2)
+        monkeypatch.setattr(stragglers, "SHORTEST_S", 60.0)
+        slow, failing = Gate(), Gate()
+
+        def fail():
+            failing()
+            raise UserCodeError("raised")
+
+        futures, executor, _ = run({"range-7.0": [fail, fail], "range-7.1": [slow, slow]})
+        assert [future.result(30) for future in futures[:7]]
+        slow.wait_for(1)
+        failing.wait_for(1)
+        failing.open()
+        assert isinstance(futures[7].exception(30), UserCodeError)
+        slow.open()
+        executor.shutdown()
+        assert executor.report().total.failures == 1
+        assert executor.ledger.in_flight == 0
+
+    def test_a_half_that_was_done_is_not_done_again(self, run, tmp_path, monkeypatch):
+        """A run that is tried again takes it, and computes the other."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        mapper = packed_mapper("run", n_ranges=self.N_RANGES)
+        unfinished.file(mapper.run, mapper.space.session).parent.mkdir(parents=True)
+        gate = Gate()
+        futures, first, _ = run({"range-7.1": [gate, gate]})
+        assert [future.result(30) for future in futures[:7]]
+        gate.wait_for(1)
+        end_s = time.monotonic() + 30
+        while len(first._pool.running) > 1:
+            assert time.monotonic() < end_s
+            time.sleep(0.01)
+        first.shutdown(wait=False)
+        futures, second, invoker = run()
+        gate.open()
+        assert all(future.result(30) for future in futures)
+        assert [request.task for request in invoker.requests] == ["range-7.1"]
+        second.shutdown()
