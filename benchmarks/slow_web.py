@@ -11,10 +11,19 @@ import re
 import sys
 import threading
 import time
+from datetime import datetime, timezone
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs
 
 _CHUNK = 1 << 18
+_PAGE = 1000
+"""Objects of a list that S3 tells in one answer."""
+
+
+def _written(time_s: float) -> str:
+    return datetime.fromtimestamp(int(time_s), timezone.utc).isoformat()
 
 
 class Link:
@@ -47,13 +56,45 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         time.sleep(self.round_trip_s)
+        asked = parse_qs(self.path.partition("?")[2])
+        if "list-type" in asked:
+            self._list(asked)
+        else:
+            self._send()
+
+    def _list(self, asked: dict[str, list[str]]) -> None:
+        """Answer S3's ListObjectsV2: 1,000 files of the directory, behind the one that the token names."""
+        behind, prefix = (asked.get(name, [""])[0] for name in ("continuation-token", "prefix"))
+        files = {each.name: each.stat() for each in self.directory.iterdir() if each.name.startswith(prefix)}
+        names = sorted(name for name in files if name > behind)
+        page = names[:_PAGE]
+        items = "".join(
+            f"<Contents><Key>{name}</Key><Size>{files[name].st_size}</Size>"
+            f"<ETag>&quot;{files[name].st_size}&quot;</ETag>"
+            f"<LastModified>{_written(files[name].st_mtime)}</LastModified>"
+            "</Contents>"
+            for name in page
+        )
+        token = f"<NextContinuationToken>{page[-1]}</NextContinuationToken>" if len(names) > _PAGE else ""
+        truncated = f"<IsTruncated>{str(bool(token)).lower()}</IsTruncated>"
+        answer = f"<ListBucketResult>{truncated}{token}{items}</ListBucketResult>".encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.link.wait(len(answer))
+        self.wfile.write(answer)
+
+    def _send(self) -> None:
         with (self.directory / self.path.partition("?")[0].rpartition("/")[2]).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            size = status.st_size
             found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"])
             assert found is not None
             first, behind = int(found[1]), min(int(found[2]) + 1, size)
             self.send_response(206)
             self.send_header("ETag", f'"{size}"')
+            self.send_header("Last-Modified", formatdate(int(status.st_mtime), usegmt=True))
             self.send_header("Content-Range", f"bytes {first}-{behind - 1}/{size}")
             self.send_header("Content-Length", str(behind - first))
             self.end_headers()

@@ -1,7 +1,8 @@
 """The start of a script over many files that are far away: until its graph is there, ready to run.
 
 Round trips of 20 ms to an XRootD server, or to an S3, with files of 6 columns and of 1,500. The first start
-learns what the files are, the second, in another process, asks whether they have changed. Importing ROOT is
+learns what the files are, the second, in another process, asks whether they have changed (of S3 by listing
+the bucket). Importing ROOT is
 not in it. Targets: at most 10 s, then 2 s.
 """
 
@@ -49,14 +50,18 @@ def _over_root(file: Path, columns: str, n_files: int) -> list[Figure]:
 
 
 def _over_s3(file: Path, columns: str, n_files: int) -> list[Figure]:
-    with serving(file.parent, "--round-trip-ms", f"{1e3 * _ROUND_TRIP_S}") as endpoint:
+    with (
+        tempfile.TemporaryDirectory() as bucket,
+        serving(Path(bucket), "--round-trip-ms", f"{1e3 * _ROUND_TRIP_S}") as endpoint,
+    ):
+        _fill(Path(bucket), file, n_files)
         variables = {
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL_S3": endpoint,
         }
-        names = [f"s3://{_BUCKET}/{number}/{file.name}" for number in range(n_files)]
+        names = [f"s3://{_BUCKET}/{number}.root" for number in range(n_files)]
         return _started(f"s3://, {columns}", names, variables)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dask
 import pytest
 import ROOT
+from botocore.exceptions import ClientError
 
-from dask_root_lambda import RDataFrame
+from dask_root_lambda import RDataFrame, s3_names
 from dask_root_lambda.protocol.errors import InputError
-from lambda_runtime.remote import objects
+from dask_root_lambda.rdf import probes
+from lambda_runtime import storage
+from lambda_runtime.remote import access, listing, objects
 from tests.conftest import write_events
 
 SUM = 499500.0
@@ -106,3 +109,79 @@ def test_an_object_replaced_before_it_is_read(bucket, s3, emulated, tmp_path):
         s3.upload_file(write_events(tmp_path / "b.root", value="2 * int(rdfentry_)"), BUCKET, "changing.root")
         with pytest.raises(InputError, match=r"s3://physics/changing\.root was replaced"):
             total.compute()
+
+
+class TestASecondStart:
+    """What an earlier process has seen of objects is compared with what their bucket lists."""
+
+    N = 6
+
+    @pytest.fixture
+    def urls(self, s3, events_file, tmp_path, monkeypatch):
+        """Objects that an earlier start has looked at."""
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        monkeypatch.setattr(listing, "FEW", self.N - 2)
+        s3.create_bucket(Bucket="many")
+        for index in range(self.N):
+            s3.upload_file(events_file, "many", f"run+{index}/a b.root")
+        urls = [s3_names.read(f"s3://many/run+{index}/a b.root").internal() for index in range(self.N)]
+        probes.identify(urls)
+        return urls
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """Objects that are asked for, one by one."""
+        asked, identify = [], storage.identify
+
+        def noted(url):
+            asked.append(url)
+            return identify(url)
+
+        monkeypatch.setattr(storage, "identify", noted)
+        return asked
+
+    def test_what_is_as_it_was_is_not_asked_for(self, urls, asked):
+        """The identities are those that a look at each gives."""
+        found = probes.identify(urls)
+        assert asked == []
+        assert found == [storage.identify(url) for url in urls]
+
+    def test_what_was_replaced_is_asked_for(self, urls, asked, s3, tmp_path):
+        """The others are not. An object of the same length is another one."""
+        s3.upload_file(write_events(tmp_path / "b.root", value="7"), "many", "run+3/a b.root")
+        first = probes.identify(urls)
+        assert asked == [urls[3]]
+        assert probes.identify(urls) == first
+        assert asked == [urls[3]]
+
+    def test_what_was_deleted_is_told(self, urls, s3):
+        """As it would be without a list."""
+        s3.delete_object(Bucket="many", Key="run+3/a b.root")
+        with pytest.raises(InputError, match=r"s3://many/run\+3/a b\.root.*there is no such object"):
+            probes.identify(urls)
+
+    def test_among_many_others_each_is_asked_for(self, urls, asked, s3, monkeypatch):
+        """A list that is much longer than what is wanted of it is not read to its end."""
+        monkeypatch.setattr(listing, "_PAGE", 1)
+        monkeypatch.setattr(listing, "_VAIN", 1)
+        for index in range(3 * self.N):
+            s3.put_object(Bucket="many", Key=f"run+2/{index}", Body=b"")
+        probes.identify(urls)
+        assert sorted(asked) == sorted(urls[2:])
+
+    def test_a_bucket_that_may_not_be_listed(self, urls, asked, monkeypatch):
+        """Its objects are asked for, with signatures as before."""
+
+        def denied(*_):
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "ListObjectsV2")
+
+        monkeypatch.setattr(listing, "_pages", denied)
+        assert len(probes.identify(urls)) == self.N
+        assert sorted(asked) == sorted(urls)
+        name = s3_names.read("s3://many/any.root")
+        assert not access.signer(name.place).is_public("many")
+
+    def test_a_frame_over_them(self, urls, local):
+        """ROOT opens, and ranges read, objects that nobody has asked for in this process."""
+        names = [f"s3://many/run+{index}/a b.root" for index in range(self.N)]
+        assert RDataFrame("Events", names, npartitions=4).Sum("x").GetValue() == self.N * SUM

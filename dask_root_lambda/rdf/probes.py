@@ -17,7 +17,8 @@ from dask_root_lambda.rdf.known import Known
 from dask_root_lambda.rdf.xrootd import Problem, State
 from lambda_runtime import ending, storage
 from lambda_runtime import xrootd as client
-from lambda_runtime.remote import names
+from lambda_runtime.remote import listing, names
+from lambda_runtime.remote.names import S3Name
 
 _AT_ONCE = 16
 """Threads that each look at one file."""
@@ -49,6 +50,31 @@ def identify(urls: Sequence[str]) -> list[FileIdentity]:
 
 def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
     """Read what identifies the content of files; in the place of one that cannot be read is its error."""
+    objects = {url: name for url in urls if (name := names.parse_s3(url)) is not None}
+    if len(objects) <= listing.FEW:
+        return _look(urls)
+    found: dict[str, FileIdentity | BaseException] = dict(_unchanged(objects))
+    rest = [url for url in urls if url not in found]
+    found.update(zip(rest, _look(rest), strict=True))
+    # An ETag stands for the content, also of an object that has just been written.
+    seen = {url: identity for url in rest if isinstance(identity := found[url], FileIdentity)}
+    known.remember({url: Known(each) for url, each in seen.items() if url in objects and each.version})
+    return [found[url] for url in urls]
+
+
+def _unchanged(objects: Mapping[str, S3Name]) -> dict[str, FileIdentity]:
+    """Identify objects that their buckets list as an earlier process has seen them."""
+    remembered = {url: each.identity for url, each in known.recall(objects).items() if each.identity.version}
+    states = listing.states(objects[url] for url in remembered)
+    return {
+        url: identity
+        for url, identity in remembered.items()
+        if (state := states.get(objects[url])) is not None
+        and (identity.size, identity.version, identity.mtime_ns) == (state.size, state.tag, state.mtime_ns)
+    }
+
+
+def _look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
     far = [url for url in urls if xrootd.serves(url)]
     if len(far) <= _FEW:
         at_once = _OBJECTS_AT_ONCE if any(map(names.is_remote, urls)) else _AT_ONCE

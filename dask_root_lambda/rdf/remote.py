@@ -45,6 +45,7 @@ def _located(given: Any) -> Any:
 
 
 def _found(given: Iterable[str]) -> Iterator[str]:
+    read = s3_names.reader()
     for text in given:
         if not _is_far(text):
             yield text
@@ -53,7 +54,7 @@ def _found(given: Iterable[str]) -> Iterator[str]:
         if not text.startswith("s3://"):
             yield text
             continue
-        name = s3_names.read(text)
+        name = read(text)
         matching = listing.matching(name) if name.is_pattern else [name]
         if not matching:
             raise InputError(f"no object matches {text}: check the bucket, the prefix and the pattern")

@@ -1,10 +1,13 @@
-"""Objects that a pattern matches."""
+"""Objects that a bucket lists: those that a pattern matches, and what they are now."""
 
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from dask_root_lambda.protocol.errors import InputError
@@ -12,6 +15,23 @@ from lambda_runtime.remote import access
 from lambda_runtime.remote.names import S3Name
 
 _MOVES = 2
+FEW = 64
+"""Objects up to which each is asked for as quickly as the bucket is listed."""
+_PAGE = 1000
+"""Objects in a page of a list, at most."""
+_VAIN = 4
+"""How many times as many pages may be listed as objects are wanted: others may lie between them."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a list says of an object."""
+
+    size: int
+    tag: str
+    """Its ETag, with quotes."""
+    mtime_ns: int
+    """Time of the last change, ns since the epoch, in whole seconds."""
 
 
 def matching(pattern: S3Name) -> list[S3Name]:
@@ -23,7 +43,7 @@ def matching(pattern: S3Name) -> list[S3Name]:
         The bucket cannot be listed.
     """
     fits = re.compile("/".join(_expression(part) for part in pattern.key.split("/")))
-    keys = sorted(key for key in _keys(pattern) if fits.fullmatch(key))
+    keys = sorted(key for key in _keys(pattern, pattern.fixed) if fits.fullmatch(key))
     return [S3Name(pattern.bucket, key, pattern.place) for key in keys]
 
 
@@ -35,8 +55,50 @@ def below(folder: S3Name) -> list[S3Name]:
     InputError
         The bucket cannot be listed.
     """
-    keys = sorted(key for key in _keys(folder) if key.startswith(folder.key) and not key.endswith("/"))
+    keys = sorted(key for key in _keys(folder, folder.key) if not key.endswith("/"))
     return [S3Name(folder.bucket, key, folder.place) for key in keys]
+
+
+def states(objects: Iterable[S3Name]) -> dict[S3Name, State]:
+    """Return what objects are now, of those that are listed sooner than each could be asked for.
+
+    Parameters
+    ----------
+    objects
+        The objects. Where they are few, or lie among many others, and where a bucket cannot be listed, they
+        are not among those that are returned.
+    """
+    groups = defaultdict(set)
+    for name in objects:
+        groups[name.bucket, name.place].add(name.key)
+    found = {}
+    for (bucket, place), keys in groups.items():
+        if len(keys) <= FEW:
+            continue
+        first = S3Name(bucket, min(keys), place)
+        try:
+            for key, state in _states(first, _prefix(min(keys), max(keys)), max(keys), len(keys)):
+                if key in keys:
+                    found[S3Name(bucket, key, place)] = state
+        except InputError:
+            continue  # of one that may not be listed, objects may be read
+    return found
+
+
+def _prefix(first: str, last: str) -> str:
+    """Return what keys begin with, of which these are the first and the last in order."""
+    pairs = zip(first, last, strict=False)
+    return first[: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))]
+
+
+def _states(name: S3Name, prefix: str, last: str, wanted: int) -> Iterator[tuple[str, State]]:
+    """Go through a list as far as the last key, and not for long."""
+    most = _VAIN * (wanted // _PAGE + 1) * _PAGE
+    for item in itertools.islice(_items(name, prefix), most):
+        if item["Key"] > last:
+            return
+        changed_s = int(item["LastModified"].timestamp())
+        yield item["Key"], State(item["Size"], item["ETag"], changed_s * 1_000_000_000)
 
 
 def _expression(part: str) -> str:
@@ -45,32 +107,48 @@ def _expression(part: str) -> str:
     return translated.replace(".*", "[^/]*")
 
 
-def _keys(pattern: S3Name) -> list[str]:
-    signer = access.signer(pattern.place)
+def _keys(name: S3Name, prefix: str) -> Iterator[str]:
+    return (item["Key"] for item in _items(name, prefix))
+
+
+def _items(name: S3Name, prefix: str) -> Iterator[Any]:
+    """Go through what the bucket of a name lists: keys, sizes, times and ETags.
+
+    Raises
+    ------
+    InputError
+        It cannot be listed.
+    """
+    signer, began, made_public = access.signer(name.place), False, False
     for _ in range(_MOVES):
         try:
-            return list(_listed(signer.client(pattern.bucket), pattern))
+            for page in _pages(signer.client(name.bucket), name, prefix):
+                began = True
+                yield from page
         except Exception as error:  # botocore makes its error classes at run time
             region, denied = _region(error), _code(error) == "AccessDenied"
-            if region and signer.move(pattern.bucket, region):
+            if not began and region and signer.move(name.bucket, region):
                 continue
-            if denied and not signer.is_public(pattern.bucket):
-                signer.make_public(pattern.bucket)
+            if not began and denied and not signer.is_public(name.bucket):
+                signer.make_public(name.bucket)
+                made_public = True
                 continue
+            if made_public:
+                # Who may not list a bucket may read of it, with a signature.
+                signer.keep_private(name.bucket)
             raise InputError(
-                f"cannot list {pattern}: {error}. Check the bucket and the endpoint, and that the "
+                f"cannot list {name}: {error}. Check the bucket and the endpoint, and that the "
                 "credentials have s3:ListBucket; or name the files one by one"
             ) from None
-    raise InputError(f"cannot list {pattern}: its bucket is in another region than it says")
+        return
+    raise InputError(f"cannot list {name}: its bucket is in another region than it says")
 
 
-def _listed(client: Any, pattern: S3Name) -> Iterator[str]:
-    payer = {"RequestPayer": "requester"} if pattern.place.requester_pays else {}
-    pages = client.get_paginator("list_objects_v2").paginate(
-        Bucket=pattern.bucket, Prefix=pattern.fixed, **payer
-    )
+def _pages(client: Any, name: S3Name, prefix: str) -> Iterator[Any]:
+    payer = {"RequestPayer": "requester"} if name.place.requester_pays else {}
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=name.bucket, Prefix=prefix, **payer)
     for page in pages:
-        yield from (item["Key"] for item in page.get("Contents", []))
+        yield page.get("Contents", [])
 
 
 def _response(error: Exception) -> dict[str, Any]:
