@@ -15,6 +15,7 @@ from dask_root_lambda import s3_names
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime.copying import sources
+from lambda_runtime.copying.content import without_options
 from lambda_runtime.remote import listing, names
 from lambda_runtime.remote.names import S3Name
 
@@ -127,8 +128,13 @@ def _below(folder: str, tail: str) -> Iterator[str]:
             yield name
 
 
+def is_folder(target: str) -> bool:
+    """Tell whether what `target` returned is a folder's name."""
+    return without_options(target).endswith("/")
+
+
 def target(text: str) -> str:
-    """Return a target's name as copies take it, with a slash at its end if it is a folder.
+    """Return a target's name as copies take it; the path of a folder ends in a slash.
 
     Raises
     ------
@@ -142,11 +148,16 @@ def target(text: str) -> str:
         if name.key and not name.key.endswith("/"):
             return name.internal()
         return f"{S3Name(name.bucket, name.key.rstrip('/'), name.place).internal().rstrip('/')}/"
+    if text.startswith(sources.SCHEMES_OF_XROOTD):
+        from lambda_runtime.copying import xrootd
+
+        base, question, query = text.partition("?")
+        slash = "" if base.endswith("/") or not xrootd.is_folder(text) else "/"
+        return f"{base}{slash}{question}{query}"
     path = rootfile.local_path(os.path.expanduser(text))  # noqa: PTH111  (its last slash says something)
     if path is None:
         raise InputError(
-            f"cannot write to {names.shown(text)}: copies go to a local path or to s3://; to write "
-            "root://, copy to a local path and use xrdcp"
+            f"cannot write to {names.shown(text)}: copies go to a local path, to s3:// or to root://"
         )
     absolute = os.path.abspath(path)  # noqa: PTH100  (resolves no links)
     return f"{absolute}/" if text.endswith("/") or path.is_dir() else absolute

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from dask_root_lambda.copying import places
+from dask_root_lambda.copying import places, written
 from dask_root_lambda.copying.places import Found, Named
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime.copying import sources, transfer
-from lambda_runtime.copying.content import Content
+from lambda_runtime.copying.content import Content, without_options
 from lambda_runtime.remote import names
 from lambda_runtime.remote.names import S3Name
 
@@ -41,7 +41,7 @@ class Item:
     @property
     def shown(self) -> str:
         """The target as users know it."""
-        return names.shown(self.target)
+        return without_options(names.shown(self.target))
 
 
 def plan(given: Sequence[str], target: str) -> list[Item]:
@@ -57,10 +57,15 @@ def plan(given: Sequence[str], target: str) -> list[Item]:
 
     def look(pair: tuple[Found, str]) -> Item:
         content = sources.look(pair[0].url)
-        return Item(content, pair[1], transfer.is_there(content, pair[1]))
+        is_copy = written.is_copy if transfer.is_on_xrootd(pair[1]) else _is_there
+        return Item(content, pair[1], is_copy(pair[1], content))
 
     with ThreadPoolExecutor(_LOOKS_AT_ONCE, "copy-look") as pool:
         return list(pool.map(look, pairs))
+
+
+def _is_there(target: str, content: Content) -> bool:
+    return transfer.is_there(content, target)
 
 
 def assign(named: Sequence[Named], target: str) -> list[tuple[Found, str]]:
@@ -72,7 +77,7 @@ def assign(named: Sequence[Named], target: str) -> list[tuple[Found, str]]:
         Two files would have one name.
     """
     files = [file for each in named for file in each.files]
-    if len(named) == 1 and not named[0].several and not target.endswith("/"):
+    if len(named) == 1 and not named[0].several and not places.is_folder(target):
         return [(files[0], target)]
     pairs = [(file, _below(target)(file.relative)) for file in files]
     seen: dict[str, Found] = {}
@@ -87,6 +92,9 @@ def assign(named: Sequence[Named], target: str) -> list[tuple[Found, str]]:
 
 
 def _below(target: str) -> Callable[[str], str]:
+    if transfer.is_on_xrootd(target):
+        base, question, query = target.partition("?")
+        return lambda relative: f"{_inside(base, _without_signs(relative))}{question}{query}"
     folder = f"{target.rstrip('/')}/"
     name = names.parse_s3(folder)
     if name is None:
@@ -95,8 +103,16 @@ def _below(target: str) -> Callable[[str], str]:
 
 
 def _inside(folder: str, relative: str) -> str:
-    """Return the path of a file in a folder of this machine, from a name that others have given."""
-    path = os.path.normpath(f"{folder}{relative}")
-    if not path.startswith(folder):
+    """Return the path of a file in a folder, from a name that others have given."""
+    inside = os.path.normpath(relative.lstrip("/"))
+    if inside in (".", "..") or inside.startswith("../"):
         raise InputError(f"{relative!r} would be outside of {folder}: copy it by its own name")
-    return path
+    return f"{folder}{inside}"
+
+
+def _without_signs(relative: str) -> str:
+    if "?" in relative or "#" in relative:
+        raise InputError(
+            f"{relative!r} has a sign of URLs, ? or #: copy it by itself, and give it another name"
+        )
+    return relative

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from dask_root_lambda.copying import large
+from dask_root_lambda.copying import large, written
 from dask_root_lambda.copying.plan import Item
 from dask_root_lambda.execution.executor import LambdaExecutor
 from dask_root_lambda.protocol.errors import DaskRootLambdaError, RunCancelledError
@@ -69,7 +69,10 @@ def run(
     try:
         futures = {crew.copy(item): item for item in items if not item.is_there}
         for future in as_completed(futures):
-            _note(outcome, futures[future], future.exception(), watch)
+            item = futures[future]
+            if future.exception() is None and transfer.is_on_xrootd(item.target):
+                written.remember(item.target, item.content, future.result())
+            _note(outcome, item, future.exception(), watch)
     finally:
         # Ctrl-C, or a defect: what is under way ends at its next block.
         crew.stop()
@@ -98,8 +101,8 @@ class _Crew:
         self._pieces = ThreadPoolExecutor(at_once, "copy-pieces")
         self._far = ThreadPoolExecutor(_FAR_AT_ONCE, "copy-far")
 
-    def copy(self, item: Item) -> Future[None]:
-        """Copy a file."""
+    def copy(self, item: Item) -> Future[Any]:
+        """Copy a file; see `lambda_runtime.copying.transfer.copy`."""
         content, name = item.content, item.object
         functions = self._functions if item.is_far else None
         if name is not None and large.is_large(content, name):

@@ -37,5 +37,10 @@ class Content:
     @property
     def identity(self) -> str:
         """A name of this content of this file, without a token that its URL may have."""
-        place = _OPTIONS.sub(r"\1", self.url)
+        place = without_options(self.url)
         return hashlib.sha256(f"{place}\n{self.size}\n{self.version}".encode()).hexdigest()[:32]
+
+
+def without_options(url: str) -> str:
+    """Return a file's name without what is behind the name of one over XRootD, such as a token."""
+    return _OPTIONS.sub(r"\1", url)

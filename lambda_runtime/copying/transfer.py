@@ -7,12 +7,25 @@ from pathlib import Path
 
 from lambda_runtime.copying import buckets, disks
 from lambda_runtime.copying.content import Content
+from lambda_runtime.copying.sources import SCHEMES_OF_XROOTD
 from lambda_runtime.copying.stream import flowing
 from lambda_runtime.remote import names
 
 
+def state(target: str) -> tuple[int, int] | None:
+    """Ask for the size and the last change, in ns, of a file on an XRootD server; None if there is none."""
+    from lambda_runtime.copying import xrootd
+
+    return xrootd.state(target)
+
+
+def is_on_xrootd(target: str) -> bool:
+    """Tell whether a target is on an XRootD server, which does not tell what a file is a copy of."""
+    return target.startswith(SCHEMES_OF_XROOTD)
+
+
 def is_there(content: Content, target: str) -> bool:
-    """Tell whether the target is a copy of this content already.
+    """Tell whether a path, or an object in S3, is a copy of this content already.
 
     Raises
     ------
@@ -29,15 +42,15 @@ def _nobody(n_bytes: int) -> None:
     """Nobody watches a copy in a function."""
 
 
-def copy(content: Content, target: str, watch: Callable[[int], None] = _nobody) -> None:
-    """Copy a file.
+def copy(content: Content, target: str, watch: Callable[[int], None] = _nobody) -> int:
+    """Copy a file; return when its copy was changed last, ns, where that tells it from others, else 0.
 
     Parameters
     ----------
     content
         The file, as it was looked at.
     target
-        A path, or the internal name of an object in S3.
+        A path, a URL of XRootD, or the internal name of an object in S3.
     watch
         Called with the number of bytes that have come; what it raises stops the copy.
 
@@ -52,9 +65,14 @@ def copy(content: Content, target: str, watch: Callable[[int], None] = _nobody) 
     watch(0)
     if name is not None and buckets.is_within(content, name) and buckets.duplicate(content, name):
         watch(content.size)
-        return
+        return 0
     with flowing(content, watch) as flow:
-        if name is None:
-            disks.write(flow, Path(target), content)
-        else:
+        if name is not None:
             buckets.write(flow, name, content)
+        elif is_on_xrootd(target):
+            from lambda_runtime.copying import xrootd
+
+            return xrootd.write(flow, target, content)
+        else:
+            disks.write(flow, Path(target), content)
+    return 0

@@ -10,10 +10,13 @@ from typing import Any
 
 import ROOT
 
-from dask_root_lambda.protocol.errors import InputError, UnavailableInputError
+from dask_root_lambda.protocol.errors import InputError, StoreError, UnavailableInputError
 from lambda_runtime import diagnostics, storage, storage_token
 from lambda_runtime import xrootd as client
-from lambda_runtime.copying.content import Content
+from lambda_runtime.copying.buckets import Flow
+from lambda_runtime.copying.content import Content, without_options
+
+_BLOCK_BYTES = 8 << 20
 
 # Files are opened and read in threads.
 ROOT.EnableThreadSafety()
@@ -36,6 +39,77 @@ def look(url: str) -> Content:
     status = _status(url)
     mtime_s = int(status.fMtime) if status is not None else 0
     return Content(url, size, str(mtime_s), mtime_s * 1_000_000_000)
+
+
+def state(url: str) -> tuple[int, int] | None:
+    """Ask for a file's size and the time of its last change, ns since the epoch; None if there is none."""
+    client.prepare(url)
+    status = _status(url)
+    return None if status is None else (int(status.fSize), int(status.fMtime) * 1_000_000_000)
+
+
+def is_folder(url: str) -> bool:
+    """Tell whether a name is one of a folder that is there."""
+    client.prepare(url)
+    return _is_folder(url)
+
+
+def write(flow: Flow, url: str, content: Content) -> int:
+    """Write a file, with the folders above it; return when the server says that it was changed last, in ns.
+
+    It has its name from the begin, and is removed where it cannot be completed; one that was there is
+    replaced.
+
+    Raises
+    ------
+    StoreError
+        The server does not take it.
+    """
+    file = _created(url)
+    complete = False
+    try:
+        while block := flow.read(_BLOCK_BYTES):
+            with diagnostics.record() as reported:
+                if file.WriteBuffer(ctypes.c_char_p(block), len(block)):
+                    raise _unwritten(url, reported.text)
+        with diagnostics.record() as reported:
+            file.Close()
+        found = state(url)
+        if found is None or found[0] != content.size:
+            raise _unwritten(
+                url, reported.text or f"{found and found[0]} of {content.size:,} bytes are there"
+            )
+        complete = True
+        return found[1]
+    finally:
+        if not complete:
+            _remove(file, url)
+
+
+def _created(url: str) -> Any:
+    with diagnostics.record() as reported:
+        try:
+            file = ROOT.TFile.Open(f"{url}{'&' if '?' in url else '?'}filetype=raw", "RECREATE")
+        except OSError:
+            raise _unwritten(url, reported.text) from None
+    for method in (type(file).WriteBuffer, type(file).Close):
+        method.__release_gil__ = True
+    return file
+
+
+def _remove(file: Any, url: str) -> None:
+    with diagnostics.record(quiet=True):
+        file.Close()
+        ROOT.TNetXNGSystem(ctypes.c_char_p(url.encode()), False).Unlink(ctypes.c_char_p(url.encode()))
+
+
+def _unwritten(url: str, reported: str) -> StoreError:
+    said = reported.strip().partition("\n")[0]
+    expired = storage_token.expired()
+    return StoreError(
+        f"cannot write {without_options(url)}: check the path, and whether you may write there, and need a "
+        f"token for it. {f'{expired}. ' if expired else ''}{said}".rstrip()
+    )
 
 
 @contextmanager

@@ -121,10 +121,9 @@ def test_a_missing_source_stops_before_anything_is_copied(s3, folder, tmp_path, 
 
 def test_targets_that_cannot_be_written(folder, capsys):
     """The error says what is possible."""
-    for target in ("https://host/a.root", "root://host//a.root"):
-        status, _, said = copy(capsys, folder / "small.txt", target)
-        assert status == 1
-        assert "copies go to a local path or to s3://" in said
+    status, _, said = copy(capsys, folder / "small.txt", "https://host/a.root")
+    assert status == 1
+    assert "copies go to a local path, to s3:// or to root://" in said
 
 
 def test_two_files_of_one_name(folder, tmp_path, capsys):
@@ -252,6 +251,77 @@ def test_from_xrootd(s3, tmp_path, capsys):
         for missing, said in ("none.bin", "cannot open"), ("none/", "cannot list"), ("in", "it is a folder"):
             status, _, told = copy(capsys, f"{url}/{missing}", tmp_path / "near")
             assert (status, said in told) == (1, True)
+
+
+class TestToXrootd:
+    """Copies to a real server."""
+
+    @pytest.fixture
+    def served(self):
+        with xrootd.serving() as served:
+            yield served
+
+    def test_a_folder(self, served, folder, capsys):
+        """With what is below it; a second copy has nothing to do; what has changed at an end is copied."""
+        data, url = served
+        for expected in (2, 0):
+            status, done, _ = copy(capsys, f"{folder}/", f"{url}/in/here/")
+            assert (status, len(done["copied"]), len(done["skipped"])) == (0, expected, 2 - expected)
+        for path in (each for each in folder.rglob("*") if each.is_file()):
+            assert (data / "in" / "here" / path.relative_to(folder)).read_bytes() == path.read_bytes()
+        there = data / "in" / "here" / "small.txt"
+        os.utime(there, (1_000_000_000, 1_000_000_000))
+        assert len(copy(capsys, f"{folder}/", f"{url}/in/here/")[1]["copied"]) == 1
+        (folder / "small.txt").write_bytes(b"new")
+        assert len(copy(capsys, f"{folder}/", f"{url}/in/here/")[1]["copied"]) == 1
+        assert there.read_bytes() == b"new"
+
+    def test_from_afar(self, served, s3, folder, capsys):
+        """From a bucket by functions, under another name, into a folder that is there, and empty."""
+        data, url = served
+        copy(capsys, folder, f"s3://{BUCKET}/in/")
+        done = copy(capsys, "--execution", "emulated", f"s3://{BUCKET}/in/small.txt", f"{url}/other.txt")[1]
+        assert (len(done["copied"]), done["report"]["total"]["invocations"]) == (1, 1)
+        assert (data / "other.txt").read_bytes() == (folder / "small.txt").read_bytes()
+        assert copy(capsys, f"s3://{BUCKET}/in/small.txt", f"{url}/other.txt")[1]["copied"] == []
+        (folder / "empty").write_bytes(b"")
+        copy(capsys, folder / "small.txt", f"{url}/kept/")
+        copy(capsys, folder / "empty", f"{url}/kept")
+        assert (data / "kept" / "empty").read_bytes() == b""
+
+    def test_where_nothing_can_be_written(self, served, folder, capsys):
+        """The error says what to look at, and nothing is left behind."""
+        data, url = served
+        (data / "a file").write_bytes(b"x")
+        (data / "a file").chmod(0o444)
+        status, done, said = copy(capsys, folder / "small.txt", f"{url}/a file/in/it.txt")
+        assert (status, done["copied"]) == (1, [])
+        assert "whether you may write there" in said + str(done["failed"])
+
+    def test_a_source_that_changes_meanwhile(self, served, folder, monkeypatch, capsys):
+        """What was written of it is removed."""
+        data, url = served
+        source, look = folder / "small.txt", sources.look
+        seen = []
+
+        def changing(name):
+            if str(name).endswith("small.txt"):
+                seen.append(name)
+                if len(seen) > 1:
+                    source.write_bytes(b"changed")
+            return look(name)
+
+        monkeypatch.setattr(sources, "look", changing)
+        status, _, _ = copy(capsys, source, f"{url}/small.txt")
+        assert status == 1
+        assert not (data / "small.txt").exists()
+
+    def test_a_name_with_a_sign_of_urls(self, served, s3, capsys):
+        """What stands behind it would be taken for options."""
+        s3.put_object(Bucket=BUCKET, Key="set/a?b.root", Body=b"x")
+        status, _, said = copy(capsys, f"s3://{BUCKET}/set/", f"{served[1]}/")
+        assert status == 1
+        assert "give it another name" in said
 
 
 @pytest.mark.parametrize("name", ["a.root", "folder/"])
