@@ -24,7 +24,7 @@ def is_copy(target: str, content: Content) -> bool:
         record = json.loads(_path(target).read_text())
     except (OSError, ValueError):
         return False
-    return record == [content.identity, *(transfer.state(target) or ())]
+    return bool(record == [content.identity, *(transfer.state(target) or ())])
 
 
 def remember(target: str, content: Content, mtime_ns: int) -> None:
