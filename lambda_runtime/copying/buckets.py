@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 from s3transfer.manager import TransferConfig, TransferManager
 
 from dask_root_lambda.protocol.errors import InputError, StoreError, UnavailableInputError
-from lambda_runtime.copying.content import Content
+from lambda_runtime.copying.content import Content, Flow
 from lambda_runtime.remote import access, names
 from lambda_runtime.remote.names import S3Name
 
@@ -38,15 +38,6 @@ _ADVICE = {
     "NoSuchUpload": "the upload was ended by another program, or a rule of the bucket: copy it again",
     "InvalidObjectState": "it is in an archive (Glacier): restore it first",
 }
-
-
-class Flow(Protocol):
-    """Bytes that come one after the other."""
-
-    crc32: int
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes."""
 
 
 def look(url: str, name: S3Name) -> Content:

@@ -1,10 +1,11 @@
-"""What a file is that is copied."""
+"""What a file is that is copied, and the flow of its bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 _OPTIONS = re.compile(r"^(x?roots?://[^?]*)\?.*")
 """Options of a file over XRootD, such as a token, behind its name, which is the group."""
@@ -39,6 +40,15 @@ class Content:
         """A name of this content of this file, without a token that its URL may have."""
         place = without_options(self.url)
         return hashlib.sha256(f"{place}\n{self.size}\n{self.version}".encode()).hexdigest()[:32]
+
+
+class Flow(Protocol):
+    """Bytes that come one after the other."""
+
+    crc32: int
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes."""
 
 
 def without_options(url: str) -> str:

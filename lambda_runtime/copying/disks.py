@@ -8,8 +8,7 @@ import uuid
 from pathlib import Path
 
 from dask_root_lambda.protocol.errors import StoreError
-from lambda_runtime.copying.buckets import Flow
-from lambda_runtime.copying.content import Content
+from lambda_runtime.copying.content import Content, Flow
 
 _ATTRIBUTE = "user.dask-root-lambda.source"
 """Extended attribute that says what a file is a copy of, where there are such."""

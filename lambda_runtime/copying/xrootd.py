@@ -13,8 +13,7 @@ import ROOT
 from dask_root_lambda.protocol.errors import InputError, StoreError, UnavailableInputError
 from lambda_runtime import diagnostics, storage, storage_token
 from lambda_runtime import xrootd as client
-from lambda_runtime.copying.buckets import Flow
-from lambda_runtime.copying.content import Content, without_options
+from lambda_runtime.copying.content import Content, Flow, without_options
 
 _BLOCK_BYTES = 8 << 20
 
