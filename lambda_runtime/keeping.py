@@ -49,7 +49,6 @@ _MARGIN_S = 10.0
 """What is left of an invocation when the writing ends."""
 _AT_ONCE = 4
 _LOOKING_AT_ONCE = 16
-_XROOTD = ("root://", "roots://", "xroot://", "xroots://")
 _DAY_S = 86400
 _DAYS_VARIABLE = "DASK_ROOT_LAMBDA_FAR_DAYS"
 """Environment variable of the function: after how many days the bucket deletes far data."""
@@ -146,7 +145,7 @@ def keeping(place: Place | None, files: Iterable[Far], *, ntuples: bool = False)
         yield
         return
     try:
-        with objects.told([url for url in far if _is_xrootd(url)]):
+        with objects.told([url for url in far if names.is_xrootd(url)]):
             yield
     finally:
         _leave(far)
@@ -162,7 +161,7 @@ def _held(place: Place, far: Mapping[str, Far], *, ntuples: bool) -> dict[str, A
     """Let ROOT read files from what is kept of them; return what takes what is fetched, by URL."""
     try:
         kept.code()
-        if ntuples and any(map(_is_xrootd, far)):
+        if ntuples and any(map(names.is_xrootd, far)):
             kept.prepare_ntuples()
     except Exception as error:  # the compiler's, ours: without what is kept, the range reads from afar
         logger.warning("far data is not kept, and not taken from where it is kept: %s", error)
@@ -180,7 +179,7 @@ def _hold(place: Place, far: Mapping[str, Far]) -> dict[str, Any]:
     with ThreadPoolExecutor(min(_LOOKING_AT_ONCE, len(far))) as pool:
         found = dict(zip(far, pool.map(lambda each: _found(place, *each), far.values()), strict=True))
     code.SetRoom(_room())
-    if any(map(_is_xrootd, far)):
+    if any(map(names.is_xrootd, far)):
         code.RegisterXrootd()
     held = {}
     for url, (file, _) in far.items():
@@ -194,7 +193,7 @@ def _hold(place: Place, far: Mapping[str, Far]) -> dict[str, Any]:
                 pack.index.digests,
                 ROOT.std.vector["long long"]([n for extent in pack.index.extents for n in extent]),
             )
-        if _is_xrootd(url):
+        if names.is_xrootd(url):
             code.HoldXrootd(url, names.source(url), file.identity.size)
         code.Keep(url, near)
         held[url] = near
@@ -214,7 +213,7 @@ def _found(place: Place, file: DataFile, share: Share) -> list[Kept]:
 
 def _leave(far: Iterable[str]) -> None:
     for url in far:
-        kept.code().Leave(url, _is_xrootd(url))
+        kept.code().Leave(url, names.is_xrootd(url))
 
 
 def _write(place: Place, far: Mapping[str, Far], held: Mapping[str, Any]) -> None:
@@ -264,12 +263,8 @@ def _is_right(place: Place, file: DataFile) -> bool:
     return right
 
 
-def _is_xrootd(url: str) -> bool:
-    return url.startswith(_XROOTD)
-
-
 def _is_far(url: str) -> bool:
-    return _is_xrootd(url) or (names.is_remote(url) and names.parse_s3(url) is None)
+    return names.is_xrootd(url) or (names.is_remote(url) and names.parse_s3(url) is None)
 
 
 def _room() -> int:

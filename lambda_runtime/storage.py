@@ -14,6 +14,7 @@ from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError, UnavailableInputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import diagnostics, storage_token, xrootd
+from lambda_runtime.once import alone_at_first
 from lambda_runtime.remote import names, objects
 from lambda_runtime.storage_token import token
 
@@ -28,9 +29,13 @@ def _releasing(opened: Any) -> Any:
 
     @functools.wraps(opened)
     def open_file(*args: Any) -> Any:
-        if args and isinstance(args[0], str):
-            xrootd.prepare(args[0])
-        return opened(*(ctypes.c_char_p(os.fsencode(arg)) if isinstance(arg, str) else arg for arg in args))
+        url = args[0] if args and isinstance(args[0], str) else ""
+        own = (ctypes.c_char_p(os.fsencode(arg)) if isinstance(arg, str) else arg for arg in args)
+        if not names.is_xrootd(url):
+            return opened(*own)
+        xrootd.prepare(url)
+        with alone_at_first("opening a file over XRootD"):
+            return opened(*own)
 
     return staticmethod(open_file)
 
@@ -90,7 +95,7 @@ def unreadable(url: str, reported: str) -> InputError:
 def mtime_ns(url: str) -> int:
     """Ask the server of a remote file when it was last changed, to the second; 0 where it does not tell."""
     status = ROOT.FileStat_t()
-    with diagnostics.record():
+    with diagnostics.record(), alone_at_first("asking for the state of a file over XRootD"):
         unknown = ROOT.gSystem.GetPathInfo(url, status)
     return 0 if unknown else int(status.fMtime) * 1_000_000_000
 

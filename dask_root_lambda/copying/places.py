@@ -14,7 +14,6 @@ from urllib.parse import unquote, urlsplit
 from dask_root_lambda import s3_names
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import InputError
-from lambda_runtime.copying import sources
 from lambda_runtime.copying.content import without_options
 from lambda_runtime.remote import listing, names
 from lambda_runtime.remote.names import S3Name
@@ -51,7 +50,7 @@ def find(text: str) -> Named:
     """
     if text.startswith("s3://"):
         named = _in_s3(text)
-    elif text.startswith(sources.SCHEMES_OF_XROOTD):
+    elif names.is_xrootd(text):
         named = _over_xrootd(text)
     elif rootfile.local_path(text) is not None:
         named = _on_disk(str(rootfile.local_path(os.path.expanduser(text))))  # noqa: PTH111  (a string)
@@ -148,7 +147,7 @@ def target(text: str) -> str:
         if name.key and not name.key.endswith("/"):
             return name.internal()
         return f"{S3Name(name.bucket, name.key.rstrip('/'), name.place).internal().rstrip('/')}/"
-    if text.startswith(sources.SCHEMES_OF_XROOTD):
+    if names.is_xrootd(text):
         from lambda_runtime.copying import xrootd
 
         base, question, query = text.partition("?")

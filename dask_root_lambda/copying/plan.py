@@ -57,7 +57,7 @@ def plan(given: Sequence[str], target: str) -> list[Item]:
 
     def look(pair: tuple[Found, str]) -> Item:
         content = sources.look(pair[0].url)
-        is_copy = written.is_copy if transfer.is_on_xrootd(pair[1]) else _is_there
+        is_copy = written.is_copy if names.is_xrootd(pair[1]) else _is_there
         return Item(content, pair[1], is_copy(pair[1], content))
 
     with ThreadPoolExecutor(_LOOKS_AT_ONCE, "copy-look") as pool:
@@ -92,7 +92,7 @@ def assign(named: Sequence[Named], target: str) -> list[tuple[Found, str]]:
 
 
 def _below(target: str) -> Callable[[str], str]:
-    if transfer.is_on_xrootd(target):
+    if names.is_xrootd(target):
         base, question, query = target.partition("?")
         return lambda relative: f"{_inside(base, _without_signs(relative))}{question}{query}"
     folder = f"{target.rstrip('/')}/"

@@ -17,6 +17,7 @@ from dask_root_lambda.protocol.errors import DaskRootLambdaError, RunCancelledEr
 from lambda_runtime.copying import pieces, transfer
 from lambda_runtime.copying.content import Content
 from lambda_runtime.copying.uploads import Part, Upload
+from lambda_runtime.remote import names
 
 _FAR_AT_ONCE = 256
 """Large files whose parts functions send at once: a thread here waits for each."""
@@ -70,7 +71,7 @@ def run(
         futures = {crew.copy(item): item for item in items if not item.is_there}
         for future in as_completed(futures):
             item = futures[future]
-            if future.exception() is None and transfer.is_on_xrootd(item.target):
+            if future.exception() is None and names.is_xrootd(item.target):
                 written.remember(item.target, item.content, future.result())
             _note(outcome, item, future.exception(), watch)
     finally:

@@ -75,11 +75,11 @@ def _unchanged(objects: Mapping[str, S3Name]) -> dict[str, FileIdentity]:
 
 
 def _look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
-    far = [url for url in urls if xrootd.serves(url)]
+    far = [url for url in urls if names.is_xrootd(url)]
     if len(far) <= _FEW:
         at_once = _OBJECTS_AT_ONCE if any(map(names.is_remote, urls)) else _AT_ONCE
         return _answers([partial(storage.identify, url) for url in urls], at_once)
-    others = [url for url in urls if not xrootd.serves(url)]
+    others = [url for url in urls if not names.is_xrootd(url)]
     # ROOT gives the XRootD client its limits when it opens a file. A server that does not answer then is not
     # waited for again.
     found = dict(zip(far[:1], _answers([partial(storage.identify, far[0])]), strict=True))

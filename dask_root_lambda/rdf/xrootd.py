@@ -6,7 +6,6 @@ the interpreter's lock while a server takes its time. They compile nothing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ AT_ONCE, ASKED_AT_ONCE = 64, 128
 
 _under_way: set[Any] = set()
 """Looks that threads are busy with."""
-_SCHEME = re.compile(r"x?roots?://")
 
 _CODE = r"""
 #include <TFile.h>
@@ -173,11 +171,6 @@ class Problem:
 
     text: str
     """What ROOT reported."""
-
-
-def serves(url: str) -> bool:
-    """Tell whether a name is that of a file on an XRootD server."""
-    return _SCHEME.match(url) is not None
 
 
 def states(urls: Sequence[str]) -> list[State | None]:

@@ -14,8 +14,6 @@ from lambda_runtime.copying import buckets
 from lambda_runtime.copying.content import Content
 from lambda_runtime.remote import names
 
-SCHEMES_OF_XROOTD = ("root://", "roots://", "xroot://", "xroots://")
-
 
 @dataclass(frozen=True)
 class Reader:
@@ -47,7 +45,7 @@ def look(url: str) -> Content:
     name = names.parse_s3(url)
     if name is not None:
         return buckets.look(url, name)
-    if url.startswith(SCHEMES_OF_XROOTD):
+    if names.is_xrootd(url):
         # ROOT takes seconds to start: it is imported where it is needed.
         from lambda_runtime.copying import xrootd
 
@@ -73,7 +71,7 @@ def opened(content: Content) -> Iterator[Reader]:
             os.close(number)
     elif name is not None:
         yield Reader(lambda offset, size: buckets.read(content, name, offset, size), at_once=2)
-    elif url.startswith(SCHEMES_OF_XROOTD):
+    elif names.is_xrootd(url):
         from lambda_runtime.copying import xrootd
 
         with xrootd.opened(url) as read:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from lambda_runtime.copying import buckets, disks
 from lambda_runtime.copying.content import Content
-from lambda_runtime.copying.sources import SCHEMES_OF_XROOTD
 from lambda_runtime.copying.stream import flowing
 from lambda_runtime.remote import names
 
@@ -17,11 +16,6 @@ def state(target: str) -> tuple[int, int] | None:
     from lambda_runtime.copying import xrootd
 
     return xrootd.state(target)
-
-
-def is_on_xrootd(target: str) -> bool:
-    """Tell whether a target is on an XRootD server, which does not tell what a file is a copy of."""
-    return target.startswith(SCHEMES_OF_XROOTD)
 
 
 def is_there(content: Content, target: str) -> bool:
@@ -69,7 +63,7 @@ def copy(content: Content, target: str, watch: Callable[[int], None] = _nobody) 
     with flowing(content, watch) as flow:
         if name is not None:
             buckets.write(flow, name, content)
-        elif is_on_xrootd(target):
+        elif names.is_xrootd(target):
             from lambda_runtime.copying import xrootd
 
             return xrootd.write(flow, target, content)

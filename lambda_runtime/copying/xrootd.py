@@ -14,6 +14,7 @@ from dask_root_lambda.protocol.errors import InputError, StoreError, Unavailable
 from lambda_runtime import diagnostics, storage, storage_token
 from lambda_runtime import xrootd as client
 from lambda_runtime.copying.content import Content, Flow, without_options
+from lambda_runtime.once import alone_at_first
 
 _BLOCK_BYTES = 8 << 20
 
@@ -27,6 +28,11 @@ for _name in client.LIMITS:
 
 def look(url: str) -> Content:
     """Ask a file's server for its size and its last change."""
+    with alone_at_first("looking at a file that is copied"):
+        return _looked_at(url)
+
+
+def _looked_at(url: str) -> Content:
     try:
         file = _open(url)
     except InputError:
@@ -68,9 +74,10 @@ def write(flow: Flow, url: str, content: Content) -> int:
     complete = False
     try:
         while block := flow.read(_BLOCK_BYTES):
-            with diagnostics.record() as reported:
-                if file.WriteBuffer(ctypes.c_char_p(block), len(block)):
-                    raise _unwritten(url, reported.text)
+            with diagnostics.record() as reported, alone_at_first("writing a file over XRootD"):
+                failed = file.WriteBuffer(ctypes.c_char_p(block), len(block))
+            if failed:
+                raise _unwritten(url, reported.text)
         with diagnostics.record() as reported:
             file.Close()
         found = state(url)
@@ -168,7 +175,7 @@ def _status(url: str) -> Any:
     status = ROOT.FileStat_t()
     ask = ROOT.TNetXNGSystem(name, False).GetPathInfo
     ask.__release_gil__ = True
-    with diagnostics.record(quiet=True):
+    with diagnostics.record(quiet=True), alone_at_first("asking for the state of a file that is copied"):
         return None if ask(name, status) else status
 
 
@@ -181,7 +188,7 @@ def _open(url: str) -> Any:
 
 def _read(file: Any, url: str, offset: int, size: int) -> bytes:
     block = ctypes.create_string_buffer(size)
-    with diagnostics.record() as reported:
+    with diagnostics.record() as reported, alone_at_first("reading a file that is copied"):
         failed = file.ReadBuffer(block, offset, size)
     if failed:
         said = reported.text.strip().partition("\n")[0]

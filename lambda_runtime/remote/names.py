@@ -16,6 +16,7 @@ _PREFIX = "https://s3.invalid/"
 _AWS = "aws"
 _PAYER = ",requester-pays"
 _SCHEMES = ("s3", "http", "https")
+_XROOTD = re.compile(r"x?roots?://")
 _SAFE = "/-_.~"
 _WILDCARD = re.compile(r"[*?\[]")
 
@@ -57,6 +58,11 @@ class S3Name:
         # ROOT takes what follows ".root/" for a tree.
         key = quote(self.key, safe=_SAFE).replace(".root/", ".root%2F")
         return f"{_PREFIX}{options}/{self.bucket}/{key}"
+
+
+def is_xrootd(url: str) -> bool:
+    """Whether a name is that of a file on an XRootD server."""
+    return _XROOTD.match(url) is not None
 
 
 def is_remote(url: str) -> bool:

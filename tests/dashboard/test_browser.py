@@ -26,38 +26,43 @@ def browser():
         yield browser
 
 
-def slow(frame):
-    """Take more than a second for a cluster of 100 entries, and note in which process."""
-    return frame.Define("y", "gSystem->Sleep(12); return 2.0 * x;").Define("pid", "double(gSystem->GetPid())")
+def slow(frame, folder):
+    """Let three clusters of 100 entries pass; others wait for a gate. Note in which process each is read."""
+    passes = " && ".join(f'gSystem->mkdir("{folder}/{number}")' for number in range(3))
+    wait = f'while (gSystem->AccessPathName("{folder}/gate")) gSystem->Sleep(20);'
+    code = f"if (int(x) % 100 == 0 && {passes}) {wait} return 2.0 * x;"
+    return frame.Define("y", code).Define("pid", "double(gSystem->GetPid())")
 
 
 def contents(histogram):
     return [histogram.GetBinContent(each) for each in range(histogram.GetNbinsX() + 2)]
 
 
-def test_watching_and_switching_in_mid_run(browser, emulated, events_file):
+def test_watching_and_switching_in_mid_run(browser, emulated, events_file, tmp_path):
     """Figures change while it runs, a click moves the rest here, and the result is local ROOT's.
 
     What the page says of where each range ran is what the processes say themselves.
     """
     model = (NAME, "", 20, 0.0, 2000.0)
     expected = contents(ROOT.RDataFrame("Events", events_file).Define("y", "2.0 * x").Histo1D(model, "y"))
+    gate = tmp_path / "gate"
     with emulated.get_client() as client:
-        frame = slow(RDataFrame("Events", events_file, npartitions=10))
+        frame = slow(RDataFrame("Events", events_file, npartitions=10), tmp_path)
         histogram, pids = frame.Histo1D(model, "y"), frame.AsNumpy(["x", "pid"], lazy=True)
         futures = client.compute([histogram, pids])
         try:
             browser.driver.get(emulated.steering_link())
             browser.wait(lambda: "secret" not in browser.driver.current_url, "the address shows the secret")
             browser.wait(lambda: browser.text(".in-flight") == "2 / 2", "nothing is in flight")
-            first = browser.wait(lambda: browser.text(".ranges"), "no ranges")
-            browser.wait(lambda: browser.text(".ranges") != first, "the figures do not change")
+            browser.wait(lambda: browser.text(".ranges").startswith("3 "), "the figures do not change")
             browser.wait(lambda: browser.text(".usd-foreseen"), "no cost is foreseen")
             assert NAME in browser.text("#running")
             browser.driver.find_element("css selector", "#execution-local input").click()
             browser.wait(lambda: emulated.execution == "local", "the click did nothing")
+            gate.touch()
             histogram, columns = client.gather(futures)
         finally:
+            gate.touch()
             emulated.execution = "emulated"
         browser.wait(lambda: browser.text(".ranges") == "10 / 10", "the page does not show the end")
         browser.wait(lambda: not browser.text("#running"), "there is a run to stop")
@@ -150,6 +155,7 @@ return view && view.shadow_el ? view.shadow_el.textContent : "";
 def test_a_range_that_failed(browser, local):
     """Its row says how it is run again in the user's process, which shows the command for gdb."""
     browser.driver.get(f"{dashboards.base(local)}/lambda")
+    browser.errors()  # of the page before, whose server has ended
     with local.get_client():
         frame = RDataFrame(400, npartitions=8)
         bad = 'if (rdfentry_ == 175) throw std::runtime_error("bad"); return double(rdfentry_);'
