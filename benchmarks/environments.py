@@ -18,6 +18,8 @@ class Timing:
 
     seconds: float = 10.0
     """Median of what a range takes."""
+    entries: int = 1024
+    """Entries of such a range; others take as much more or less. (A power of two: it can be halved.)"""
     spread: float = 0.05
     """Standard deviation of its logarithm."""
     slow: tuple[tuple[float, float], ...] = ((0.01, 1.66), (0.001, 3.0))
@@ -77,8 +79,16 @@ class Environments:
         """New ones that may be started now."""
         self._seen_s: float | None = None
 
-    def take(self, now_s: float) -> Place | None:
-        """Take an environment for an invocation; None where AWS refuses it."""
+    def take(self, now_s: float, entries: int | None = None) -> Place | None:
+        """Take an environment for an invocation; None where AWS refuses it.
+
+        Parameters
+        ----------
+        now_s
+            The time.
+        entries
+            Of the range; None for as many as one commonly has.
+        """
         self._refill(now_s)
         is_new = self._idle == 0
         if self._busy >= self._timing.limit or (is_new and self._to_start < 1):
@@ -88,7 +98,7 @@ class Environments:
             self._to_start -= 1
         else:
             self._idle -= 1
-        return self._place(is_new)
+        return self._place(is_new, 1.0 if entries is None else entries / self._timing.entries)
 
     def give_back(self) -> None:
         """Take note that an invocation is over."""
@@ -101,10 +111,10 @@ class Environments:
         self._to_start = min(timing.ramp, self._to_start + passed_s * timing.ramp / timing.ramp_s)
         self._seen_s = now_s
 
-    def _place(self, is_new: bool) -> Place:
+    def _place(self, is_new: bool, share: float) -> Place:
         timing = self._timing
         init_s = self._drawn(timing.cold_s, timing.cold_spread) if is_new else None
-        duration_s = self._drawn(timing.seconds, timing.spread) * self._slowness()
+        duration_s = self._drawn(timing.seconds * share, timing.spread) * self._slowness()
         seconds = self._drawn(timing.latency_s, 0.5) + duration_s + (init_s or 0.0)
         return Place(seconds / timing.speed, duration_s, init_s)
 

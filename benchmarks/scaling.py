@@ -38,8 +38,6 @@ AWS = Timing()
 _RANGES_EACH = 12
 _WAVES = 8
 _COLD_S = 5.0
-_ENTRIES_PER_RANGE = 1024
-"""A power of two: a range that is divided keeps whole entries."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def cluster_of(functions: int, endpoint: str) -> LambdaCluster:
 
 def booked(n_ranges: int) -> tuple[Any, Any]:
     """Return a frame of so many ranges, of which stubs can answer each part, and a histogram of it."""
-    frame = RDataFrame(n_ranges * _ENTRIES_PER_RANGE, npartitions=n_ranges)
+    frame = RDataFrame(n_ranges * AWS.entries, npartitions=n_ranges)
     return frame, frame.Define("x", "double(rdfentry_ % 1000)").Histo1D(("x", "", 1000, 0, 1000), "x")
 
 

@@ -197,11 +197,12 @@ class _Behaviour:
     configuration: bytes
     statistics: Statistics
 
-    def place(self) -> Place | None:
+    def place(self, payload: bytes) -> Place | None:
         """Return how long an invocation takes; None where it is refused."""
         if self.environments is None:
             return Place(self.delay_s, self.delay_s, None)
-        place = self.environments.take(time.monotonic())
+        entries = None if self.values is None else _entries(_interval(json.loads(payload)))
+        place = self.environments.take(time.monotonic(), entries)
         self.statistics.refused += place is None
         self.statistics.new_environments += place is not None and place.init_s is not None
         return place
@@ -218,11 +219,19 @@ class _Behaviour:
         return _invoked((self.partials / str(index)).read_bytes())
 
     def _ran(self, event: dict[str, Any], place: Place) -> bytes:
-        interval = Interval.parse(event["interval"])
-        entries = int(interval.stop - interval.start)
+        interval = _interval(event)
+        entries = _entries(interval)
         # An answer that tells of no entries is one of a range without any, whose duration tells nothing.
         usage = Usage(environment="stub", duration_s=place.duration_s, entries=entries)
         return _invoked(wire.dumps(PartialResult(self.values, (interval,), entries, {})), _log(place), usage)
+
+
+def _interval(event: dict[str, Any]) -> Interval:
+    return Interval.parse(event["interval"])
+
+
+def _entries(interval: Interval) -> int:
+    return int(interval.stop - interval.start)
 
 
 class _Connection(asyncio.Protocol):
@@ -246,7 +255,7 @@ class _Connection(asyncio.Protocol):
         if head.startswith(b"GET"):
             self._transport.write(self._behaviour.configuration)
             return
-        place = self._behaviour.place()
+        place = self._behaviour.place(body)
         if place is None:
             self._transport.write(_refusal())
             return

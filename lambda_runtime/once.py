@@ -40,8 +40,8 @@ def alone_at_first(what: str) -> Iterator[None]:
     """Let the first thread that enters such a block go through it alone; later ones enter side by side.
 
     ROOT compiles the call of a plugin, and PyROOT that of a method, when it is made first. Where several
-    threads do so at once, while others of ROOT's wait for servers, one in some ten processes or fewer fails
-    to compile, or crashes.
+    threads do so at once, while others of ROOT's wait for servers, it fails to compile, or crashes, in one
+    process of some fifty.
 
     Parameters
     ----------
