@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -302,6 +303,21 @@ class TestAround:
         """Dask sees several threads for each invocation in flight: what they hold waits in the executor."""
         (worker,) = local.workers.values()
         assert worker.state.nthreads == slots(max(2, os.cpu_count()))
+
+    def test_garbage_is_looked_for_a_third_as_often(self):
+        """As in Dask's own processes; once, however many clusters there are, and as the user has set it."""
+        code = (
+            "import gc; gc.set_threshold(600, 9, 8)\n"
+            "from dask_root_lambda import LambdaCluster\n"
+            "for _ in range(2):\n"
+            "    LambdaCluster('local', dashboard_address=None).close()\n"
+            "    print(gc.get_threshold())\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            capture_output=True, text=True, timeout=DEADLINE_S, check=True,
+        )  # fmt: skip
+        assert done.stdout.splitlines() == ["(1800, 27, 24)"] * 2
 
     def test_few_messages_are_kept(self):
         """Of streams within a process, which hold on to their last messages, with all that is in them."""
