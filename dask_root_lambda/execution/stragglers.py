@@ -44,14 +44,15 @@ def slow_after_s(
     in_the_end
         Whether none waits, and others might run.
     share
-        What part of a range it is: in the end, a part is expected to take as much of the time.
+        What part of a range it is: in the end, a part is expected to take as much of the time. How much
+        later it may be is that of a range: what delays it is not in proportion.
     """
     if len(done_s) < max(FEWEST_DONE, SHARE_DONE * n_ranges):
         return None
     limit_s = max(SHORTEST_S, FACTOR * done_s[len(done_s) // 2])
     if in_the_end:
         most_s = done_s[int(END_SHARE * (len(done_s) - 1))]
-        limit_s = min(limit_s, max(END_SHORTEST_S, END_FACTOR * most_s * share))
+        limit_s = min(limit_s, max(END_SHORTEST_S, (share + END_FACTOR - 1) * most_s))
     return limit_s
 
 

@@ -47,7 +47,7 @@ class Flow(Protocol):
 
     crc32: int
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1) -> bytes | bytearray:
         """Return the next bytes."""
 
 

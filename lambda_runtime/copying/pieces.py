@@ -83,7 +83,9 @@ def _stream(
         return _side_by_side(send, numbers, at_once)
 
 
-def _read(content: Content, reader: Reader, span: tuple[int, int], watch: Callable[[int], None]) -> bytes:
+def _read(
+    content: Content, reader: Reader, span: tuple[int, int], watch: Callable[[int], None]
+) -> bytes | bytearray:
     offset, size = span
     blocks = []
     for begin in range(offset, offset + size, stream.BLOCK_BYTES):

@@ -27,7 +27,7 @@ class Reader:
         How many parts may be read side by side.
     """
 
-    read: Callable[[int, int], bytes]
+    read: Callable[[int, int], bytes | bytearray]
     at_once: int
 
 

@@ -46,12 +46,12 @@ class Stream:
         self._watch = watch
         self._left = content.size
         self._offsets = iter(range(0, content.size, BLOCK_BYTES))
-        self._coming: deque[Future[bytes]] = deque()
+        self._coming: deque[Future[bytes | bytearray]] = deque()
         self._block = memoryview(b"")
         for _ in range(_BLOCKS_AHEAD):
             self._ask()
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1) -> bytes | bytearray:
         """Return the next bytes: as many as asked for, fewer at the end.
 
         Raises
@@ -65,9 +65,11 @@ class Stream:
             parts.append(self._take(wanted))
             wanted -= len(parts[-1])
             self._left -= len(parts[-1])
+        if len(parts) == 1 and not isinstance(parts[0], memoryview):
+            return parts[0]
         return b"".join(parts)
 
-    def _take(self, wanted: int) -> bytes | memoryview:
+    def _take(self, wanted: int) -> bytes | bytearray | memoryview:
         """Return what is left of a block, or a part of it; a whole block is not copied."""
         if not self._block:
             block = self._next()
@@ -86,7 +88,7 @@ class Stream:
                 self._pool.submit(read, self._content, self._reader, offset, size, self._watch)
             )
 
-    def _next(self) -> bytes:
+    def _next(self) -> bytes | bytearray:
         self._watch(0)
         block = self._coming.popleft().result()
         self._ask()
@@ -97,7 +99,9 @@ class Stream:
         return block
 
 
-def read(content: Content, reader: Reader, offset: int, size: int, watch: Callable[[int], None]) -> bytes:
+def read(
+    content: Content, reader: Reader, offset: int, size: int, watch: Callable[[int], None]
+) -> bytes | bytearray:
     """Read a block of a file; what does not come is asked for again, three times.
 
     Raises
@@ -114,7 +118,7 @@ def read(content: Content, reader: Reader, offset: int, size: int, watch: Callab
     return _read(content, reader, offset, size)
 
 
-def _read(content: Content, reader: Reader, offset: int, size: int) -> bytes:
+def _read(content: Content, reader: Reader, offset: int, size: int) -> bytes | bytearray:
     block = reader.read(offset, size)
     if len(block) != size:
         raise InputError(f"{shown(content.url)} became shorter while it was copied: copy it again")

@@ -96,7 +96,7 @@ def is_there(upload: Upload) -> bool:
     return True
 
 
-def send(upload: Upload, number: int, block: bytes) -> Part:
+def send(upload: Upload, number: int, block: bytes | bytearray) -> Part:
     """Send a part, with its checksum.
 
     Raises

@@ -75,7 +75,7 @@ def write(flow: Flow, url: str, content: Content) -> int:
     try:
         while block := flow.read(_BLOCK_BYTES):
             with diagnostics.record() as reported, alone_at_first("writing a file over XRootD"):
-                failed = file.WriteBuffer(ctypes.c_char_p(block), len(block))
+                failed = file.WriteBuffer(ctypes.c_char_p(bytes(block)), len(block))
             if failed:
                 raise _unwritten(url, reported.text)
         with diagnostics.record() as reported:
@@ -119,7 +119,7 @@ def _unwritten(url: str, reported: str) -> StoreError:
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Callable[[int, int], bytes]]:
+def opened(url: str) -> Iterator[Callable[[int, int], bytearray]]:
     """Open a file; yield what reads a part of it."""
     file = _open(url)
     try:
@@ -186,14 +186,16 @@ def _open(url: str) -> Any:
     return file
 
 
-def _read(file: Any, url: str, offset: int, size: int) -> bytes:
-    block = ctypes.create_string_buffer(size)
+def _read(file: Any, url: str, offset: int, size: int) -> bytearray:
+    # Of large blocks each copy counts: the kernel has the zeros of this one, and it is given away as it is.
+    block = bytearray(size)
+    place = (ctypes.c_char * size).from_buffer(block)
     with diagnostics.record() as reported, alone_at_first("reading a file that is copied"):
-        failed = file.ReadBuffer(block, offset, size)
+        failed = file.ReadBuffer(place, offset, size)
     if failed:
         said = reported.text.strip().partition("\n")[0]
         expired = storage_token.expired()
         raise UnavailableInputError(
             f"cannot read {url} at byte {offset:,}: {f'{expired}. ' if expired else ''}{said}"
         )
-    return block.raw
+    return block

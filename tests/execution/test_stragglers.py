@@ -38,6 +38,11 @@ def test_in_the_end_less_is_slow(done_s):
     limit_s = slow_after_s(done_s, len(done_s), in_the_end=True)
     assert min(5.0, before_s) <= limit_s <= before_s
     assert slow_after_s([9.5, 10.0, 10.0, 10.5] * 10, 50, in_the_end=True) <= 12.5
+    # A half takes half as long, and may be as late.
+    half_s = slow_after_s(done_s, len(done_s), in_the_end=True, share=0.5)
+    assert limit_s - half_s <= 0.5 * done_s[-1] * (1 + 1e-9)
+    assert min(5.0, before_s) <= half_s <= limit_s
+    assert slow_after_s([10.0] * 40, 50, in_the_end=True, share=0.5) == pytest.approx(6.5)
     # A few that waited for new environments change nothing.
     assert slow_after_s([10.0] * 35 + [15.0] * 5, 50, in_the_end=True) <= 12.5
 
