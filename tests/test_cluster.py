@@ -305,7 +305,7 @@ class TestAround:
         assert worker.state.nthreads == slots(max(2, os.cpu_count()))
 
     def test_garbage_is_looked_for_a_third_as_often(self):
-        """As in Dask's own processes; once, however many clusters there are, and as the user has set it."""
+        """Dask's own processes do that; here once for all clusters, from what the user has set."""
         code = (
             "import gc; gc.set_threshold(600, 9, 8)\n"
             "from dask_root_lambda import LambdaCluster\n"

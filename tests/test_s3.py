@@ -155,7 +155,7 @@ class TestASecondStart:
         assert asked == [urls[3]]
 
     def test_what_was_deleted_is_told(self, urls, s3):
-        """As it would be without a list."""
+        """The list does not hide it."""
         s3.delete_object(Bucket="many", Key="run+3/a b.root")
         with pytest.raises(InputError, match=r"s3://many/run\+3/a b\.root.*there is no such object"):
             probes.identify(urls)

@@ -182,7 +182,7 @@ class TestTheEnd:
         assert len(invoker.requests) == self.N_RANGES
 
     def test_a_slow_half_is_tried_once_more(self, run, monkeypatch):
-        """As a range would be; the first answer counts, and the other is not waited for."""
+        """Like a range; the first answer counts, and the other is not waited for."""
         monkeypatch.setattr(stragglers, "END_SHORTEST_S", 0.2)
         monkeypatch.setattr(stragglers, "SHORTEST_S", 60.0)
         gate = Gate()
