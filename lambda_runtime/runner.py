@@ -136,6 +136,19 @@ class Runner:
         return self._merged(blobs, lambda part: part)
 
     @ending.at_work()
+    def added(self, total: PartialResult | None, blobs: Iterable[bytes]) -> PartialResult:
+        """Merge partial results into one that stays in this process, where there is one; it changes.
+
+        Raises
+        ------
+        IncompleteResultError
+            Something would count twice.
+        """
+        merged = self._united(total, blobs, lambda part: part)
+        assert merged is not None, "there are blobs"
+        return merged
+
+    @ending.at_work()
     def preview(self, blobs: Iterable[bytes], places: Sequence[int]) -> bytes:
         """Merge some of the values of partial results into a new one; the inputs stay as they are.
 
@@ -213,14 +226,22 @@ class Runner:
         return tuple(wire.dumps(_finished(value)) for value in result.values), result.skipped
 
     def _merged(self, blobs: Iterable[bytes], of: Callable[[PartialResult], PartialResult]) -> bytes:
-        merged: PartialResult | None = None
+        merged = self._united(None, blobs, of)
+        with user_code("the merge"):
+            return wire.dumps(merged)
+
+    def _united(
+        self,
+        merged: PartialResult | None,
+        blobs: Iterable[bytes],
+        of: Callable[[PartialResult], PartialResult],
+    ) -> PartialResult | None:
         # To get a blob is our work, to merge what the user's graph gives is not.
         for blob in blobs:
             with user_code("the merge"):
                 part = of(wire.loads_as(PartialResult, blob))
                 merged = part if merged is None else merging.united(merged, part)
-        with user_code("the merge"):
-            return wire.dumps(merged)
+        return merged
 
     @ending.at_work()
     def call(self, blob: bytes) -> bytes:

@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic as _now_s
 from typing import Any, Protocol
@@ -110,7 +109,7 @@ def follow(
 
 def _updates(computation: Computation, pace: Pace, finish: Finish) -> Generator[Update, None, None]:
     waiting: list[Any] = []
-    merged: list[bytes] = []
+    total: PartialResult | None = None
     # How large partial results are is not known before the first update, which comes with the first of them.
     n_done, most = 0, sys.maxsize
     while True:
@@ -128,21 +127,22 @@ def _updates(computation: Computation, pace: Pace, finish: Finish) -> Generator[
         try:
             added = computation.preview(waiting)
             if added:
-                merged = [SHARED.merge((*merged, *(each.blob for each in added)))]
+                with making:
+                    total = SHARED.added(total, (each.blob for each in added))
                 most = max(1, _HELD_BYTES // max(each.part_bytes for each in added))
         except Exception as error:  # of a cluster or a store: the run itself tells what is wrong there
             logger.debug("no more partial results are shown: %s", error)
             return
         waiting = []
-        yield from map(partial(_update, finish=finish), merged)
+        if total is not None:
+            yield _update(total, finish)
         pace.showed(began_s, _now_s())
 
 
-def _update(blob: bytes, finish: Finish) -> Update:
+def _update(total: PartialResult, finish: Finish) -> Update:
     with making:
-        merged: PartialResult = wire.loads(blob)
-    part = finish.share(merged.processed, merged.entries_by_file)
-    return Update(merged.values, merged.processed, part)
+        values = wire.copied(total.values)
+    return Update(values, total.processed, finish.share(total.processed, total.entries_by_file))
 
 
 def _begun(get: Callable[..., Any], graph: RunGraph, step: Preview) -> Computation | None:
