@@ -158,7 +158,8 @@ def test_scaling_computes_a_frame_on_stubs() -> None:
     assert (efficiency.at_least, tail.at_most) == (0.90, 1.15)
     assert wall.value > (12 * timing.seconds + timing.cold_s) / timing.speed * 0.8
     assert efficiency.value == pytest.approx(12 * timing.seconds / timing.speed / wall.value)
-    assert invocations.value == 1
+    # The last range of each function is halved, or of one that begins at the same time.
+    assert 24 < invocations.value * 24 <= 28
 
 
 def test_soak_compares_the_first_runs_with_the_last() -> None:
