@@ -160,9 +160,11 @@ class TestTheEnd:
         futures, executor, invoker = run()
         assert all(future.result(30) for future in futures)
         tasks = sorted(request.task for request in invoker.requests)
-        assert tasks == sorted([f"range-{index}" for index in range(6)] + list(self.LAST))
+        begun = [f"range-{index}" for index in range(5)] + list(self.LAST)
+        # Both threads may have taken a range when they look how many wait.
+        assert tasks in (sorted([*begun, "range-5"]), sorted([*begun, "range-5.0", "range-5.1"]))
         total = executor.report().total
-        assert (total.split, total.done, total.retries, total.failures) == (2, 8, 0, 0)
+        assert (total.split, total.done, total.retries, total.failures) == (len(tasks) - 8, 8, 0, 0)
 
     @pytest.mark.parametrize(
         "options", [{"seconds": 3.9}, {"writes": True}, {"execution": "emulated"}, {"execution": "local"}]
