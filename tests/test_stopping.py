@@ -22,7 +22,7 @@ LIMIT_S = 3.0
 """Within so long a call returns, and a process ends."""
 
 FRAME = """
-import json, os, signal, sys, threading, time
+import json, linecache, os, signal, sys, threading, time
 import ROOT
 from dask_root_lambda import LambdaCluster, RDataFrame
 
@@ -34,7 +34,14 @@ def say(word): print(word, flush=True)
 def cluster():
     return LambdaCluster(execution=execution, concurrency=2, dashboard_address=None, progress=False)
 def begins(): return os.path.exists(begun) or time.sleep(0.02)
+def waits():
+    frame = sys._current_frames()[threading.main_thread().ident]
+    at = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    state = open(f"/proc/self/task/{os.getpid()}/stat").read().rpartition(")")[2].split()[0]
+    return ("waiter.acquire(True" in at and state == "S") or time.sleep(0.02)
 """
+"""``waits`` tells whether the main thread sleeps in its wait. Of a signal that arrives on the way there, Python
+tells when the wait ends: distributed's ends after 10 s, and begins again."""
 
 PHASES = {
     "starting": """
@@ -65,6 +72,7 @@ with cluster() as c, c.get_client():
     "merging": """
 from dask_root_lambda.plan import steps
 def merge(*_):
+    while not waits(): pass
     say("merging")
     threading.Event().wait(60)
 steps.Merge.__call__ = merge
