@@ -40,8 +40,8 @@ def waits():
     state = open(f"/proc/self/task/{os.getpid()}/stat").read().rpartition(")")[2].split()[0]
     return ("waiter.acquire(True" in at and state == "S") or time.sleep(0.02)
 """
-"""``waits`` tells whether the main thread sleeps in its wait. Of a signal that arrives on the way there, Python
-tells when the wait ends: distributed's ends after 10 s, and begins again."""
+"""``waits`` tells whether the main thread sleeps. Python tells of a signal that arrives on its way to
+a wait when that ends: distributed's ends after 10 s, and begins again."""
 
 PHASES = {
     "starting": """
@@ -210,7 +210,7 @@ STOPS = {
 }
 GOES_ON = """
 def wait_until(condition):
-    while not condition(): pass
+    while not condition(): time.sleep(0.01)
 
 with cluster() as c, c.get_client() as client:
     invocations = lambda: c.report().total.invocations
