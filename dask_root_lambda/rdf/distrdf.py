@@ -26,9 +26,11 @@ from dask_root_lambda.plan.space import RunSpace
 from dask_root_lambda.plan.steps import Finish
 from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from dask_root_lambda.protocol.intervals import Division
+from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import Skipped
-from dask_root_lambda.rdf import defaults, inputs, packing, remote, skipping
+from dask_root_lambda.rdf import defaults, inputs, outlines, packing, remote, skipping
 from lambda_runtime import diagnostics
+from lambda_runtime.remote import listing, names, objects
 
 
 def head_node(
@@ -60,8 +62,7 @@ def head_node(
     identities = inputs.check(args)
     samples = inputs.samples(args)
     try:
-        with diagnostics.record():
-            head = HeadNode.get_headnode(backend, n_ranges, *args)
+        head = _made(backend, n_ranges, args, identities)
     except Exception as error:  # whatever ROOT raises for these arguments
         raise inputs.explain(args, error) from error
     inputs.refuse_masks(head.rdf_node)
@@ -75,6 +76,29 @@ def head_node(
     head.default_columns = defaults.columns(args)
     # A TTree or TDirectory among them has to live as long as the frame.
     head.arguments = args
+    return head
+
+
+def _made(
+    backend: BaseBackend, n_ranges: int | None, args: Sequence[Any], identities: Mapping[str, FileIdentity]
+) -> Any:
+    """Make a head node: ROOT opens the first file for it, or what an earlier start has kept of that."""
+
+    def make() -> Any:
+        with diagnostics.record():
+            return HeadNode.get_headnode(backend, n_ranges, *args)
+
+    urls = inputs.given(args)
+    if not any(map(names.is_remote, urls)):
+        return make()
+    # Only of many it is known what they are before the code is compiled that asks for them.
+    identity = identities.get(urls[0]) if listing.are_many(urls) else None
+    if identity is not None and (head := outlines.through(urls[0], identity, make)) is not None:
+        return head
+    objects.prepare()
+    head = make()
+    if identity is not None:
+        outlines.keep(urls[0], identity, args[0])
     return head
 
 

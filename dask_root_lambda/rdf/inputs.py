@@ -124,16 +124,17 @@ def friends(head: Any) -> list[str]:
 def check(args: Sequence[Any]) -> dict[str, FileIdentity]:
     """Look at files among a constructor's arguments before ROOT opens any; return what identifies them.
 
-    They are those of this machine, and the first of the others. Of a pattern it is checked that something
-    matches.
+    They are those of this machine, the first of the others, and many objects that their bucket lists as they
+    were. Of a pattern it is checked that something matches.
 
     Raises
     ------
     InputError
         A file is missing, truncated or not a ROOT file; nothing matches a pattern.
     """
-    urls = list(_checked(args))
-    return dict(zip(urls, probes.identify(urls), strict=True))
+    unchanged = probes.unchanged(given(args))
+    urls = [url for url in _checked(args) if url not in unchanged]
+    return {**unchanged, **dict(zip(urls, probes.identify(urls), strict=True))}
 
 
 def refuse_selections(args: Sequence[Any]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import ROOT
@@ -23,12 +25,25 @@ def install() -> None:
         setattr(ROOT.TChain, name, _prepared(getattr(ROOT.TChain, name)))
 
 
+_prepares = ContextVar("prepares", default=True)
+
+
+@contextmanager
+def unprepared() -> Iterator[None]:
+    """Let the block's thread name objects without making ready for them: it opens none."""
+    token = _prepares.set(False)
+    try:
+        yield
+    finally:
+        _prepares.reset(token)
+
+
 def _prepared(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that makes ready for the names among its arguments."""
 
     @functools.wraps(method, assigned=("__name__", "__doc__"), updated=())
     def call(*args: Any, **kwargs: Any) -> Any:
-        if any(isinstance(each, str) and names.is_remote(each) for each in args):
+        if _prepares.get() and any(isinstance(each, str) and names.is_remote(each) for each in args):
             objects.prepare()
         return method(*args, **kwargs)
 

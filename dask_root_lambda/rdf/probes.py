@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -60,6 +60,12 @@ def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
     seen = {url: identity for url in rest if isinstance(identity := found[url], FileIdentity)}
     known.remember({url: Known(each) for url, each in seen.items() if url in objects and each.version})
     return [found[url] for url in urls]
+
+
+def unchanged(urls: Iterable[str]) -> dict[str, FileIdentity]:
+    """Identify those objects, if they are many, that are as an earlier process has seen them."""
+    objects = {url: name for url in urls if (name := names.parse_s3(url)) is not None}
+    return _unchanged(objects) if len(objects) > listing.FEW else {}
 
 
 def _unchanged(objects: Mapping[str, S3Name]) -> dict[str, FileIdentity]:

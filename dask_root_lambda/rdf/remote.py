@@ -50,7 +50,6 @@ def _found(given: Iterable[str]) -> Iterator[str]:
         if not _is_far(text):
             yield text
             continue
-        objects.prepare()
         if not text.startswith("s3://"):
             yield text
             continue
@@ -87,6 +86,7 @@ def _respecified(spec: Any) -> Any:
     befriended = [str(name) for group in friends.fFriendFileNames for name in group]
     if not any(map(_is_far, (*named, *befriended))):
         return spec
+    objects.prepare()
     again = ROOT.RDF.Experimental.RDatasetSpec()
     for sample in samples:
         pairs = zip(sample.GetTreeNames(), sample.GetFileNameGlobs(), strict=True)

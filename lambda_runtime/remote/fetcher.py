@@ -99,6 +99,7 @@ struct Object {
    std::string fUrl;    // signed
    std::vector<std::string> fHeaders;
    std::map<long long, std::shared_ptr<std::string>> fBlocks;  // by their first byte
+   std::vector<std::pair<long long, long long>> fAlone;  // what ROOT read alone at first: offsets and sizes
 };
 using Shared = std::shared_ptr<Object>;
 

@@ -20,6 +20,7 @@ constexpr long long kMaxGap = 262144;
 constexpr long long kMaxAhead = 64 << 20;
 constexpr long long kEnoughAhead = 4 << 20;  // what a link of 75 MB/s brings in 0.06 s
 constexpr std::size_t kAtOnce = 16;
+constexpr std::size_t kMaxAlone = 1000;
 
 std::mutex gObjectsMutex;
 std::map<std::string, Shared> gObjects;
@@ -236,6 +237,11 @@ bool ReadOne(Object &object, Tally &tally, char *to, long long offset, long long
 {
    if (offset < 0 || size < 0 || offset + size > object.fSize)
       return false;
+   {
+      std::lock_guard<std::mutex> lock(object.fMutex);
+      if (object.fAlone.size() < kMaxAlone)
+         object.fAlone.emplace_back(offset, size);
+   }
    if (!size || FromBlocks(object, to, offset, size))
       return true;
    auto first = offset, end = offset + size;
@@ -252,6 +258,32 @@ bool ReadOne(Object &object, Tally &tally, char *to, long long offset, long long
    std::memcpy(to, block->data() + (offset - first), size);
    KeepBlock(object, first, block);
    return true;
+}
+
+struct Content {
+   long long fOffset;
+   std::string fBytes;
+};
+
+// What ROOT has read alone of an object, as it does when it opens one; nothing if that was much, or fails.
+std::vector<Content> Opening(const std::string &name)
+{
+   const auto object = Find(name);
+   std::vector<std::pair<long long, long long>> parts;
+   if (object) {
+      std::lock_guard<std::mutex> lock(object->fMutex);
+      parts = object->fAlone;
+   }
+   std::vector<Content> contents;
+   if (parts.size() == kMaxAlone)
+      return contents;
+   const auto tally = Tally::Current();
+   for (const auto &[offset, size] : parts) {
+      contents.push_back({offset, std::string(size, 0)});
+      if (!ReadOne(*object, *tally, &contents.back().fBytes[0], offset, size))
+         return {};
+   }
+   return contents;
 }
 
 bool ReadMany(Object &object, Tally &tally, std::vector<Part> parts)
@@ -588,8 +620,9 @@ void Register()
 {
    // The first that fits is asked: those that ROOT has for these schemes are loaded now, and taken away.
    gPluginMgr->FindHandler("TFile", "s3://");
-   for (auto pattern : {"^[a]?s3:", "^http[s]?:"})
+   for (auto pattern : {"^[a]?s3:", "^http[s]?:", "^s3:", "^https?:"})
       gPluginMgr->RemoveHandler("TFile", pattern);
+   gPluginMgr->RemoveHandler("ROOT::Internal::RRawFile", "^https?:");
    for (auto pattern : {"^s3:", "^https?:"})
       gPluginMgr->AddHandler("TFile", pattern, "dask_root_lambda::remote::RemoteFile", "RIO",
                              "RemoteFile(const char*,Option_t*,const char*,Int_t)");

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask_root_lambda.protocol.errors import InputError
-from lambda_runtime.remote import access
+from lambda_runtime.remote import access, names
 from lambda_runtime.remote.names import S3Name
 
 _MOVES = 2
@@ -57,6 +57,12 @@ def below(folder: S3Name) -> list[S3Name]:
     """
     keys = sorted(key for key in _keys(folder, folder.key) if not key.endswith("/"))
     return [S3Name(folder.bucket, key, folder.place) for key in keys]
+
+
+def are_many(urls: Iterable[str]) -> bool:
+    """Whether among files are so many objects that to list their bucket is quicker than to ask for each."""
+    far = (url for url in urls if names.parse_s3(url) is not None)
+    return next(itertools.islice(far, FEW, None), None) is not None
 
 
 def states(objects: Iterable[S3Name]) -> dict[S3Name, State]:

@@ -173,6 +173,11 @@ def prepare() -> None:
     _library()
 
 
+def opening_parts(url: str) -> list[tuple[int, bytes]]:
+    """Return what ROOT read of an object that it opened: offsets and contents; nothing if that was much."""
+    return [(int(part.fOffset), bytes(part.fBytes)) for part in _library().Opening(url)]
+
+
 @once
 def _library() -> Any:
     library = libraries.library()

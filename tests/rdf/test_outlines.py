@@ -1,0 +1,168 @@
+"""What is kept of an object, for the next start: starts in processes of their own, over the emulated S3."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ROOT
+
+from lambda_runtime.remote import objects
+from tests.conftest import write_events
+
+N = 5
+BUCKET = "outlined"
+START = """
+import json, sys
+import ROOT
+from dask_root_lambda import RDataFrame
+from lambda_runtime.remote import listing
+
+listing.FEW = 3
+names, tree, then = json.loads(sys.argv[1])
+frame = RDataFrame(tree, names, npartitions=2)
+assert frame.Count().dask  # for which all objects are looked at
+handler = ROOT.gPluginMgr.FindHandler("TFile", "https://").GetClass()
+columns = {str(name): str(frame.GetColumnType(name)) for name in frame.GetColumnNames()}
+print(json.dumps([columns, handler.rpartition("::")[2], str(frame.Describe()), eval(then)]))
+"""
+OUTLINE, OBJECT = "OutlinedFile", "RemoteFile"
+SUM = "frame.Sum('x').GetValue()"
+
+
+@pytest.fixture
+def bucket(s3, events_file, tmp_path):
+    """A bucket with some more objects than are asked for one by one."""
+    s3.create_bucket(Bucket=BUCKET)
+    for number in range(N):
+        s3.upload_file(events_file, BUCKET, f"{number}.root")
+    return s3
+
+
+@pytest.fixture
+def start(bucket, tmp_path):
+    """Starts a script over those objects; returns columns, what ROOT opens, the description and a value."""
+
+    def started(tree="Events", then="0", names=None):
+        names = names or [f"s3://{BUCKET}/{number}.root" for number in range(N)]
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", START, json.dumps([names, tree, then])],
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
+            timeout=120, text=True, capture_output=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return json.loads(done.stdout)
+
+    return started
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Returns the outlines that are kept."""
+    return lambda: sorted((tmp_path / "state" / "dask-root-lambda" / "outlines").iterdir())
+
+
+def test_a_second_start_opens_no_object(start, kept, events_file):
+    """The frame is the same, whatever is asked of it; ranges in that process read the objects."""
+    columns, opened, described, _ = start()
+    assert (columns, opened) == ({"x": "Int_t", "pt": "Float_t"}, OBJECT)
+    (outline,) = kept()
+    assert outline.stat().st_size == Path(events_file).stat().st_size
+    assert start() == [columns, OUTLINE, described, 0]
+    assert start(then=SUM)[1:] == [OUTLINE, described, N * 499500.0]
+    opens = f"(file := ROOT.TFile.Open('s3://{BUCKET}/1.root')).Get('Events').GetEntries()"
+    assert start(then=opens)[3] == 1000
+    assert kept() == [outline]
+
+
+def test_an_object_that_was_replaced(start, bucket, kept, tmp_path):
+    """Its columns are those that it has now; the outline of what it was is of no use."""
+    start()
+    path = tmp_path / "other.root"
+    ROOT.RDataFrame(10).Define("x", "2.5").Snapshot("Events", str(path))
+    bucket.upload_file(str(path), BUCKET, "0.root")
+    assert start()[:2] == [{"x": "Double_t"}, OBJECT]
+    assert start()[:2] == [{"x": "Double_t"}, OUTLINE]
+    assert len(kept()) == 2
+
+
+@pytest.mark.parametrize("damage", ["zeros", "short", "writable", "removed"])
+def test_an_outline_that_does_not_do(start, kept, damage):
+    """The object is opened, nothing is said, and the outline is good again afterwards."""
+    columns, *_ = start()
+    (outline,) = kept()
+    if damage == "zeros":
+        outline.write_bytes(bytes(outline.stat().st_size))
+    elif damage == "short":
+        outline.write_bytes(outline.read_bytes()[:300])
+    elif damage == "writable":
+        outline.chmod(0o666)
+    else:
+        outline.unlink()
+    assert start()[:2] == [columns, OBJECT]
+    assert start()[:2] == [columns, OUTLINE]
+
+
+def test_an_ntuple(start, bucket, tmp_path):
+    """RNTuples have outlines, too."""
+    options = ROOT.RDF.RSnapshotOptions()
+    options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
+    path = str(tmp_path / "n.root")
+    ROOT.RDataFrame(1000).Define("x", "int(rdfentry_)").Snapshot("Ntuple", path, ["x"], options)
+    for number in range(N):
+        bucket.upload_file(path, BUCKET, f"{number}.root")
+    columns, opened, _, _ = start("Ntuple")
+    assert opened == OBJECT
+    assert start("Ntuple", SUM)[:2] == [columns, OUTLINE]
+    assert start("Ntuple", SUM)[3] == N * 499500.0
+
+
+def test_many_columns(start, bucket, tmp_path):
+    """The description of a tree may be longer than what is read at once."""
+    path, frame = str(tmp_path / "wide.root"), ROOT.RDataFrame(100)
+    for number in range(500):
+        frame = frame.Define(f"column{number}", f"ROOT::RVecF{{{number}.f}}")
+    frame.Snapshot("Events", path)
+    for number in range(N):
+        bucket.upload_file(path, BUCKET, f"{number}.root")
+    columns, opened, _, _ = start()
+    assert (len(columns), opened) == (500, OBJECT)
+    assert start(then="frame.Sum('column7').GetValue()")[0::3] == [columns, N * 700.0]
+    assert start()[1] == OUTLINE
+
+
+def test_a_tree_with_a_friend(start, bucket, tmp_path):
+    """What else ROOT opens with a tree is no part of the outline: the object is opened each time."""
+    bucket.upload_file(write_events(tmp_path / "friend.root", tree="Friend"), BUCKET, "friend.root")
+    path = write_events(tmp_path / "a.root")
+    objects.prepare()  # ROOT opens the friend that it is given
+    with ROOT.TFile.Open(path, "UPDATE") as file:
+        tree = file.Get("Events")
+        tree.AddFriend("Friend", f"s3://{BUCKET}/friend.root")
+        tree.Write("", ROOT.TObject.kOverwrite)
+    for number in range(N):
+        bucket.upload_file(path, BUCKET, f"{number}.root")
+    columns, opened, _, _ = start()
+    assert ("Friend.x" in columns, opened) == (True, OBJECT)
+    assert start()[:2] == [columns, OBJECT]
+
+
+def test_those_that_were_not_used_for_long_go(tmp_path, monkeypatch):
+    """So many are kept, and those that were used last."""
+    from dask_root_lambda.protocol.rootfile import FileIdentity
+    from dask_root_lambda.rdf import outlines
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(outlines, "_MOST_OUTLINES", 2)
+    monkeypatch.setattr(outlines.objects, "opening_parts", lambda _: [(0, b"root"), (5000, b"end")])
+    monkeypatch.setattr(outlines, "_has_friends", lambda *_: False)
+    identity = FileIdentity(5003, 1, "", '"a"')
+    for name in "abc":
+        outlines.keep(name, identity, "Events")
+        os.utime(outlines._path("a", identity))
+    assert [outlines._path(name, identity).exists() for name in "abc"] == [True, False, True]
+    assert outlines._path("a", identity).read_bytes() == b"root" + bytes(4996) + b"end"
