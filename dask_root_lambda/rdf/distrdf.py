@@ -28,7 +28,7 @@ from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import Skipped
-from dask_root_lambda.rdf import defaults, inputs, outlines, packing, remote, skipping
+from dask_root_lambda.rdf import defaults, inputs, outlines, packing, probes, remote, skipping
 from lambda_runtime import diagnostics
 from lambda_runtime.remote import listing, names, objects
 
@@ -61,6 +61,7 @@ def head_node(
         args, skipped = skipping.readable(args)
     identities = inputs.check(args)
     samples = inputs.samples(args)
+    ahead = probes.ahead([url for url in inputs.given(args) if url not in identities])
     try:
         head = _made(backend, n_ranges, args, identities)
     except Exception as error:  # whatever ROOT raises for these arguments
@@ -68,6 +69,7 @@ def head_node(
     inputs.refuse_masks(head.rdf_node)
     inputs.make_absolute(head)
     head.identities = identities
+    head.ahead = ahead
     head.samples = samples
     head.skipped = skipped
     head.cache_days = keeps_days

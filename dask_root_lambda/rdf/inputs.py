@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -183,9 +183,9 @@ def identities(head: Any) -> tuple[FileIdentity, ...]:
 def look(head: Any) -> None:
     """Look whether a head node's files are what they were when it was made.
 
-    Remote files are looked at once: whether they are still the same is checked where they are read. Those of
-    this machine are looked at each time; but in a burst of calls, as `dask.compute` of many results makes,
-    only as often as takes a small part of the time.
+    Remote files are looked at once, maybe ahead: whether they are still the same is checked where they are
+    read. Those of this machine are looked at each time; but in a burst of calls, as `dask.compute` of many
+    results makes, only as often as takes a small part of the time.
 
     Raises
     ------
@@ -196,7 +196,9 @@ def look(head: Any) -> None:
     began_s = time.monotonic()
     if began_s < getattr(head, "look_again_s", began_s):
         return
-    _look(_urls(head), head.identities)
+    ahead = head.ahead() if head.ahead is not None else {}
+    head.ahead = None
+    _look(_urls(head), head.identities, ahead)
     took_s = time.monotonic() - began_s
     head.look_again_s = began_s + took_s + min(_QUIET * took_s, _QUIET_S)
 
@@ -205,9 +207,17 @@ def _urls(head: Any) -> list[str]:
     return [] if isinstance(head, HeadNode.EmptySourceHeadNode) else [*head.inputfiles, *friends(head)]
 
 
-def _look(urls: Sequence[str], known: dict[str, FileIdentity]) -> None:
+def _look(
+    urls: Sequence[str],
+    known: dict[str, FileIdentity],
+    ahead: Mapping[str, FileIdentity | BaseException],
+) -> None:
     unknown = [url for url in urls if rootfile.local_path(url) is not None or url not in known]
-    for url, identity in zip(unknown, probes.look(unknown), strict=True):
+    rest = [url for url in unknown if url not in ahead]
+    answers = {**ahead, **dict(zip(rest, probes.look(rest), strict=True))}
+    # What can be read need not be looked at again after an error.
+    for url in sorted(unknown, key=lambda url: isinstance(answers[url], BaseException)):
+        identity = answers[url]
         if isinstance(identity, BaseException):
             raise identity
         if known.setdefault(url, identity) != identity:

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -60,6 +61,23 @@ def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
     seen = {url: identity for url in rest if isinstance(identity := found[url], FileIdentity)}
     known.remember({url: Known(each) for url, each in seen.items() if url in objects and each.version})
     return [found[url] for url in urls]
+
+
+def ahead(urls: Sequence[str]) -> Callable[[], dict[str, FileIdentity | BaseException]] | None:
+    """Begin to look at files on XRootD servers, if they are many; return what waits for the answers."""
+    far = [url for url in urls if names.is_xrootd(url)]
+    if len(far) <= _FEW:
+        return None
+    answers: Future[dict[str, FileIdentity | BaseException]] = Future()
+
+    def run() -> None:
+        try:
+            answers.set_result(dict(zip(far, look(far), strict=True)))
+        except BaseException as error:  # it is raised where the answers are waited for
+            answers.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return answers.result
 
 
 def unchanged(urls: Iterable[str]) -> dict[str, FileIdentity]:

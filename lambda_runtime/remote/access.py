@@ -174,9 +174,9 @@ def _client(place: Place, region: str | None, public: bool) -> Any:
 
 
 def _time(text: str) -> datetime:
-    """Read a time as S3 writes it in answers, such as 2026-01-31T12:00:00.000Z; others as botocore does."""
+    """Read a time as S3 writes it in lists, such as 2026-01-31T12:00:00.000Z; others as botocore does."""
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%f%z")
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         from botocore.utils import parse_timestamp
 

@@ -15,7 +15,7 @@ _PREFIX = "https://s3.invalid/"
 """A host that never exists: https://datatracker.ietf.org/doc/html/rfc2606#section-2"""
 _AWS = "aws"
 _PAYER = ",requester-pays"
-_SCHEMES = ("s3", "http", "https")
+_REMOTE = re.compile(r"(?:s3|https?):", re.IGNORECASE)
 _XROOTD = re.compile(r"x?roots?://")
 _SAFE = "/-_.~"
 _WILDCARD = re.compile(r"[*?\[]")
@@ -67,7 +67,7 @@ def is_xrootd(url: str) -> bool:
 
 def is_remote(url: str) -> bool:
     """Whether a name is one of an object, in S3 or on a web server."""
-    return urlsplit(url).scheme in _SCHEMES
+    return _REMOTE.match(url) is not None
 
 
 def parse_s3(url: str, place: Place | None = None) -> S3Name | None:

@@ -141,6 +141,28 @@ def test_a_missing_file_among_many_is_named(served, many):
         probes.identify([*urls, f"{served[1]}/nowhere.root"])
 
 
+def test_files_are_looked_at_while_the_frame_is_made(served, many, local, monkeypatch):
+    """What was wrong with one is told where the results are wanted, and looked at again then."""
+    data, url = served
+    looked, look = [], probes.look
+
+    def noted(urls):
+        looked.extend([[url.rpartition("/")[2] for url in urls]] if urls else [])
+        return look(urls)
+
+    monkeypatch.setattr(probes, "look", noted)
+    late = data / "late.root"
+    frame = RDataFrame("Events", [f"{url}/{name}" for name in (*many, late.name)], npartitions=2)
+    with pytest.raises(InputError, match=r"cannot open .*/late\.root.*[Nn]o such file"):
+        frame.Count().compute()
+    assert looked == [[many[0]], [*many[1:], late.name]]
+    shutil.copy(data / many[0], late)
+    late.chmod(0o644)
+    assert frame.Count().compute() == 1000 * (N_FILES + 1)
+    assert looked[2:] == [[late.name]]
+    late.unlink()
+
+
 def test_bad_files_among_many_do_not_hide_the_others(served, many):
     """A missing and a truncated file have their errors in their places, and all others are identified."""
     data, url = served
