@@ -64,7 +64,10 @@ def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
 
 
 def ahead(urls: Sequence[str]) -> Callable[[], dict[str, FileIdentity | BaseException]] | None:
-    """Begin to look at files on XRootD servers, if they are many; return what waits for the answers."""
+    """Begin to look at files on XRootD servers, if they are many; return what waits for the answers.
+
+    One of the same data set was looked at before: ROOT has given the XRootD client its limits.
+    """
     far = [url for url in urls if names.is_xrootd(url)]
     if len(far) <= _FEW:
         return None
@@ -72,7 +75,8 @@ def ahead(urls: Sequence[str]) -> Callable[[], dict[str, FileIdentity | BaseExce
 
     def run() -> None:
         try:
-            answers.set_result(dict(zip(far, look(far), strict=True)))
+            (found,) = waited_for([partial(_look_far, far)])
+            answers.set_result(dict(zip(far, found, strict=True)))
         except BaseException as error:  # it is raised where the answers are waited for
             answers.set_exception(error)
 

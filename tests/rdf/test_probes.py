@@ -144,13 +144,17 @@ def test_a_missing_file_among_many_is_named(served, many):
 def test_files_are_looked_at_while_the_frame_is_made(served, many, local, monkeypatch):
     """What was wrong with one is told where the results are wanted, and looked at again then."""
     data, url = served
-    looked, look = [], probes.look
+    looked = []
 
-    def noted(urls):
-        looked.extend([[url.rpartition("/")[2] for url in urls]] if urls else [])
-        return look(urls)
+    def noting(look):
+        def noted(urls):
+            looked.extend([[url.rpartition("/")[2] for url in urls]] if urls else [])
+            return look(urls)
 
-    monkeypatch.setattr(probes, "look", noted)
+        return noted
+
+    for name in ("_look", "_look_far"):
+        monkeypatch.setattr(probes, name, noting(getattr(probes, name)))
     late = data / "late.root"
     frame = RDataFrame("Events", [f"{url}/{name}" for name in (*many, late.name)], npartitions=2)
     with pytest.raises(InputError, match=r"cannot open .*/late\.root.*[Nn]o such file"):
