@@ -61,9 +61,11 @@ def head_node(
         args, skipped = skipping.readable(args)
     identities = inputs.check(args)
     samples = inputs.samples(args)
-    ahead = probes.ahead([url for url in inputs.given(args) if url not in identities])
+    urls = inputs.given(args)
+    # Of those that may be left out, all were looked at.
+    ahead = probes.ahead([url for url in urls if url not in identities]) if skipped is None else None
     try:
-        head = _made(backend, n_ranges, args, identities)
+        head = _made(backend, n_ranges, args, urls, identities)
     except Exception as error:  # whatever ROOT raises for these arguments
         raise inputs.explain(args, error) from error
     inputs.refuse_masks(head.rdf_node)
@@ -82,7 +84,11 @@ def head_node(
 
 
 def _made(
-    backend: BaseBackend, n_ranges: int | None, args: Sequence[Any], identities: Mapping[str, FileIdentity]
+    backend: BaseBackend,
+    n_ranges: int | None,
+    args: Sequence[Any],
+    urls: Sequence[str],
+    identities: Mapping[str, FileIdentity],
 ) -> Any:
     """Make a head node: ROOT opens the first file for it, or what an earlier start has kept of that."""
 
@@ -90,12 +96,11 @@ def _made(
         with diagnostics.record():
             return HeadNode.get_headnode(backend, n_ranges, *args)
 
-    urls = inputs.given(args)
     if not any(map(names.is_remote, urls)):
         return make()
     # Only of many it is known what they are before the code is compiled that asks for them.
     identity = identities.get(urls[0]) if listing.are_many(urls) else None
-    if identity is not None and (head := outlines.through(urls[0], identity, make)) is not None:
+    if identity is not None and (head := outlines.through(urls[0], identity, args[0], make)) is not None:
         return head
     objects.prepare()
     head = make()

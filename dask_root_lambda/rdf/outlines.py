@@ -98,7 +98,7 @@ bool Register()
 """
 
 
-def through(url: str, identity: FileIdentity, make: Callable[[], T]) -> T | None:
+def through(url: str, identity: FileIdentity, tree: str, make: Callable[[], T]) -> T | None:
     """Call what has ROOT open an object, with the outline in its place; None where that does not do.
 
     Parameters
@@ -107,10 +107,12 @@ def through(url: str, identity: FileIdentity, make: Callable[[], T]) -> T | None
         The object's name, as ROOT knows it.
     identity
         What it is now.
+    tree
+        The name of the TTree or RNTuple for which it is opened.
     make
         What is called. It may open this object, and no other.
     """
-    path = _path(url, identity)
+    path = _path(url, identity, tree)
     if not _is_ours(path, identity.size):
         return None
     outlines = declared(_CODE).outlines
@@ -118,13 +120,10 @@ def through(url: str, identity: FileIdentity, make: Callable[[], T]) -> T | None
     if not outlines.Register():
         return None
     missed = outlines.gMissed
-    try:
-        with opening.unprepared():
-            made = make()
-    except Exception:  # whatever ROOT raises for an outline that is damaged
-        missed = -1
-    if outlines.gMissed == missed:
-        return made
+    with contextlib.suppress(Exception), opening.unprepared():  # whatever a damaged outline makes ROOT raise
+        made = make()
+        if outlines.gMissed == missed:
+            return made
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
     return None
@@ -142,15 +141,15 @@ def keep(url: str, identity: FileIdentity, tree: str) -> None:
     tree
         The name of the TTree or RNTuple for which it was opened.
     """
-    if _is_ours(_path(url, identity), identity.size):
+    path = _path(url, identity, tree)
+    if _is_ours(path, identity.size):
         return
-    with diagnostics.record(quiet=True):  # nobody misses it
+    with contextlib.suppress(OSError), diagnostics.record(quiet=True):
         if _has_friends(url, tree):
             return
         parts = objects.opening_parts(url)
-    if parts and sum(len(content) for _, content in parts) <= _MOST_BYTES:
-        with contextlib.suppress(OSError):
-            _write(_path(url, identity), identity.size, parts)
+        if parts and sum(len(content) for _, content in parts) <= _MOST_BYTES:
+            _write(path, identity.size, parts)
             # An outline is of use where the object's identity is known before that code is compiled.
             known.remember({url: Known(identity)})
 
@@ -158,31 +157,23 @@ def keep(url: str, identity: FileIdentity, tree: str) -> None:
 def _has_friends(url: str, tree: str) -> bool:
     """Whether ROOT opens other files with a tree; where it does not, its frame crashes the process."""
     with ROOT.TFile.Open(url) as file:
-        friends = file.Get(tree).GetListOfFriends() if isinstance(file.Get(tree), ROOT.TTree) else None
-        return bool(friends)
+        return isinstance(found := file.Get(tree), ROOT.TTree) and bool(found.GetListOfFriends())
 
 
 def _is_ours(path: Path, size: int) -> bool:
     """Whether a file is an outline of an object of this size, which nobody else could have written."""
     try:
         status = path.lstat()
-        os.utime(path)
+        os.utime(path, follow_symlinks=False)
     except OSError:
         return False
     private = status.st_uid == os.getuid() and stat.S_ISREG(status.st_mode) and not status.st_mode & 0o022
     return private and status.st_size == size
 
 
-def _path(url: str, identity: FileIdentity) -> Path:
+def _path(url: str, identity: FileIdentity, tree: str) -> Path:
     """Return where the outline of a content is; another ROOT may read other parts of it."""
-    what = (
-        _FORMAT,
-        ROOT.__version__,
-        url.partition("?")[0],
-        identity.size,
-        identity.version,
-        identity.mtime_ns,
-    )
+    what = _FORMAT, ROOT.__version__, url, tree, identity.size, identity.version, identity.mtime_ns
     return _directory() / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:32]}.root"
 
 

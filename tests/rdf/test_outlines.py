@@ -47,8 +47,8 @@ def bucket(s3, events_file, tmp_path):
 def start(bucket, tmp_path):
     """Starts a script over those objects; returns columns, what ROOT opens, the description and a value."""
 
-    def started(tree="Events", then="0", names=None):
-        names = names or [f"s3://{BUCKET}/{number}.root" for number in range(N)]
+    def started(tree="Events", then="0"):
+        names = [f"s3://{BUCKET}/{number}.root" for number in range(N)]
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", START, json.dumps([names, tree, then])],
             env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
@@ -72,8 +72,7 @@ def test_a_second_start_opens_no_object(start, kept, events_file):
     assert (columns, opened) == ({"x": "Int_t", "pt": "Float_t"}, OBJECT)
     (outline,) = kept()
     assert outline.stat().st_size == Path(events_file).stat().st_size
-    assert start() == [columns, OUTLINE, described, 0]
-    assert start(then=SUM)[1:] == [OUTLINE, described, N * 499500.0]
+    assert start(then=SUM) == [columns, OUTLINE, described, N * 499500.0]
     opens = f"(file := ROOT.TFile.Open('s3://{BUCKET}/1.root')).Get('Events').GetEntries()"
     assert start(then=opens)[3] == 1000
     assert kept() == [outline]
@@ -90,21 +89,34 @@ def test_an_object_that_was_replaced(start, bucket, kept, tmp_path):
     assert len(kept()) == 2
 
 
-@pytest.mark.parametrize("damage", ["zeros", "short", "writable", "removed"])
-def test_an_outline_that_does_not_do(start, kept, damage):
+def test_an_outline_that_does_not_do(start, kept):
     """The object is opened, nothing is said, and the outline is good again afterwards."""
     columns, *_ = start()
     (outline,) = kept()
-    if damage == "zeros":
-        outline.write_bytes(bytes(outline.stat().st_size))
-    elif damage == "short":
-        outline.write_bytes(outline.read_bytes()[:300])
-    elif damage == "writable":
-        outline.chmod(0o666)
-    else:
-        outline.unlink()
-    assert start()[:2] == [columns, OBJECT]
+    good = outline.read_bytes()
+    for damage in (
+        lambda: outline.write_bytes(bytes(len(good))),
+        lambda: outline.write_bytes(good[:300]),
+        lambda: outline.chmod(0o666),
+        outline.unlink,
+    ):
+        damage()
+        assert start()[:2] == [columns, OBJECT]
+        assert outline.read_bytes() == good
     assert start()[:2] == [columns, OUTLINE]
+
+
+def test_another_tree_of_the_object(start, bucket, kept, tmp_path):
+    """It has an outline of its own."""
+    path, options = write_events(tmp_path / "two.root"), ROOT.RDF.RSnapshotOptions()
+    options.fMode = "UPDATE"
+    ROOT.RDataFrame(10).Define("z", "1.f").Snapshot("Others", path, ["z"], options)
+    for number in range(N):
+        bucket.upload_file(path, BUCKET, f"{number}.root")
+    for opened in (OBJECT, OUTLINE):
+        assert start()[:2] == [{"x": "Int_t", "pt": "Float_t"}, opened]
+        assert start("Others")[:2] == [{"z": "Float_t"}, opened]
+    assert len(kept()) == 2
 
 
 def test_an_ntuple(start, bucket, tmp_path):
@@ -117,8 +129,8 @@ def test_an_ntuple(start, bucket, tmp_path):
         bucket.upload_file(path, BUCKET, f"{number}.root")
     columns, opened, _, _ = start("Ntuple")
     assert opened == OBJECT
-    assert start("Ntuple", SUM)[:2] == [columns, OUTLINE]
-    assert start("Ntuple", SUM)[3] == N * 499500.0
+    columns_again, opened, _, total = start("Ntuple", SUM)
+    assert (columns_again, opened, total) == (columns, OUTLINE, N * 499500.0)
 
 
 def test_many_columns(start, bucket, tmp_path):
@@ -131,8 +143,8 @@ def test_many_columns(start, bucket, tmp_path):
         bucket.upload_file(path, BUCKET, f"{number}.root")
     columns, opened, _, _ = start()
     assert (len(columns), opened) == (500, OBJECT)
-    assert start(then="frame.Sum('column7').GetValue()")[0::3] == [columns, N * 700.0]
-    assert start()[1] == OUTLINE
+    columns_again, opened, _, total = start(then="frame.Sum('column7').GetValue()")
+    assert (columns_again, opened, total) == (columns, OUTLINE, N * 700.0)
 
 
 def test_a_tree_with_a_friend(start, bucket, tmp_path):
@@ -163,6 +175,7 @@ def test_those_that_were_not_used_for_long_go(tmp_path, monkeypatch):
     identity = FileIdentity(5003, 1, "", '"a"')
     for name in "abc":
         outlines.keep(name, identity, "Events")
-        os.utime(outlines._path("a", identity))
-    assert [outlines._path(name, identity).exists() for name in "abc"] == [True, False, True]
-    assert outlines._path("a", identity).read_bytes() == b"root" + bytes(4996) + b"end"
+        os.utime(outlines._path("a", identity, "Events"))
+    paths = [outlines._path(name, identity, "Events") for name in "abc"]
+    assert [path.exists() for path in paths] == [True, False, True]
+    assert paths[0].read_bytes() == b"root" + bytes(4996) + b"end"
