@@ -148,7 +148,7 @@ def test_many_columns(start, bucket, tmp_path):
 
 
 def test_a_tree_with_a_friend(start, bucket, tmp_path):
-    """What else ROOT opens with a tree is no part of the outline: the object is opened each time."""
+    """ROOT opens the friend with the tree, and the outline lacks it: the object is opened each time."""
     bucket.upload_file(write_events(tmp_path / "friend.root", tree="Friend"), BUCKET, "friend.root")
     path = write_events(tmp_path / "a.root")
     objects.prepare()  # ROOT opens the friend that it is given

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 
 import dask
@@ -27,11 +29,16 @@ def files(tmp_path):
 
 
 def damage(path, *, front=False):
-    """Damage a file's data, which can be opened still; or its front, so that it cannot."""
+    """Damage a file's data, which can be opened still; or its front, so that it cannot.
+
+    Of the data that is where packed blocks of both columns begin: ROOT would take garbage before them for
+    sizes of gigabytes.
+    """
     content = bytearray(Path(path).read_bytes())
-    start = 0 if front else len(content) // 3
-    for place in range(start, start + 300):
-        content[place] ^= 0x5A
+    blocks = itertools.islice(re.compile(b"ZL\x08").finditer(bytes(content), len(content) // 3), 2)
+    for start, stop in [(0, 300)] if front else [block.span() for block in blocks]:
+        for place in range(start, stop):
+            content[place] ^= 0x5A
     Path(path).write_bytes(content)
 
 
