@@ -53,9 +53,8 @@ def _serve(binary: str, root: Path, settings: str, owned: Sequence[Path]) -> Ite
             shutil.chown(path, "nobody")
         user = ["-R", "nobody"]
     log = root / "xrootd.log"
-    process = subprocess.Popen([binary, "-c", str(config), "-l", str(log), *user], cwd=admin)
+    process = _started([binary, "-c", str(config), "-l", str(log), *user], admin, port, log)
     try:
-        _wait_for(port, process, log)
         # ROOT takes a path on 127.0.0.1 for a file of this machine, and would not ask the server.
         yield data, f"root://127.0.0.2:{port}/"
     finally:
@@ -67,13 +66,33 @@ def _serve(binary: str, root: Path, settings: str, owned: Sequence[Path]) -> Ite
             process.wait(20)
 
 
-def _wait_for(port, process, log):
+def _started(command: Sequence[str], folder: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start the server, again where it crashes: now and then a thread of it reads what another changes."""
+    for _ in range(3):
+        process = subprocess.Popen(command, cwd=folder)
+        try:
+            if _answers(port, process):
+                return process
+        except BaseException:  # also of Ctrl-C: nothing else knows the process
+            process.kill()
+            process.wait(20)
+            raise
+        if process.returncode > 0:
+            break
+    raise RuntimeError(
+        f"xrootd ended ({process.returncode}): {log.read_text()[-2000:] if log.exists() else ''}"
+    )
+
+
+def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until the server answers, or has ended."""
     deadline = time.monotonic() + 30
-    while True:
+    while process.poll() is None:
         with socket.socket() as attempt:
             attempt.settimeout(1)
             if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert process.poll() is None, f"xrootd ended: {log.read_text()[-2000:] if log.exists() else ''}"
-        assert time.monotonic() < deadline, "xrootd does not answer"
+                return True
+        if time.monotonic() > deadline:
+            raise TimeoutError("xrootd does not answer")
         time.sleep(0.1)
+    return False

@@ -47,6 +47,8 @@ class Job:
     """When its try began, by the monotonic clock."""
     begun_s: float = 0.0
     """When its first try began."""
+    answered: bool = False
+    """Whether its try has had an answer."""
     tries: list[Job] = field(default_factory=list)
     """The tries of the same range, this one among them, if it is slow and there are several; they share the
     list, and the future."""
@@ -113,7 +115,9 @@ class Job:
         """Make another try of this job, because it is slow."""
         if not self.tries:
             self.tries.append(self)
-        another = replace(self, cancellation=Cancellation(), errors=[], read=[], started_s=math.inf)
+        another = replace(
+            self, cancellation=Cancellation(), errors=[], read=[], started_s=math.inf, answered=False
+        )
         self.tries.append(another)
         return another
 

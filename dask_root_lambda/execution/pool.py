@@ -254,7 +254,7 @@ class Pool:
                 if job.account is not None or job.future.set_running_or_notify_cancel():
                     self.running[job] = self.execution
                     self.in_flight[self.execution] += 1
-                    job.started_s = time.monotonic()
+                    job.started_s, job.answered = time.monotonic(), False
                     self.limits(self.execution).started(job.started_s)
                     return job, self.execution
             # What was left may have been futures that were cancelled.

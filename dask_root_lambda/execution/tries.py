@@ -281,6 +281,7 @@ class Tries:
                 self.ledger.lose(account)
         with self.pool.lock:
             self.pool.limits(invoker.execution).answered(time.monotonic())
+            job.answered = True
         self.ledger.add(account, invocation, invoker)
         self.tracks.answer(job, invocation, invoker.execution)
         job.observe(invocation)

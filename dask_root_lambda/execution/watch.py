@@ -125,16 +125,16 @@ class Watch:
         if mapper is None or mapper.writes:
             return False
         durations, alive = self._durations.get(mapper.space), job.alive
-        # What is slow is told by the try that began last.
-        if durations is None or job is not alive[-1]:
+        # What is slow is told by the try that began last, as long as it is waited for.
+        if durations is None or job is not alive[-1] or job.answered:
+            return False
+        # A new environment of this machine ends with its try: the next run would wait for another.
+        if durations.some_start and elapsed_s < FIRST_FACTOR * self._longest_first_s:
             return False
         tries = len(alive)
         lost_s = self._deadlines.lost_after_s(durations.done_s, tries)
         if lost_s is not None and elapsed_s > lost_s:
             return True
-        # A new environment of this machine ends with its try: the next run would wait for another.
-        if durations.some_start and elapsed_s < FIRST_FACTOR * self._longest_first_s:
-            return False
         # On this machine another try would take the cores of those that run.
         spare = self._pool.running[job] == "lambda" and self._pool.has_spare("lambda")
         return tries == 1 and durations.allows(elapsed_s, in_the_end=spare, share=0.5**job.depth)

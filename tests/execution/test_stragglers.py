@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_root_lambda import LambdaCluster, RDataFrame
-from dask_root_lambda.execution import jobs, stragglers
+from dask_root_lambda.execution import encoding, jobs, stragglers
 from dask_root_lambda.execution.stragglers import Durations, slow_after_s
 from dask_root_lambda.plan import unfinished
 from dask_root_lambda.protocol.errors import CrashError, ServiceError, UserCodeError
@@ -170,6 +170,25 @@ class TestSecondTries:
         assert executor.ledger.in_flight == 0
         assert len(invoker.requests) <= 7
 
+    def test_what_has_answered_is_not_slow(self, make_executor, monkeypatch):
+        """However long its result is unpacked."""
+        gate, unpack = Gate(), encoding.result
+
+        def slowly(call, request, invocation):
+            if call.task == "range-0":
+                gate()
+            return unpack(call, request, invocation)
+
+        monkeypatch.setattr(encoding, "result", slowly)
+        executor, invoker = make_executor(concurrency=2)
+        futures = ranges(executor, 6, packed_mapper("run", n_ranges=6))
+        assert [future.result(30) for future in futures[1:]]
+        gate.wait_for(1)
+        assert not gate.arrived.acquire(timeout=1.0)
+        gate.open()
+        assert futures[0].result(30)
+        assert (len(invoker.requests), executor.report().total.second_tries) == (6, 0)
+
     def test_a_second_try_of_what_is_done_is_not_invoked(self, make_executor):
         """It is asked for while the range is running, and starts when that has just been done."""
         gate, mapper = Gate(), packed_mapper("run", n_ranges=1)
@@ -241,12 +260,13 @@ class TestSecondTries:
 
 
 @pytest.mark.timeout(240)
-def test_an_environment_that_takes_long_to_start_stays(tmp_path):
+@pytest.mark.parametrize("lost", [{}, {"dask-root-lambda.deadline.answer-min-s": 0.5}], ids=["slow", "lost"])
+def test_an_environment_that_takes_long_to_start_stays(tmp_path, lost):
     """It is waited for: ended with a try that another overtakes, it would be as cold for the next run."""
     faults = tmp_path / "faults.yaml"
     faults.write_text("lambda: [{kind: slow-start, delay_s: 2.5}]")
     with (
-        dask.config.set({"dask-root-lambda.emulated.faults": str(faults)}),
+        dask.config.set({"dask-root-lambda.emulated.faults": str(faults), **lost}),
         LambdaCluster(execution="emulated", concurrency=2, dashboard_address=None) as cluster,
         cluster.get_client(),
     ):
