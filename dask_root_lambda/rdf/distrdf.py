@@ -28,9 +28,9 @@ from dask_root_lambda.protocol.errors import ConfigurationError, GraphError
 from dask_root_lambda.protocol.intervals import Division
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from dask_root_lambda.protocol.task import Skipped
-from dask_root_lambda.rdf import defaults, inputs, outlines, packing, probes, remote, skipping
+from dask_root_lambda.rdf import defaults, inputs, opening, outlines, packing, probes, remote, skipping
 from lambda_runtime import diagnostics
-from lambda_runtime.remote import listing, names, objects
+from lambda_runtime.remote import names, objects
 
 
 def head_node(
@@ -96,17 +96,37 @@ def _made(
         with diagnostics.record():
             return HeadNode.get_headnode(backend, n_ranges, *args)
 
-    if not any(map(names.is_remote, urls)):
-        return make()
-    # Only of many it is known what they are before the code is compiled that asks for them.
-    identity = identities.get(urls[0]) if listing.are_many(urls) else None
-    if identity is not None and (head := outlines.through(urls[0], identity, args[0], make)) is not None:
+    identity = identities.get(urls[0]) if _may_have_outline(args, urls) else None
+    if identity is not None and (head := _outlined(backend, n_ranges, args, urls, identity)) is not None:
         return head
-    objects.prepare()
+    if any(map(names.is_remote, urls)):
+        objects.prepare()
     head = make()
     if identity is not None:
-        outlines.keep(urls[0], identity, args[0])
+        outlines.keep(urls[0], identity, args[0], head.rdf_node)
     return head
+
+
+def _may_have_outline(args: Sequence[Any], urls: Sequence[str]) -> bool:
+    return bool(urls) and outlines.are_of_use(urls) and list(map(str, args[1])) == urls
+
+
+def _outlined(
+    backend: BaseBackend,
+    n_ranges: int | None,
+    args: Sequence[Any],
+    urls: Sequence[str],
+    identity: FileIdentity,
+) -> Any:
+    """Make a head node of what an earlier start has kept of the first file; None where that does not do."""
+    with opening.unprepared():
+        frame = outlines.frame(urls, identity, args[0], *args[2:])
+        if frame is None:
+            return None
+        is_tree = ROOT.Internal.RDF.GetDataSourceLabel(ROOT.RDF.AsRNode(frame)) == "TTreeDS"
+        kind = HeadNode.TreeHeadNode if is_tree else HeadNode.RNTupleHeadNode
+        with diagnostics.record():
+            return kind(backend, n_ranges, frame, *args)
 
 
 def _plain(item: Any) -> Any:

@@ -1,34 +1,34 @@
-"""Outlines of objects: what ROOT reads of one to know its columns, on this user's disk.
+"""Outlines of files that are far away: what ROOT reads of one to know its columns, on this user's disk.
 
-The first start of a script opens an object of its data set in the bucket. What was read of it then is kept as
-a file of the same size, with holes. If the object is still the same at a later start, ROOT opens that file
-under the object's name: the code that reads objects need not be compiled, which takes long.
+The first start of a script opens a file of its data set: an object, or one on an XRootD server. What was read
+of it is kept as a file of the same size, with holes. If the far one is still the same at a later start, ROOT
+makes the frame of this file: without round trips, and without compiling the code that reads objects.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import ROOT
 
 from dask_root_lambda import state_home
+from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.rootfile import FileIdentity
-from dask_root_lambda.rdf import known, opening
+from dask_root_lambda.rdf import known, probes
 from dask_root_lambda.rdf.known import Known
 from lambda_runtime import diagnostics
-from lambda_runtime.declaring import declared
-from lambda_runtime.remote import objects
+from lambda_runtime.remote import listing, names, objects
 
-T = TypeVar("T")
-
-_FORMAT = 1
+_FORMAT = 2
 """Format of outlines; those of another format are not found."""
 _MOST_OUTLINES = 100
 """Outlines that are kept: those that were used last."""
@@ -36,128 +36,141 @@ _MOST_BYTES = 8 << 20
 """Bytes of an outline, without its holes."""
 _BLOCKS_BYTES = 1 << 20
 """What a file system may need for the blocks that parts begin and end in."""
-
-_CODE = r"""
-#pragma cling optimize(0)
-#include <ROOT/RRawFileUnix.hxx>
-#include <TFile.h>
-#include <TPluginManager.h>
-#include <cstring>
-#include <map>
-#include <string>
-
-namespace dask_root_lambda {
-namespace outlines {
-
-std::map<std::string, std::string> gPaths;  // by the names of objects
-unsigned long long gMissed = 0;             // how often another one was to be opened
-
-std::string Path(std::string_view url)
-{
-   const auto found = gPaths.find(std::string(url));
-   if (found != gPaths.end())
-      return found->second;
-   ++gMissed;
-   return "";
-}
-
-// ROOT looks at files that it has registered when the process ends, after code as this is gone.
-struct OutlinedFile : TFile {
-   OutlinedFile(const char *url, Option_t * = "", const char * = "", Int_t = 1)
-      : TFile(Path(url).c_str(), "READ_WITHOUT_GLOBALREGISTRATION")
-   {
-      SetName(url);
-   }
-};
-
-struct OutlinedRawFile : ROOT::Internal::RRawFileUnix {
-   OutlinedRawFile(std::string_view url, ROptions options)
-      : RRawFileUnix(Path(url), options) {}
-};
-
-// Lets ROOT open outlines under the names of objects, unless it opens the objects already.
-bool Register()
-{
-   // The first that fits is asked: those that ROOT has for these schemes are loaded now, and taken away.
-   const auto handler = gPluginMgr->FindHandler("TFile", "https://");
-   if (handler && !std::strncmp(handler->GetClass(), "dask_root_lambda::", 18))
-      return !std::strcmp(handler->GetClass(), "dask_root_lambda::outlines::OutlinedFile");
-   for (auto pattern : {"^[a]?s3:", "^http[s]?:"})
-      gPluginMgr->RemoveHandler("TFile", pattern);
-   for (auto pattern : {"^s3:", "^https?:"})
-      gPluginMgr->AddHandler("TFile", pattern, "dask_root_lambda::outlines::OutlinedFile", "RIO",
-                             "OutlinedFile(const char*,Option_t*,const char*,Int_t)");
-   gPluginMgr->AddHandler("ROOT::Internal::RRawFile", "^https?:",
-                          "dask_root_lambda::outlines::OutlinedRawFile", "RIO",
-                          "OutlinedRawFile(std::string_view,ROOT::Internal::RRawFile::ROptions)");
-   return true;
-}
-
-} // namespace outlines
-} // namespace dask_root_lambda
-"""
+_BEGIN_BYTES = 1024
+"""What ROOT reads at the beginning of a file, and more: its header, and the record of its directory."""
 
 
-def through(url: str, identity: FileIdentity, tree: str, make: Callable[[], T]) -> T | None:
-    """Call what has ROOT open an object, with the outline in its place; None where that does not do.
+def are_of_use(urls: Sequence[str]) -> bool:
+    """Tell whether the first of a data set's files may have an outline: they are far away, and many."""
+    if names.is_xrootd(urls[0]):
+        return probes.are_many(urls)
+    return names.is_remote(urls[0]) and listing.are_many(urls)
+
+
+def frame(urls: Sequence[str], identity: FileIdentity, tree: str, *more: Any) -> Any:
+    """Make ROOT's frame over files, of the outline of the first; None where there is none that does.
 
     Parameters
     ----------
-    url
-        The object's name, as ROOT knows it.
+    urls
+        The names of the files, as ROOT knows them.
     identity
-        What it is now.
+        What the first of them is now.
     tree
-        The name of the TTree or RNTuple for which it is opened.
-    make
-        What is called. It may open this object, and no other.
+        The name of the TTree or RNTuple.
+    more
+        What else the constructor of RDataFrame is given.
     """
-    path = _path(url, identity, tree)
+    path = _path(urls[0], identity, tree)
     if not _is_ours(path, identity.size):
         return None
-    outlines = declared(_CODE).outlines
-    outlines.gPaths[url] = str(path)
-    if not outlines.Register():
-        return None
-    missed = outlines.gMissed
-    with contextlib.suppress(Exception), opening.unprepared():  # whatever a damaged outline makes ROOT raise
-        made = make()
-        if outlines.gMissed == missed:
-            return made
+    made = None
+    with contextlib.suppress(Exception), diagnostics.record(quiet=True) as reported:  # of a damaged one, any
+        made = _frame(path, urls, tree, more)
+    if made is not None and not reported.text:
+        return made
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
     return None
 
 
-def keep(url: str, identity: FileIdentity, tree: str) -> None:
-    """Keep the outline of an object that ROOT has just opened; where that cannot be written, nothing is kept.
+def keep(url: str, identity: FileIdentity, tree: str, opened: Any) -> None:
+    """Keep the outline of a file that ROOT has just opened; where that does not do, nothing is kept.
 
     Parameters
     ----------
     url
-        The object's name, as ROOT knows it.
+        The file's name, as ROOT knows it.
     identity
         What it is now.
     tree
         The name of the TTree or RNTuple for which it was opened.
+    opened
+        ROOT's frame, for which it was opened.
     """
     path = _path(url, identity, tree)
-    if _is_ours(path, identity.size):
+    is_named = identity.version or probes.is_settled(identity.mtime_ns)
+    if not is_named or _is_ours(path, identity.size):
         return
-    with contextlib.suppress(OSError), diagnostics.record(quiet=True):
-        if _has_friends(url, tree):
+    with contextlib.suppress(Exception), diagnostics.record(quiet=True):  # nothing depends on it
+        parts = _of_object(url, tree) if names.is_remote(url) else _over_xrootd(url, identity, tree)
+        if not 0 < sum(len(content) for _, content in parts) <= _MOST_BYTES:
             return
-        parts = objects.opening_parts(url)
-        if parts and sum(len(content) for _, content in parts) <= _MOST_BYTES:
-            _write(path, identity.size, parts)
-            # An outline is of use where the object's identity is known before that code is compiled.
+        _write(path, identity.size, parts)
+        found = frame([url], identity, tree)
+        if found is None:
+            return
+        if _columns(found) != _columns(opened):
+            path.unlink(missing_ok=True)
+        elif names.is_remote(url):
+            # The next start has to know what the object is before it can ask for one.
             known.remember({url: Known(identity)})
 
 
-def _has_friends(url: str, tree: str) -> bool:
-    """Whether ROOT opens other files with a tree; where it does not, its frame crashes the process."""
+def _frame(path: Path, urls: Sequence[str], tree: str, more: Sequence[Any]) -> Any:
+    with ROOT.TFile.Open(str(path)) as file:
+        found = file.Get(tree)
+        if not found:
+            raise LookupError(tree)
+        is_tree = isinstance(found, ROOT.TTree)
+    if not is_tree:
+        return ROOT.RDataFrame(tree, [str(path), *urls[1:]], *more)
+    chain = ROOT.TChain(tree, "", ROOT.TChain.kWithoutGlobalRegistration)
+    for name in (str(path), *urls[1:]):
+        chain.Add(name)
+    frame = ROOT.RDataFrame(chain, *more)
+    # The outline is open now. Where ROOT tells names, or should open the first file again, it is the far one.
+    chain.GetListOfFiles().At(0).SetTitle(urls[0])
+    frame._outlined = chain  # which has to live as long
+    return frame
+
+
+def _columns(frame: Any) -> list[tuple[str, str]]:
+    return [(str(name), str(frame.GetColumnType(name))) for name in frame.GetColumnNames()]
+
+
+def _of_object(url: str, tree: str) -> Sequence[tuple[int, bytes]]:
+    """Return what ROOT has read of an object: offsets and contents."""
     with ROOT.TFile.Open(url) as file:
-        return isinstance(found := file.Get(tree), ROOT.TTree) and bool(found.GetListOfFriends())
+        return () if _has_friends(file.Get(tree)) else objects.opening_parts(url)
+
+
+def _has_friends(found: Any) -> bool:
+    """Whether ROOT opens other files with a tree; where it finds none, its frame crashes the process."""
+    return isinstance(found, ROOT.TTree) and bool(found.GetListOfFriends())
+
+
+def _over_xrootd(url: str, identity: FileIdentity, tree: str) -> Sequence[tuple[int, bytes]]:
+    """Read what ROOT reads of a file to know a tree: offsets and contents."""
+    with ROOT.TFile.Open(url) as file:
+        parts = [(place, _read(file, *place)) for place in _places(file, tree)]
+        begin = parts[0][1][: rootfile.HEADER_BYTES]
+        same = rootfile.identify(url, begin, file.GetSize()) == replace(identity, mtime_ns=0)
+    return [(offset, content) for (offset, _), content in parts] if same else ()
+
+
+def _places(file: Any, tree: str) -> Iterator[tuple[int, int]]:
+    """Yield offsets and sizes of the records that lead to a tree, of the tree, and of its classes."""
+    yield 0, min(_BEGIN_BYTES, file.GetSize())
+    yield file.GetSeekInfo(), file.GetNbytesInfo()
+    found = file
+    for name in tree.split("/"):
+        yield found.GetSeekKeys(), found.GetNbytesKeys()
+        key = found.GetKey(name)
+        yield key.GetSeekKey(), key.GetNbytes()
+        found = found.Get(name)
+    if _has_friends(found):
+        raise LookupError("an outline lacks friends")
+    if not isinstance(found, ROOT.TTree):
+        yield found.GetSeekHeader(), found.GetNBytesHeader()
+        yield found.GetSeekFooter(), found.GetNBytesFooter()
+
+
+def _read(file: Any, offset: int, size: int) -> bytes:
+    content = ctypes.create_string_buffer(size)
+    if file.ReadBuffer(content, offset, size):
+        raise OSError(f"cannot read {size} bytes at {offset}")
+    return content.raw
 
 
 def _is_ours(path: Path, size: int) -> bool:

@@ -63,13 +63,18 @@ def look(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
     return [found[url] for url in urls]
 
 
+def are_many(urls: Iterable[str]) -> bool:
+    """Whether among files are so many on XRootD servers that they are looked at all at once."""
+    return sum(map(names.is_xrootd, urls)) > _FEW
+
+
 def ahead(urls: Sequence[str]) -> Callable[[], dict[str, FileIdentity | BaseException]] | None:
     """Begin to look at files on XRootD servers, if they are many; return what waits for the answers.
 
     One of the same data set was looked at before: ROOT has given the XRootD client its limits.
     """
     far = [url for url in urls if names.is_xrootd(url)]
-    if len(far) <= _FEW:
+    if not are_many(far):
         return None
     answers: Future[dict[str, FileIdentity | BaseException]] = Future()
 
@@ -170,7 +175,7 @@ def _look_far(urls: Sequence[str]) -> list[FileIdentity | BaseException]:
         {
             url: Known(identity)
             for url, identity in learned.items()
-            if isinstance(identity, FileIdentity) and _is_settled(identity.mtime_ns)
+            if isinstance(identity, FileIdentity) and is_settled(identity.mtime_ns)
         }
     )
     found.update(learned)
@@ -198,5 +203,6 @@ def _is_same(identity: FileIdentity, state: State | None) -> bool:
     return state is not None and (identity.size, identity.mtime_ns) == (state.size, state.mtime_ns)
 
 
-def _is_settled(mtime_ns: int) -> bool:
+def is_settled(mtime_ns: int) -> bool:
+    """Whether the time of a file's last change, to the second, tells its content from later ones."""
     return 0 < mtime_ns < time.time_ns() - _SETTLED_NS

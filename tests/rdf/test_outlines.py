@@ -1,17 +1,22 @@
-"""What is kept of an object, for the next start: starts in processes of their own, over the emulated S3."""
+"""What is kept of a far file, for the next start: starts in processes of their own, over S3 and XRootD."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import ROOT
 
+from dask_root_lambda.protocol.rootfile import FileIdentity
+from dask_root_lambda.rdf import outlines
 from lambda_runtime.remote import objects
+from tests import xrootd, xrootd_proxy
 from tests.conftest import write_events
 
 N = 5
@@ -26,11 +31,12 @@ listing.FEW = 3
 names, tree, then = json.loads(sys.argv[1])
 frame = RDataFrame(tree, names, npartitions=2)
 assert frame.Count().dask  # for which all objects are looked at
-handler = ROOT.gPluginMgr.FindHandler("TFile", "https://").GetClass()
+reads_objects = "dask_root_lambda" in ROOT.gPluginMgr.FindHandler("TFile", "https://").GetClass()
 columns = {str(name): str(frame.GetColumnType(name)) for name in frame.GetColumnNames()}
-print(json.dumps([columns, handler.rpartition("::")[2], str(frame.Describe()), eval(then)]))
+print(json.dumps([columns, "object" if reads_objects else "outline", str(frame.Describe()), eval(then)]))
 """
-OUTLINE, OBJECT = "OutlinedFile", "RemoteFile"
+OUTLINE, OBJECT = "outline", "object"
+LONG_AGO_S = 1_500_000_000
 SUM = "frame.Sum('x').GetValue()"
 
 
@@ -44,11 +50,11 @@ def bucket(s3, events_file, tmp_path):
 
 
 @pytest.fixture
-def start(bucket, tmp_path):
-    """Starts a script over those objects; returns columns, what ROOT opens, the description and a value."""
+def script(tmp_path):
+    """Starts a script over files; returns columns, what ROOT opens, the description and a value."""
 
-    def started(tree="Events", then="0"):
-        names = [f"s3://{BUCKET}/{number}.root" for number in range(N)]
+    def started(place, tree, then):
+        names = [f"{place}/{number}.root" for number in range(N)]
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", START, json.dumps([names, tree, then])],
             env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
@@ -56,6 +62,37 @@ def start(bucket, tmp_path):
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return json.loads(done.stdout)
+
+    return started
+
+
+@pytest.fixture
+def start(bucket, script):
+    """Starts it over those objects."""
+    return lambda tree="Events", then="0": script(f"s3://{BUCKET}", tree, then)
+
+
+@pytest.fixture
+def server():
+    """A directory that an XRootD server serves, and that server, which counts requests."""
+    with xrootd.serving() as (data, url), xrootd_proxy.before(url) as far:
+        yield data, far
+
+
+@pytest.fixture
+def start_far(server, script):
+    """Puts files there, and starts the script over them; returns how often one was opened, too."""
+    data, far = server
+
+    def started(source=None, tree="Events", then="0", changed_s=LONG_AGO_S):
+        for number in range(N) if source is not None else ():
+            path = data / f"{number}.root"
+            path.unlink(missing_ok=True)
+            shutil.copyfile(source, path)
+            os.utime(path, (changed_s, changed_s))
+        far.requests()
+        columns, _, described, value = script(far.url, tree, then)
+        return columns, far.requests()["open"], described, value
 
     return started
 
@@ -163,19 +200,52 @@ def test_a_tree_with_a_friend(start, bucket, tmp_path):
     assert start()[:2] == [columns, OBJECT]
 
 
-def test_those_that_were_not_used_for_long_go(tmp_path, monkeypatch):
-    """So many are kept, and those that were used last."""
-    from dask_root_lambda.protocol.rootfile import FileIdentity
-    from dask_root_lambda.rdf import outlines
+def test_over_xrootd(start_far, events_file, kept):
+    """A second start opens one file, to see what it is; ranges in that process read the files."""
+    columns, opens, described, _ = start_far(events_file)
+    assert columns == {"x": "Int_t", "pt": "Float_t"}
+    assert opens > N
+    assert start_far() == (columns, 1, described, 0)
+    assert start_far(then=SUM)[3] == N * 499500.0
+    (outline,) = kept()
+    outline.write_bytes(bytes(outline.stat().st_size))
+    assert start_far()[::3] == (columns, 0)
+    assert start_far() == (columns, 1, described, 0)
 
+
+def test_a_file_that_was_replaced(start_far, events_file, tmp_path):
+    """Its columns are those that it has now; one that was written just now may be another still."""
+    start_far(events_file)
+    path = tmp_path / "other.root"
+    ROOT.RDataFrame(10).Define("x", "2.5").Snapshot("Events", str(path))
+    for changed_s, is_kept in ((time.time(), False), (LONG_AGO_S + 1, True)):
+        assert start_far(path, changed_s=changed_s)[0] == {"x": "Double_t"}
+        columns, opens, *_ = start_far()
+        assert (columns, opens == 1) == ({"x": "Double_t"}, is_kept)
+
+
+def test_a_tree_in_a_directory_with_many_columns(start_far, tmp_path):
+    """All that leads to the tree is in its outline."""
+    path, frame = str(tmp_path / "wide.root"), ROOT.RDataFrame(100)
+    for number in range(300):
+        frame = frame.Define(f"column{number}", f"ROOT::RVecF{{{number}.f}}")
+    frame.Snapshot("one/two/Events", path)
+    columns, opens, described, _ = start_far(path, "one/two/Events")
+    assert (len(columns), opens > N) == (300, True)
+    assert start_far(tree="one/two/Events") == (columns, 1, described, 0)
+
+
+def test_those_that_were_not_used_for_long_go(events_file, tmp_path, monkeypatch):
+    """So many are kept, and those that were used last."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(outlines, "_MOST_OUTLINES", 2)
-    monkeypatch.setattr(outlines.objects, "opening_parts", lambda _: [(0, b"root"), (5000, b"end")])
-    monkeypatch.setattr(outlines, "_has_friends", lambda *_: False)
-    identity = FileIdentity(5003, 1, "", '"a"')
-    for name in "abc":
-        outlines.keep(name, identity, "Events")
-        os.utime(outlines._path("a", identity, "Events"))
-    paths = [outlines._path(name, identity, "Events") for name in "abc"]
+    content, frame = Path(events_file).read_bytes(), ROOT.RDataFrame("Events", events_file)
+    monkeypatch.setattr(outlines, "_of_object", lambda *_: [(0, content)])
+    identity = FileIdentity(len(content), "", 1, '"a"')
+    urls = [f"https://x.example/{name}.root" for name in "abc"]
+    for url in urls:
+        outlines.keep(url, identity, "Events", frame)
+        os.utime(outlines._path(urls[0], identity, "Events"))
+    paths = [outlines._path(url, identity, "Events") for url in urls]
     assert [path.exists() for path in paths] == [True, False, True]
-    assert paths[0].read_bytes() == b"root" + bytes(4996) + b"end"
+    assert paths[0].read_bytes() == content
