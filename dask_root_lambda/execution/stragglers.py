@@ -24,7 +24,7 @@ END_FACTOR, END_SHARE = 1.15, 0.8
 """In the end of a run, a range is slow that takes this many times as long as this part of them at most."""
 END_SHORTEST_S = 5.0
 """Seconds before which nothing is slow then: a second try may have to wait for a new environment."""
-FIRST_FACTOR = 1.5
+FIRST_FACTOR = 3.0
 """How many times as long as the longest first range of an environment one may take that may be such a one."""
 MOST_SHARE = 0.1
 """Second tries of a run, as a part of its ranges; two are allowed to any."""

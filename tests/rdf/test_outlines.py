@@ -19,7 +19,7 @@ from lambda_runtime.remote import objects
 from tests import xrootd, xrootd_proxy
 from tests.conftest import write_events
 
-N = 5
+N = 6
 BUCKET = "outlined"
 START = """
 import json, sys
