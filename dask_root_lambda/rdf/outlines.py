@@ -108,12 +108,7 @@ def keep(url: str, identity: FileIdentity, tree: str, opened: Any) -> None:
 
 
 def _frame(path: Path, urls: Sequence[str], tree: str, more: Sequence[Any]) -> Any:
-    with ROOT.TFile.Open(str(path)) as file:
-        found = file.Get(tree)
-        if not found:
-            raise LookupError(tree)
-        is_tree = isinstance(found, ROOT.TTree)
-    if not is_tree:
+    if not _is_tree(path, tree):
         return ROOT.RDataFrame(tree, [str(path), *urls[1:]], *more)
     chain = ROOT.TChain(tree, "", ROOT.TChain.kWithoutGlobalRegistration)
     for name in (str(path), *urls[1:]):
@@ -123,6 +118,13 @@ def _frame(path: Path, urls: Sequence[str], tree: str, more: Sequence[Any]) -> A
     chain.GetListOfFiles().At(0).SetTitle(urls[0])
     frame._outlined = chain  # which has to live as long
     return frame
+
+
+def _is_tree(path: Path, name: str) -> bool:
+    folder, _, name = name.rpartition("/")
+    with ROOT.TFile.Open(str(path)) as file:
+        directory = file.GetDirectory(folder) if folder else file
+        return bool(ROOT.TClass.GetClass(directory.GetKey(name).GetClassName()).InheritsFrom("TTree"))
 
 
 def _columns(frame: Any) -> list[tuple[str, str]]:

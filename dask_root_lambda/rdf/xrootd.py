@@ -28,17 +28,15 @@ AT_ONCE, ASKED_AT_ONCE = 64, 128
 _under_way: set[Any] = set()
 """Looks that threads are busy with."""
 
+# What asks for states is compiled at each start: nothing is with it, and nothing in it takes long to compile.
 _CODE = r"""
-#include <TFile.h>
 #include <TNetXNGSystem.h>
 #include <TString.h>
 #include <TSystem.h>
-#include <TTree.h>
 #include <algorithm>
 #include <atomic>
-#include <memory>
+#include <pthread.h>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace dask_root_lambda {
@@ -53,102 +51,152 @@ struct Glimpse {
 };
 
 class Looks {
-protected:
-   std::vector<std::string> fUrls;
-   std::vector<Glimpse> fSeen;
    std::atomic<std::size_t> fNext{0};
    std::atomic<bool> fStop{false};
 
-   template <typename F>
-   void Each(std::size_t atOnce, F look)
+   static void *Work(void *looks)
    {
-      auto work = [&] {
-         for (auto i = fNext++; i < fUrls.size() && !fStop; i = fNext++) {
-            Begin(); // of keeping what this thread reports: see lambda_runtime/diagnostics.py
-            const bool good = look(i, fSeen[i]);
-            const TString said = End();
-            fSeen[i].fDone = true;
-            if (!good)
-               fSeen[i].fProblem = said.Length() ? said.Data() : "ROOT does not say why";
-         }
-      };
-      std::vector<std::thread> threads;
-      for (std::size_t i = 0; i < std::min(atOnce, fUrls.size()); ++i)
-         threads.emplace_back(work);
-      for (auto &thread : threads)
-         thread.join();
+      static_cast<Looks *>(looks)->Work();
+      return nullptr;
    }
+
+   void Work()
+   {
+      for (auto i = fNext++; i < fUrls.size() && !fStop; i = fNext++) {
+         Begin(); // of keeping what this thread reports: see lambda_runtime/diagnostics.py
+         const bool good = Look(i, fSeen[i]);
+         const TString said = End();
+         fSeen[i].fDone = true;
+         if (!good)
+            fSeen[i].fProblem = said.Length() ? said.Data() : "ROOT does not say why";
+      }
+   }
+
+protected:
+   std::vector<std::string> fUrls;
+   std::vector<Glimpse> fSeen;
+
+   virtual bool Look(std::size_t i, Glimpse &seen) = 0;
 
 public:
    Looks(const std::vector<std::string> &urls) : fUrls(urls), fSeen(urls.size()) {}
+   virtual ~Looks() {}
+
+   void Run(std::size_t atOnce)
+   {
+      std::vector<pthread_t> threads;
+      for (pthread_t thread; threads.size() < std::min(atOnce, fUrls.size());) {
+         if (pthread_create(&thread, nullptr, Work, this))
+            break; // a container may allow few
+         threads.push_back(thread);
+      }
+      if (threads.empty())
+         Work();
+      for (auto thread : threads)
+         pthread_join(thread, nullptr);
+   }
+
    void Stop() { fStop = true; }
    const Glimpse &Seen(std::size_t i) const { return fSeen[i]; }
+};
 
-   // A server that does not tell is no failure: the file may be read all the same.
-   void AskSizes(std::size_t atOnce)
+// A server that does not tell is no failure: the file may be read all the same.
+class StateLooks : public Looks {
+   bool Look(std::size_t i, Glimpse &seen) override
    {
-      Each(atOnce, [&](std::size_t i, Glimpse &seen) {
-         FileStat_t status;
-         TNetXNGSystem system(fUrls[i].c_str());
-         if (system.GetPathInfo(fUrls[i].c_str(), status) == 0) {
-            seen.fSize = status.fSize;
-            seen.fChanged = status.fMtime;
-         }
-         return true;
-      });
+      FileStat_t status;
+      TNetXNGSystem system(fUrls[i].c_str());
+      if (system.GetPathInfo(fUrls[i].c_str(), status) == 0) {
+         seen.fSize = status.fSize;
+         seen.fChanged = status.fMtime;
+      }
+      return true;
    }
 
-   // A raw file has no directory to read: one request opens it, and tells how long it is.
-   void ReadHeads(std::size_t atOnce, Int_t length)
-   {
-      Each(atOnce, [&](std::size_t i, Glimpse &seen) {
-         const auto &url = fUrls[i];
-         const auto raw = url + (url.find('?') == std::string::npos ? "?" : "&") + "filetype=raw";
-         std::unique_ptr<TFile> file{TFile::Open(raw.c_str())};
-         if (!file)
-            return false;
-         seen.fSize = file->GetSize();
-         seen.fHead.resize(std::min<Long64_t>(length, seen.fSize));
-         return !file->ReadBuffer(seen.fHead.data(), 0, seen.fHead.size());
-      });
-   }
-
-   void CountEntries(std::size_t atOnce, const std::vector<std::string> &trees)
-   {
-      Each(atOnce, [&](std::size_t i, Glimpse &seen) {
-         std::unique_ptr<TFile> file{TFile::Open(fUrls[i].c_str())};
-         auto *tree = file ? file->Get<TTree>(trees[i].c_str()) : nullptr;
-         seen.fEntries = tree ? tree->GetEntries() : -1;
-         return tree != nullptr;
-      });
-   }
+public:
+   using Looks::Looks;
 };
 
 } // namespace dask_root_lambda
 """
 
-# Apart: it takes a second to compile, and is needed for RNTuples only.
-_RNTUPLE_CODE = r"""
+_HEADERS_CODE = r"""
+#include <TFile.h>
+#include <memory>
+
+namespace dask_root_lambda {
+
+// A raw file has no directory to read: one request opens it, and tells how long it is.
+class HeaderLooks : public Looks {
+   Int_t fLength;
+
+   bool Look(std::size_t i, Glimpse &seen) override
+   {
+      const auto &url = fUrls[i];
+      const auto raw = url + (url.find('?') == std::string::npos ? "?" : "&") + "filetype=raw";
+      std::unique_ptr<TFile> file{TFile::Open(raw.c_str())};
+      if (!file)
+         return false;
+      seen.fSize = file->GetSize();
+      seen.fHead.resize(std::min<Long64_t>(fLength, seen.fSize));
+      return !file->ReadBuffer(seen.fHead.data(), 0, seen.fHead.size());
+   }
+
+public:
+   HeaderLooks(const std::vector<std::string> &urls, Int_t length) : Looks(urls), fLength(length) {}
+};
+
+} // namespace dask_root_lambda
+"""
+
+_TREES_CODE = r"""
+#include <TFile.h>
+#include <TTree.h>
+#include <memory>
+
+namespace dask_root_lambda {
+
+class TreeLooks : public Looks {
+   std::vector<std::string> fTrees;
+
+   bool Look(std::size_t i, Glimpse &seen) override
+   {
+      std::unique_ptr<TFile> file{TFile::Open(fUrls[i].c_str())};
+      auto *tree = file ? file->Get<TTree>(fTrees[i].c_str()) : nullptr;
+      seen.fEntries = tree ? tree->GetEntries() : -1;
+      return tree != nullptr;
+   }
+
+public:
+   TreeLooks(const std::vector<std::string> &urls, const std::vector<std::string> &trees)
+      : Looks(urls), fTrees(trees) {}
+};
+
+} // namespace dask_root_lambda
+"""
+
+_RNTUPLES_CODE = r"""
 #include <ROOT/RNTupleReader.hxx>
 #include <exception>
 
 namespace dask_root_lambda {
 
 class RNTupleLooks : public Looks {
-public:
-   using Looks::Looks;
+   std::vector<std::string> fNames;
 
-   void CountEntries(std::size_t atOnce, const std::vector<std::string> &names)
+   bool Look(std::size_t i, Glimpse &seen) override
    {
-      Each(atOnce, [&](std::size_t i, Glimpse &seen) {
-         try {
-            seen.fEntries = ROOT::RNTupleReader::Open(names[i], fUrls[i])->GetNEntries();
-         } catch (const std::exception &error) {
-            Error("RNTupleReader::Open", "%s", error.what());
-         }
-         return seen.fEntries >= 0;
-      });
+      try {
+         seen.fEntries = ROOT::RNTupleReader::Open(fNames[i], fUrls[i])->GetNEntries();
+      } catch (const std::exception &error) {
+         Error("RNTupleReader::Open", "%s", error.what());
+      }
+      return seen.fEntries >= 0;
    }
+
+public:
+   RNTupleLooks(const std::vector<std::string> &urls, const std::vector<std::string> &names)
+      : Looks(urls), fNames(names) {}
 };
 
 } // namespace dask_root_lambda
@@ -175,13 +223,9 @@ class Problem:
 
 def states(urls: Sequence[str]) -> list[State | None]:
     """Ask how long files are, and when they were last changed; None where the server does not tell."""
-    looks = _looks(urls)
-    with _stoppable(looks):
-        looks.AskSizes(ASKED_AT_ONCE)
-    seen = [looks.Seen(place) for place in range(len(urls))]
     return [
-        State(int(each.fSize), int(each.fChanged) * 1_000_000_000) if each.fSize >= 0 else None
-        for each in seen
+        State(int(seen.fSize), int(seen.fChanged) * 1_000_000_000) if seen.fSize >= 0 else None
+        for seen in _seen(_CODE, "StateLooks", ASKED_AT_ONCE, urls)
     ]
 
 
@@ -190,20 +234,19 @@ def headers(urls: Sequence[str]) -> list[FileIdentity | InputError | Problem]:
 
     In the place of one that is truncated, or is no ROOT file, is its error.
     """
-    looks = _looks(urls)
-    with _stoppable(looks):
-        looks.ReadHeads(AT_ONCE, rootfile.HEADER_BYTES)
-    return [_header(url, looks.Seen(place)) for place, url in enumerate(urls)]
+    seen = _seen(_HEADERS_CODE, "HeaderLooks", AT_ONCE, urls, rootfile.HEADER_BYTES)
+    return [_header(url, each) for url, each in zip(urls, seen, strict=True)]
 
 
-def _looks(urls: Sequence[str], *, rntuples: bool = False) -> Any:
+def _seen(code: str, name: str, at_once: int, urls: Sequence[str], *more: Any) -> Iterator[Any]:
+    """Look at files, with a class of this code; yield what was seen of each."""
     with diagnostics.record():  # its code, which ours calls, is declared then
-        looks = declared(_CODE).Looks
-        if rntuples:
-            looks = declared(_RNTUPLE_CODE).RNTupleLooks
-    for name in ("AskSizes", "ReadHeads", "CountEntries"):
-        getattr(looks, name).__release_gil__ = True
-    return looks(list(urls))
+        declared(_CODE).Looks.Run.__release_gil__ = True
+        looks = getattr(declared(code), name)(list(urls), *more)
+    with _stoppable(looks):
+        looks.Run(at_once)
+    for place in range(len(urls)):
+        yield looks.Seen(place)
 
 
 @contextmanager
@@ -238,12 +281,8 @@ def _header(url: str, seen: Any) -> FileIdentity | InputError | Problem:
 
 def entries(urls: Sequence[str], trees: Sequence[str], *, rntuples: bool = False) -> list[int | Problem]:
     """Count the entries of a tree, or of an RNTuple, in each file, of this machine too."""
-    looks = _looks(urls, rntuples=rntuples)
-    # Where the interpreter's lock is let go, an argument must not be where PyROOT keeps those of all calls.
-    named = ROOT.std.vector["std::string"](list(trees))
-    with _stoppable(looks):
-        looks.CountEntries(AT_ONCE, named)
-    return [_entries(looks.Seen(place)) for place in range(len(urls))]
+    code, name = (_RNTUPLES_CODE, "RNTupleLooks") if rntuples else (_TREES_CODE, "TreeLooks")
+    return [_entries(seen) for seen in _seen(code, name, AT_ONCE, urls, list(trees))]
 
 
 def _entries(seen: Any) -> int | Problem:
