@@ -123,7 +123,7 @@ def _outlined(
         frame = outlines.frame(urls, identity, args[0], *args[2:])
         if frame is None:
             return None
-        is_tree = ROOT.Internal.RDF.GetDataSourceLabel(ROOT.RDF.AsRNode(frame)) == "TTreeDS"
+        is_tree = outlines.source_of(frame) == "TTreeDS"
         kind = HeadNode.TreeHeadNode if is_tree else HeadNode.RNTupleHeadNode
         with diagnostics.record():
             return kind(backend, n_ranges, frame, *args)

@@ -61,16 +61,20 @@ def frame(urls: Sequence[str], identity: FileIdentity, tree: str, *more: Any) ->
     more
         What else the constructor of RDataFrame is given.
     """
-    path = _path(urls[0], identity, tree)
-    if not _is_ours(path, identity.size):
-        return None
     made = None
-    with contextlib.suppress(Exception), diagnostics.record(quiet=True) as reported:  # of a damaged one, any
-        made = _frame(path, urls, tree, more)
-    if made is not None and not reported.text:
-        return made
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
+    for source, make in _FRAMES.items():
+        path = _path(urls[0], identity, tree, source)
+        if not _is_ours(path, identity.size):
+            continue
+        with (
+            contextlib.suppress(Exception),
+            diagnostics.record(quiet=True) as reported,
+        ):  # of a damaged one
+            made = make(path, urls, tree, more)
+        if made is not None and not reported.text:
+            return made
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
     return None
 
 
@@ -88,7 +92,7 @@ def keep(url: str, identity: FileIdentity, tree: str, opened: Any) -> None:
     opened
         ROOT's frame, for which it was opened.
     """
-    path = _path(url, identity, tree)
+    path = _path(url, identity, tree, source_of(opened))
     is_named = identity.version or probes.is_settled(identity.mtime_ns)
     if not is_named or _is_ours(path, identity.size):
         return
@@ -107,9 +111,12 @@ def keep(url: str, identity: FileIdentity, tree: str, opened: Any) -> None:
             known.remember({url: Known(identity)})
 
 
-def _frame(path: Path, urls: Sequence[str], tree: str, more: Sequence[Any]) -> Any:
-    if not _is_tree(path, tree):
-        return ROOT.RDataFrame(tree, [str(path), *urls[1:]], *more)
+def source_of(frame: Any) -> str:
+    """Return what ROOT calls the kind of a frame's source: ``TTreeDS``, ``RNTupleDS``, or another."""
+    return str(ROOT.Internal.RDF.GetDataSourceLabel(ROOT.RDF.AsRNode(frame)))
+
+
+def _of_tree(path: Path, urls: Sequence[str], tree: str, more: Sequence[Any]) -> Any:
     chain = ROOT.TChain(tree, "", ROOT.TChain.kWithoutGlobalRegistration)
     for name in (str(path), *urls[1:]):
         chain.Add(name)
@@ -120,11 +127,12 @@ def _frame(path: Path, urls: Sequence[str], tree: str, more: Sequence[Any]) -> A
     return frame
 
 
-def _is_tree(path: Path, name: str) -> bool:
-    folder, _, name = name.rpartition("/")
-    with ROOT.TFile.Open(str(path)) as file:
-        directory = file.GetDirectory(folder) if folder else file
-        return bool(ROOT.TClass.GetClass(directory.GetKey(name).GetClassName()).InheritsFrom("TTree"))
+def _of_ntuple(path: Path, urls: Sequence[str], name: str, more: Sequence[Any]) -> Any:
+    return ROOT.RDataFrame(name, [str(path), *urls[1:]], *more)
+
+
+_FRAMES = {"TTreeDS": _of_tree, "RNTupleDS": _of_ntuple}
+"""Kind of source -> what makes a frame of an outline."""
 
 
 def _columns(frame: Any) -> list[tuple[str, str]]:
@@ -186,9 +194,9 @@ def _is_ours(path: Path, size: int) -> bool:
     return private and status.st_size == size
 
 
-def _path(url: str, identity: FileIdentity, tree: str) -> Path:
+def _path(url: str, identity: FileIdentity, tree: str, source: str) -> Path:
     """Return where the outline of a content is; another ROOT may read other parts of it."""
-    what = _FORMAT, ROOT.__version__, url, tree, identity.size, identity.version, identity.mtime_ns
+    what = _FORMAT, ROOT.__version__, url, tree, source, identity.size, identity.version, identity.mtime_ns
     return _directory() / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:32]}.root"
 
 

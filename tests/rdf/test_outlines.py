@@ -245,7 +245,7 @@ def test_those_that_were_not_used_for_long_go(events_file, tmp_path, monkeypatch
     urls = [f"https://x.example/{name}.root" for name in "abc"]
     for url in urls:
         outlines.keep(url, identity, "Events", frame)
-        os.utime(outlines._path(urls[0], identity, "Events"))
-    paths = [outlines._path(url, identity, "Events") for url in urls]
+        os.utime(outlines._path(urls[0], identity, "Events", "TTreeDS"))
+    paths = [outlines._path(url, identity, "Events", "TTreeDS") for url in urls]
     assert [path.exists() for path in paths] == [True, False, True]
     assert paths[0].read_bytes() == content
