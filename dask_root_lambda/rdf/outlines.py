@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import logging
 import os
 import stat
 import tempfile
@@ -27,6 +28,8 @@ from dask_root_lambda.rdf import known, probes
 from dask_root_lambda.rdf.known import Known
 from lambda_runtime import diagnostics
 from lambda_runtime.remote import listing, names, objects
+
+logger = logging.getLogger(__name__)
 
 _FORMAT = 2
 """Format of outlines; those of another format are not found."""
@@ -61,18 +64,17 @@ def frame(urls: Sequence[str], identity: FileIdentity, tree: str, *more: Any) ->
     more
         What else the constructor of RDataFrame is given.
     """
-    made = None
     for source, make in _FRAMES.items():
         path = _path(urls[0], identity, tree, source)
         if not _is_ours(path, identity.size):
             continue
-        with (
-            contextlib.suppress(Exception),
-            diagnostics.record(quiet=True) as reported,
-        ):  # of a damaged one
-            made = make(path, urls, tree, more)
-        if made is not None and not reported.text:
-            return made
+        try:
+            with diagnostics.record(quiet=True) as reported:
+                made = make(path, urls, tree, more)
+            if not reported.text:
+                return made
+        except Exception:  # whatever a damaged one makes ROOT raise
+            logger.debug("%s is damaged", path, exc_info=True)
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
     return None

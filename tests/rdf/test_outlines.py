@@ -156,14 +156,20 @@ def test_another_tree_of_the_object(start, bucket, kept, tmp_path):
     assert len(kept()) == 2
 
 
-def test_an_ntuple(start, bucket, tmp_path):
-    """RNTuples have outlines, too."""
+@pytest.fixture(scope="module")
+def ntuple(tmp_path_factory):
+    """A file with an RNTuple of 1,000 entries."""
     options = ROOT.RDF.RSnapshotOptions()
     options.fOutputFormat = ROOT.RDF.ESnapshotOutputFormat.kRNTuple
-    path = str(tmp_path / "n.root")
+    path = str(tmp_path_factory.mktemp("ntuple") / "n.root")
     ROOT.RDataFrame(1000).Define("x", "int(rdfentry_)").Snapshot("Ntuple", path, ["x"], options)
+    return path
+
+
+def test_an_ntuple(start, bucket, ntuple):
+    """RNTuples have outlines, too."""
     for number in range(N):
-        bucket.upload_file(path, BUCKET, f"{number}.root")
+        bucket.upload_file(ntuple, BUCKET, f"{number}.root")
     columns, opened, _, _ = start("Ntuple")
     assert opened == OBJECT
     columns_again, opened, _, total = start("Ntuple", SUM)
@@ -211,6 +217,14 @@ def test_over_xrootd(start_far, events_file, kept):
     outline.write_bytes(bytes(outline.stat().st_size))
     assert start_far()[::3] == (columns, 0)
     assert start_far() == (columns, 1, described, 0)
+
+
+def test_an_ntuple_over_xrootd(start_far, ntuple):
+    """The same, of a file that a server has."""
+    columns, *_ = start_far(ntuple, "Ntuple")
+    assert list(columns) == ["x"]
+    assert start_far(tree="Ntuple")[:2] == (columns, 1)
+    assert start_far(tree="Ntuple", then=SUM)[3] == N * 499500.0
 
 
 def test_a_file_that_was_replaced(start_far, events_file, tmp_path):
