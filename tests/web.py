@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import ssl
 import subprocess
 import sys
 import threading
@@ -132,11 +133,22 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Web]:
-    """Serve while in this context."""
+def serving(certificate: Path | None = None) -> Iterator[Web]:
+    """Serve while in this context; with a certificate of ``localhost``, over TLS.
+
+    Parameters
+    ----------
+    certificate
+        A PEM file, with its key beside it, as `tests.certificates.certify` makes them.
+    """
     web = Web()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"web": web}))
     web.url = f"http://127.0.0.1:{server.server_port}"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        web.url = f"https://localhost:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

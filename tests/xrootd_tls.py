@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests import xrootd
+from tests.certificates import certify
 
 # What an XRootD server asks whether a token is good; that of the grid would ask its issuer.
 _CHECK = r"""
@@ -68,7 +69,7 @@ def serving(directory: Path, *, asks: bool) -> Iterator[Secure]:
     """Serve while in this context; ``asks`` says whether the server wants a token."""
     if shutil.which("xrootd") is None:
         pytest.skip("needs an XRootD server: apt-get install xrootd-server")
-    _certify(directory)
+    certify(directory)
     now_s = int(time.time())
     for name, end_s in (("good", now_s + 3600), ("expired", now_s - 3600)):
         (directory / name).write_text(token(end_s))
@@ -97,20 +98,6 @@ def _make_check(directory: Path) -> None:
     source = f'#define GOOD "{(directory / "good").read_text()}"\n{_CHECK}'
     compiler = ["c++", "-shared", "-fPIC", "-o", "check.so", "-x", "c++", "-"]
     subprocess.run(compiler, cwd=directory, input=source, text=True, check=True)
-
-
-def _certify(directory: Path) -> None:
-    """Make an authority, and a certificate of it for this machine."""
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-    new = ("-newkey", "rsa:2048", "-nodes")
-    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "authority.pem", "-subj", "/CN=Tests")
-    openssl("req", *new, "-keyout", "host.key", "-out", "host.csr", "-subj", "/CN=localhost")
-    (directory / "names").write_text("subjectAltName=DNS:localhost\n")
-    by = ("-CA", "authority.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
-    openssl("x509", "-req", "-in", "host.csr", *by, "-out", "host.pem")
 
 
 def token(end_s: int) -> str:

@@ -184,7 +184,12 @@ class EmulatorProcess:
 
 
 def _without_aws(variables: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in variables.items() if not name.startswith("AWS_")}
+    """Leave out what tells who the user is on AWS; not the certificates that the user trusts."""
+    return {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith("AWS_") or name == "AWS_CA_BUNDLE"
+    }
 
 
 _ARGUMENTS = ("--port", "0", "--region", _REGION, "--exit-with-stdin", "--stop-on-disconnect")

@@ -31,6 +31,11 @@ _ADVICE: tuple[tuple[str, str], ...] = (
     ("SignatureDoesNotMatch", "the secret key is wrong: check the profile and the endpoint"),
     ("RequestTimeTooSkewed", "this machine's clock is wrong: set it"),
     ("InvalidObjectState", "it is in an archive (Glacier): restore it first"),
+    (
+        "SSL certificate",
+        "the certificate is of no authority that is known here: name a file with those that you trust "
+        "with AWS_CA_BUNDLE. Functions on AWS know those of their image",
+    ),
     ("HTTP 401", "the server wants credentials, which cannot be given: copy the file to S3"),
     (
         "HTTP 403",
