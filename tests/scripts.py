@@ -16,6 +16,19 @@ import psutil
 PATIENCE_S = 90.0
 """For what has to happen at some time, on a machine that is busy."""
 
+SUM = """
+import sys
+from dask_root_lambda import LambdaCluster, RDataFrame
+from dask_root_lambda.protocol.errors import DaskRootLambdaError
+with LambdaCluster(execution=sys.argv[1], concurrency=1, dashboard_address=None) as cluster:
+    with cluster.get_client():
+        try:
+            print(RDataFrame("Events", sys.argv[2], npartitions=2).Sum("x").GetValue())
+        except DaskRootLambdaError as error:
+            print(type(error).__name__, error)
+"""
+"""Sums ``x`` of a file, under an execution: its arguments; or prints the error."""
+
 
 def limit_s(seconds):
     """Return a limit of time that holds on a machine which is busier than it has cores, in proportion."""

@@ -9,20 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import web
+from tests import scripts, web
 from tests.certificates import certify
 
-_READ = """
-import sys
-from dask_root_lambda import LambdaCluster, RDataFrame
-from dask_root_lambda.protocol.errors import DaskRootLambdaError
-with LambdaCluster(execution=sys.argv[1], concurrency=1, dashboard_address=None) as cluster:
-    with cluster.get_client():
-        try:
-            print(RDataFrame("Events", sys.argv[2], npartitions=2).Sum("x").GetValue())
-        except DaskRootLambdaError as error:
-            print(type(error).__name__, error)
-"""
 _VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 """Those that name certificates, the one that counts first."""
 
@@ -39,7 +28,7 @@ def server(events_file, tmp_path_factory):
 
 def read(execution, url, **variables):
     others = {name: value for name, value in os.environ.items() if name not in _VARIABLES}
-    command = [sys.executable, "-W", "ignore", "-c", _READ, execution, url]
+    command = [sys.executable, "-W", "ignore", "-c", scripts.SUM, execution, url]
     done = subprocess.run(
         command, env={**others, **variables}, capture_output=True, text=True, timeout=200, check=False
     )

@@ -19,21 +19,8 @@ import ROOT
 
 from dask_root_lambda.protocol.errors import UnavailableInputError, UserCodeError
 from lambda_runtime import certificates, diagnostics, storage, storage_token
-from tests import xrootd_tls
+from tests import scripts, xrootd_tls
 from tests.conftest import write_events
-
-_READ = """
-import sys
-from dask_root_lambda import LambdaCluster, RDataFrame
-from dask_root_lambda.protocol.errors import DaskRootLambdaError
-with LambdaCluster(execution=sys.argv[1], concurrency=1, dashboard_address=None) as cluster:
-    with cluster.get_client():
-        try:
-            print(RDataFrame("Events", sys.argv[2], npartitions=2).Sum("x").GetValue())
-        except DaskRootLambdaError as error:
-            print(type(error).__name__, error)
-"""
-
 
 _KEPT = """
 import sys
@@ -76,7 +63,7 @@ print(file.Get("Events").GetEntries())
 """
 
 
-def _read(server, execution="local", script=_READ, **variables):
+def _read(server, execution="local", script=scripts.SUM, **variables):
     named = {
         name: value for name, value in os.environ.items() if not name.startswith(("X509_", "SSL_", "BEARER"))
     }
