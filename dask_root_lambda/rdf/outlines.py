@@ -73,7 +73,7 @@ def frame(urls: Sequence[str], identity: FileIdentity, tree: str, *more: Any) ->
                 made = make(path, urls, tree, more)
             if not reported.text:
                 return made
-        except Exception:  # whatever a damaged one makes ROOT raise
+        except Exception:  # a damaged one may make ROOT raise anything; the far file is read then
             logger.debug("%s is damaged", path, exc_info=True)
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)

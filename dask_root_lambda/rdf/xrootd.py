@@ -100,7 +100,7 @@ public:
    const Glimpse &Seen(std::size_t i) const { return fSeen[i]; }
 };
 
-// A server that does not tell is no failure: the file may be read all the same.
+// Where a server does not tell, nothing has failed: the file may still be readable.
 class StateLooks : public Looks {
    bool Look(std::size_t i, Glimpse &seen) override
    {
