@@ -150,9 +150,12 @@ def test_a_signal_ends_the_script(phase, execution, number, tmp_path):
 
 
 def tracebacks(said):
-    """Return the last line of each traceback, and every line that is part of none."""
-    lines = said.splitlines()
-    return [line for line in lines if not line.startswith((" ", "Traceback (most recent call last):"))]
+    """Return the last line of each traceback, and every line that is part of none; empty ones say nothing.
+
+    Python 3.11 writes one where a function is interrupted before its first line.
+    """
+    inside = (" ", "Traceback (most recent call last):")
+    return [line for line in said.splitlines() if line and not line.startswith(inside)]
 
 
 @pytest.mark.parametrize("execution", ["local", "emulated"])
@@ -171,7 +174,6 @@ def test_a_second_ctrl_c(execution, tmp_path):
         assert set(tracebacks(said)) <= {
             "KeyboardInterrupt",
             "During handling of the above exception, another exception occurred:",
-            "",
         }
         scripts.wait_until(lambda: not script.left_over)
 

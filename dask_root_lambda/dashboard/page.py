@@ -15,7 +15,7 @@ from distributed.dashboard.core import BokehApplication
 from jinja2 import Environment, FileSystemLoader
 from tornado.ioloop import IOLoop
 
-from dask_root_lambda.dashboard import histograms, numbers, plots, tables
+from dask_root_lambda.dashboard import histograms, numbers, plots, switch, tables
 from dask_root_lambda.dashboard.component import Component
 from dask_root_lambda.dashboard.drawing import Drawing
 from dask_root_lambda.dashboard.feed import Feed
@@ -69,11 +69,13 @@ def join(find_feed: Callable[[Any], Feed | None]) -> None:
 
     Dask lists the plots of its own application only, to dask-labextension too.
     """
+    switch.turn_by_thread()
     dashboard.applications.update(_documents(find_feed))
 
 
 def show(find_feed: Callable[[Any], Feed | None], scheduler: Any) -> str:
     """Have a scheduler show the page, which runs already, and list it among Dask's; return their prefix."""
+    switch.turn_by_thread()
     applications = [each for each in scheduler.http_application.applications if hasattr(each, "app_paths")]
     prefix = applications[0].prefix if applications else ""
     if not any(PATH in each.app_paths for each in applications):

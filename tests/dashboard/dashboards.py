@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 import urllib.error
 import urllib.request
-
-from bokeh.core.property.bases import Property
 
 SECRET_HEADER = "X-Dask-Root-Lambda-Secret"
 
@@ -20,22 +17,6 @@ def base(cluster):
 def get(cluster, path):
     with urllib.request.urlopen(f"{base(cluster)}{path}", timeout=30) as answer:
         return answer.read().decode()
-
-
-def get_dasks(cluster, path):
-    """Return a page of Dask's own.
-
-    Bokeh's switch of validation is the process's, and Dask's pages turn it off and on while they are drawn:
-    those of two clusters, in two threads, may leave it off, and then no page of Dask's can be made.
-    """
-    deadline = time.monotonic() + 30.0
-    while True:
-        Property._should_validate = True
-        try:
-            return get(cluster, path)
-        except urllib.error.HTTPError as error:
-            if error.code != 500 or time.monotonic() > deadline:
-                raise
 
 
 def state(cluster):

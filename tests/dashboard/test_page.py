@@ -66,7 +66,7 @@ def test_numbers_are_those_of_the_report(emulated):
 
 def test_a_page_among_dasks(emulated):
     """The page is in Dask's list of pages, and its plots are in that which dask-labextension reads."""
-    assert 'href="lambda"' in dashboards.get_dasks(emulated, "/status")
+    assert 'href="lambda"' in dashboards.get(emulated, "/status")
     page = dashboards.get(emulated, "/lambda")
     assert 'id="steering"' in page
     assert 'href="workers"' in page
@@ -111,7 +111,7 @@ def test_a_cluster_that_has_the_plugin():
         shown = dashboards.state(cluster)
         assert (shown["total"]["done"], shown["total"]["failures"]) == (8, 0)
         assert (shown["execution"], shown["in_flight"]) == ("local", 0)
-        assert 'href="lambda"' in dashboards.get_dasks(cluster, "/status")
+        assert 'href="lambda"' in dashboards.get(cluster, "/status")
         assert 'id="steering"' in dashboards.get(cluster, "/lambda")
         secret = steering_link(client).partition("#secret=")[2]
         for action, said in (

@@ -102,7 +102,7 @@ class TestWhoMay:
         secret = dashboards.secret(cluster)
         shown = [repr(cluster), cluster._repr_html_(), cluster.dashboard_link, str(cluster.scheduler_info)]
         pages = [dashboards.get(cluster, path) for path in ("/lambda", "/lambda/state.json")]
-        pages += [dashboards.get_dasks(cluster, path) for path in ("/status", "/info/main/workers.html")]
+        pages += [dashboards.get(cluster, path) for path in ("/status", "/info/main/workers.html")]
         assert not [text for text in shown + pages if secret in text]
         with cluster.get_client() as client:
             assert steering_link(client) == cluster.steering_link()
