@@ -129,7 +129,9 @@ def book_take(parent: Any, taken: Taken) -> Any:
         There is no such column, or its type is another one.
     """
     node = book(parent, "AsNumpy", ([taken.column],), {"lazy": True})
-    taken.check(str(_frame(parent).GetColumnType(taken.column)))
+    frame = _frame(parent)
+    stored = taken.column not in map(str, frame.GetDefinedColumnNames())
+    taken.check(str(frame.GetColumnType(taken.column)), stored=stored)
     node.taken = taken
     return node
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,10 +28,20 @@ class Taken:
         """The class of the collection."""
         return getattr(ROOT, self.collection) if self.collection else ROOT.std.vector[self.type_name]
 
-    def check(self, column_type: str) -> None:
-        """Raise `GraphError` where values of the column cannot be put into the collection."""
+    @property
+    def _row(self) -> str | None:
+        """Type of the elements of the values, where these are vectors."""
+        found = re.fullmatch(r"\s*(?:std\s*::\s*)?vector\s*<(.+)>\s*", self.type_name)
+        return found and found[1]
+
+    def check(self, column_type: str, *, stored: bool) -> None:
+        """Raise `GraphError` where values of the column cannot be put into the collection.
+
+        A collection that is read from a file, and not defined, can be had as a vector as well as an RVec.
+        """
         wanted = f"Take[{self.type_name!r}]({self.column!r})"
-        if ROOT.std.vector[self.type_name] is not ROOT.std.vector[column_type]:
+        names = [self.type_name, *([f"ROOT::VecOps::RVec<{self._row}>"] if stored and self._row else [])]
+        if not any(ROOT.std.vector[name] is ROOT.std.vector[column_type] for name in names):
             raise GraphError(f"{wanted}: the column's type is {column_type}: name that")
         if not all(hasattr(self.kind, name) for name in ("push_back", "size")):
             raise GraphError(
@@ -41,9 +52,13 @@ class Taken:
         """Make the collection of what ``AsNumpy`` gives."""
         values = arrays[self.column]
         made = self.kind()
-        if values.dtype == object or values.dtype == bool:
+        if values.dtype == object:
+            row = ROOT.std.vector[self._row] if self._row else None
             for value in values:
-                made.push_back(value if values.dtype == object else bool(value))
+                made.push_back(value if row is None or isinstance(value, row) else _copy(value, row))
+        elif values.dtype == bool:
+            for value in values:
+                made.push_back(bool(value))
         elif len(values):
             made.resize(len(values))
             np.asarray(made)[:] = values
@@ -66,6 +81,16 @@ class TakeProxy:
     def __call__(self, *_: Any) -> Any:
         """Refuse, as PyROOT does: the type is not known."""
         raise GraphError('Take needs the type of the column in brackets: Take["double"]("x")')
+
+
+def _copy(values: Any, vector: Any) -> Any:
+    """Make a vector of an array, or of an RVec of what arrays cannot have."""
+    if isinstance(values, np.ndarray):
+        return vector(values)
+    made = vector()
+    for value in values:
+        made.push_back(value)
+    return made
 
 
 def _name(kind: Any) -> str:

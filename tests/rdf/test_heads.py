@@ -151,6 +151,9 @@ TAKES = {
     "another collection": lambda df: df.Take["int", "ROOT::RVec<int>"]("x"),
     "truth values": lambda df: df.Define("b", "x > 5").Take["bool"]("b"),
     "texts": lambda df: vectors(df).Take["std::string"]("s"),
+    "vectors of vectors": lambda df: df.Define("n", "std::vector<std::vector<int>>{{1, 2}, {3, x}}").Take[
+        "std::vector<std::vector<int>>"
+    ]("n"),
     "vectors": lambda df: vectors(df).Take["ROOT::VecOps::RVec<int>"]("v"),
     "nothing": lambda df: df.Filter("x < 0").Take["float"]("pt"),
     "a Python type": lambda df: df.Take[float]("pt"),
@@ -167,6 +170,21 @@ def test_take(local, files, name):
         assert type(value) is type(expected)
         assert value.size() == expected.size()
         assert all(np.array_equal(one, other) for one, other in zip(value, expected, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["std::vector<{}>", "vector<{}>", "ROOT::VecOps::RVec<{}>"])
+@pytest.mark.parametrize(("column", "element"), [("v", "float"), ("w", "int"), ("s", "std::string")])
+def test_take_of_collections_in_files(local, tmp_path, column, element, kind):
+    """They can be had as a vector as well as an RVec, as in local ROOT."""
+    path = str(tmp_path / "collections.root")
+    written = ROOT.RDataFrame(7).Define("v", "ROOT::RVecF(rdfentry_ % 3, 0.5f * rdfentry_)")
+    written = written.Define("w", "std::vector<int>(rdfentry_ % 3, rdfentry_)")
+    written = written.Define("s", "std::vector<std::string>(rdfentry_ % 2, std::to_string(rdfentry_))")
+    written.Snapshot("t", path)
+    expected = ROOT.RDataFrame("t", path).Take[kind.format(element)](column).GetValue()
+    value = RDataFrame("t", path, npartitions=3).Take[kind.format(element)](column).GetValue()
+    assert type(value) is type(expected)
+    assert [list(row) for row in value] == [list(row) for row in expected]
 
 
 def test_describe(local, files):
@@ -210,6 +228,10 @@ def test_save_graph(local, files, tmp_path):
         (lambda df: df.Display("z.*"), "Display: "),
         (lambda df: df.Display(["x"], -1), "Display takes columns, nRows"),
         (lambda df: df.Take["double"]("x"), r"Take\['double'\]\('x'\): the column's type is Int_t"),
+        (
+            lambda df: vectors(df).Take["std::vector<int>"]("v"),
+            r"the column's type is ROOT::VecOps::RVec",
+        ),
         (lambda df: df.Take("x"), r"Take needs the type"),
         (lambda df: df.Take["int", "std::set<int>"]("x"), "has to be a vector or an RVec"),
         (lambda df: df.Take["int"]("z"), "no column 'z'"),
