@@ -215,7 +215,7 @@ def _send(text: str) -> float:
         upload = uploads.begin(S3Name(_BUCKET, f"alone/{number}", place), content, _BLOCK_BYTES)
 
         def send_part(part: int) -> uploads.Part:
-            return uploads.send(upload, part, block[: upload.span(part)[1]])
+            return uploads.send(upload, part, block[: upload.span(part)[1]], lambda _: None)
 
         with ThreadPoolExecutor(3) as parts:
             uploads.complete(upload, list(parts.map(send_part, upload.numbers)), content)

@@ -11,6 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from s3transfer.manager import TransferConfig, TransferManager
 
 from dask_root_lambda.protocol.errors import InputError, StoreError, UnavailableInputError
+from lambda_runtime.copying import sending
 from lambda_runtime.copying.content import Content, Flow
 from lambda_runtime.remote import access, names
 from lambda_runtime.remote.names import S3Name
@@ -78,13 +79,16 @@ def stored(name: S3Name) -> tuple[int, str] | None:
     return int(found["ContentLength"]), str(found["Metadata"].get(IDENTITY, ""))
 
 
-def write(flow: Flow, name: S3Name, content: Content) -> None:
-    """Write an object, which is there when it is complete, and compare what S3 has with what was sent."""
+def write(flow: Flow, name: S3Name, content: Content, watch: Callable[[int], None]) -> None:
+    """Write an object, which is there when it is complete, and compare what S3 has with what was sent.
+
+    What ``watch`` raises cuts off what is being sent.
+    """
     client = access.signer(name.place).client(name.bucket, writes=True)
     extra = {"Metadata": {IDENTITY: content.identity}, **payer(name), **checksum(client)}
     try:
-        with TransferManager(client, _config()) as manager:
-            manager.upload(flow, name.bucket, name.key, extra, [_Sized(content.size)]).result()
+        with sending.raising(), TransferManager(client, _config()) as manager:
+            manager.upload(flow, name.bucket, name.key, extra, [_Watched(content.size, watch)]).result()
     except (BotoCoreError, ClientError) as error:
         raise failed(f"write {name}", error) from None
     compare(name, content, flow.crc32)
@@ -167,17 +171,19 @@ def compare(name: S3Name, content: Content, crc32: int | None) -> None:
         raise StoreError(f"{name} has not the content that was sent: it was deleted; copy it again")
 
 
-class _Sized:
-    """Tells s3transfer how long a flow is: that of a large one needs larger parts."""
+class _Watched:
+    """Tells s3transfer how long a flow is: that of a large one needs larger parts; and when to stop."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, watch: Callable[[int], None]) -> None:
         self._size = size
+        self._watch = watch
 
     def on_queued(self, future: Any, **_: Any) -> None:
         future.meta.provide_transfer_size(self._size)
 
     def on_progress(self, **_: Any) -> None:
-        """Say nothing: bytes are counted where they are read."""
+        """Ask whether to go on; bytes are counted where they are read."""
+        sending.ask(self._watch)
 
     def on_done(self, **_: Any) -> None:
         """Do nothing."""

@@ -77,7 +77,7 @@ def _stream(
             with turns:
                 watch(0)
                 block = _read(content, reader, upload.span(number), watch)
-            return uploads.send(upload, number, block)
+            return uploads.send(upload, number, block, watch)
 
         at_once = max(1, min(_AT_ONCE, _MEMORY_BYTES // upload.part_bytes))
         return _side_by_side(send, numbers, at_once)

@@ -62,7 +62,7 @@ def copy(content: Content, target: str, watch: Callable[[int], None] = _nobody) 
         return 0
     with flowing(content, watch) as flow:
         if name is not None:
-            buckets.write(flow, name, content)
+            buckets.write(flow, name, content, watch)
         elif names.is_xrootd(target):
             from lambda_runtime.copying import xrootd
 

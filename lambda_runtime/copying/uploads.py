@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from lambda_runtime.copying import buckets, checksums
+from lambda_runtime.copying import buckets, checksums, sending
 from lambda_runtime.copying.content import Content
 from lambda_runtime.remote import access
 from lambda_runtime.remote.names import S3Name, shown
@@ -96,8 +96,8 @@ def is_there(upload: Upload) -> bool:
     return True
 
 
-def send(upload: Upload, number: int, block: bytes | bytearray) -> Part:
-    """Send a part, with its checksum.
+def send(upload: Upload, number: int, block: bytes | bytearray, watch: Callable[[int], None]) -> Part:
+    """Send a part, with its checksum; what ``watch`` raises cuts it off.
 
     Raises
     ------
@@ -105,10 +105,10 @@ def send(upload: Upload, number: int, block: bytes | bytearray) -> Part:
         S3 refuses.
     """
     crc32 = zlib.crc32(block)
-    with _telling(f"write {upload.name}"):
-        client = _client(upload.name)
+    with _telling(f"write {upload.name}"), sending.raising():
+        client, body = _client(upload.name), sending.Body(block, watch)
         answer = client.upload_part(
-            **_of(upload), PartNumber=number, Body=block, **buckets.checksum_of(client, crc32)
+            **_of(upload), PartNumber=number, Body=body, **buckets.checksum_of(client, crc32)
         )
     return Part(number, str(answer["ETag"]), crc32)
 

@@ -20,7 +20,7 @@ from dask_root_lambda import cli
 from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime.copying import buckets, sources, stream
 from lambda_runtime.copying.content import Content
-from tests import web, xrootd
+from tests import scripts, slow_link, web, xrootd
 
 BUCKET = "copies"
 PART = 8 << 20
@@ -396,3 +396,28 @@ def test_ctrl_c_leaves_nothing_and_the_next_copy_goes_on(s3, folder, capsys, mon
     capsys.readouterr()
     done = copy(capsys, folder, f"s3://{BUCKET}/")[1]
     assert (len(done["copied"]), len(done["skipped"])) == (1, 1)
+
+
+@pytest.mark.parametrize(("large_bytes", "kept"), [(1 << 20, 1), (1 << 30, 0)])
+def test_ctrl_c_does_not_wait_for_a_slow_link(user, s3, tmp_path, large_bytes, kept):
+    """What is being sent is cut off; of a large file the parts before are kept, of others nothing is."""
+    (tmp_path / "file").write_bytes(os.urandom(20 << 20))
+    source = (
+        "import sys; from dask_root_lambda import cli; from dask_root_lambda.copying import large; "
+        "large._WHOLE_BYTES = int(sys.argv[1]); sys.exit(cli.main(['copy', *sys.argv[2:]]))"
+    )
+    with slow_link.to(user, bytes_per_s=200_000) as link:
+        target = (large_bytes, tmp_path / "file", f"s3://{BUCKET}/slow")
+        with scripts.running(source, *target, env={"AWS_ENDPOINT_URL": link.url}) as script:
+            script.wait_until(lambda: link.sent > 500_000)
+            began_s = time.monotonic()
+            script.send(signal.SIGINT)
+            status, said = script.end()
+            took_s = time.monotonic() - began_s
+            print(took_s, said)
+            assert status == 130
+            assert took_s < scripts.limit_s(3.0)
+    uploads = s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    assert len(uploads) == kept
+    for upload in uploads:
+        s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])

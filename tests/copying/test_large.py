@@ -59,8 +59,8 @@ def sent(monkeypatch):
     """Numbers of the parts that are sent, in this process."""
     numbers, send = [], uploads.send
 
-    def note(upload, number, block):
-        part = send(upload, number, block)
+    def note(upload, number, block, watch):
+        part = send(upload, number, block, watch)
         numbers.append(number)
         return part
 
@@ -295,10 +295,10 @@ def test_what_passes_is_gone_on_with(s3, file, sent, capsys, monkeypatch):
     """A storage that is down does not cost what was sent before."""
     note = uploads.send
 
-    def fail(upload, number, block):
+    def fail(upload, number, block, watch):
         if number == PARTS:
             raise UnavailableInputError("S3 is busy")
-        return note(upload, number, block)
+        return note(upload, number, block, watch)
 
     monkeypatch.setattr(uploads, "send", fail)
     status, _, said = copy(capsys, file, f"s3://{BUCKET}/")
@@ -316,10 +316,10 @@ def test_what_cannot_be_remembered_is_removed(s3, file, capsys, monkeypatch):
     (state_home.home() / "copies").touch()
     send = uploads.send
 
-    def fail(upload, number, block):
+    def fail(upload, number, block, watch):
         if number == PARTS:
             raise UnavailableInputError("S3 is busy")
-        return send(upload, number, block)
+        return send(upload, number, block, watch)
 
     monkeypatch.setattr(uploads, "send", fail)
     assert copy(capsys, file, f"s3://{BUCKET}/")[0] == 1

@@ -1,0 +1,67 @@
+"""A slow link to a server: connections are passed on, and what clients send waits."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+_PIECE_BYTES = 16 << 10
+
+
+class Link:
+    """The link.
+
+    ``sent`` counts the bytes that have passed to the server.
+    """
+
+    def __init__(self, url: str, bytes_per_s: float) -> None:
+        parts = urlsplit(url)
+        self._target, self._bytes_per_s = (parts.hostname, parts.port), bytes_per_s
+        self._server = socket.create_server(("127.0.0.1", 0))
+        # Inherited by the connections: what waits here waits unseen.
+        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * _PIECE_BYTES)
+        self._sockets = [self._server]
+        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
+        self.sent = 0
+
+    def serve(self) -> None:
+        """Pass connections on until the link is closed."""
+        with contextlib.suppress(OSError):
+            while True:
+                client = self._server.accept()[0]
+                server = socket.create_connection(self._target)
+                self._sockets += [client, server]
+                for ends in ((client, server, self._bytes_per_s), (server, client, float("inf"))):
+                    threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, bytes_per_s: float) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(_PIECE_BYTES):
+                time.sleep(len(piece) / bytes_per_s)
+                target.sendall(piece)
+                self.sent += len(piece)
+        for each in (source, target):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End all connections."""
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+@contextlib.contextmanager
+def to(url: str, bytes_per_s: float) -> Iterator[Link]:
+    """Open a slow link to a server."""
+    link = Link(url, bytes_per_s)
+    threading.Thread(target=link.serve, daemon=True).start()
+    try:
+        yield link
+    finally:
+        link.close()
