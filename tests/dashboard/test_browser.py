@@ -26,11 +26,15 @@ def browser():
         yield browser
 
 
+def taken(places, folder):
+    """Return code that takes one of some places, and is true where none is free."""
+    return " && ".join(f'gSystem->mkdir("{folder}/{number}")' for number in places)
+
+
 def slow(frame, folder):
     """Let three clusters of 100 entries pass; others wait for a gate. Note in which process each is read."""
-    passes = " && ".join(f'gSystem->mkdir("{folder}/{number}")' for number in range(3))
     wait = f'while (gSystem->AccessPathName("{folder}/gate")) gSystem->Sleep(20);'
-    code = f"if (int(x) % 100 == 0 && {passes}) {wait} return 2.0 * x;"
+    code = f"if (int(x) % 100 == 0 && {taken(range(3), folder)}) {wait} return 2.0 * x;"
     return frame.Define("y", code).Define("pid", "double(gSystem->GetPid())")
 
 
@@ -112,12 +116,17 @@ def changed(browser, name, before):
     return bool(found) and not before & {each["picture"] for each in found}
 
 
-def test_histograms_fill(browser, local):
+def test_histograms_fill(browser, local, tmp_path):
     """Pictures of one and two dimensions, profiles and graphs change in mid-run; the last is the result."""
     name = "<b>fills</b>"
+    gates = [tmp_path / "first", tmp_path / "second"]
+    code = value = "return rdfentry_ % 9 + 0.5;"
+    for places, gate in ((range(10, 20), gates[1]), (range(10), gates[0])):
+        wait = f'while (gSystem->AccessPathName("{gate}")) gSystem->Sleep(20);'
+        code = f"if (rdfentry_ % 10 == 0 && {taken(places, tmp_path)}) {{ {wait} {code} }} {value}"
     browser.driver.get(f"{dashboards.base(local)}/lambda")
     with local.get_client() as client:
-        frame = RDataFrame(400, npartitions=40).Define("x", "gSystem->Sleep(30); return rdfentry_ % 9 + 0.5;")
+        frame = RDataFrame(400, npartitions=40).Define("x", code)
         frame = frame.Define("y", "0.01 * rdfentry_")
         results = [
             frame.Histo1D((name, "", 10, 0.0, 10.0), "x"),
@@ -126,13 +135,21 @@ def test_histograms_fill(browser, local):
             frame.Graph("x", "y"),
         ]
         futures = client.compute(results)
-        browser.wait(lambda: len(figures(browser, name)) == 3 and figures(browser, "Graph"), "no histograms")
-        first = browser.wait(lambda: drawn(browser, name), "nothing is drawn")
-        assert all("% of the entries" in each["head"] for each in first)
-        before = {each["picture"] for each in first}
-        browser.wait(lambda: changed(browser, name, before), "nothing changes")
-        assert futures[0].status == "pending", "it was not seen in mid-run"
-        values = client.gather(futures)
+        try:
+            browser.wait(
+                lambda: len(figures(browser, name)) == 3 and figures(browser, "Graph"), "no histograms"
+            )
+            first = browser.wait(lambda: drawn(browser, name), "nothing is drawn")
+            assert all("% of the entries" in each["head"] for each in first)
+            before = {each["picture"] for each in first}
+            gates[0].touch()
+            browser.wait(lambda: changed(browser, name, before), "nothing changes")
+            assert futures[0].status == "pending"
+            gates[1].touch()
+            values = client.gather(futures)
+        finally:
+            for gate in gates:
+                gate.touch()
         del futures
         browser.wait(lambda: all("all entries" in each["head"] for each in figures(browser, name)), "no end")
     # Dask has forgotten the results; the page has not.
