@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ import zlib
 
 import boto3
 import pytest
+import urllib3
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ReadTimeoutError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +25,7 @@ from dask_root_lambda.protocol.errors import UnavailableInputError
 from lambda_runtime.copying import buckets, checksums, pieces, sources, stream, uploads
 from lambda_runtime.copying.content import Content
 from lambda_runtime.copying.uploads import Part, Upload
+from lambda_runtime.remote import access
 from lambda_runtime.remote.names import Place, S3Name
 from tests import web, xrootd
 
@@ -374,3 +378,27 @@ def test_a_wrong_byte_is_found(s3, file, capsys, monkeypatch):
     status, _, said = copy(capsys, f"s3://{BUCKET}/in/large.root", f"s3://{BUCKET}/out")
     assert (status, "another checksum" in said) == (1, True)
     assert under_way(s3) == []
+
+
+def test_a_part_that_is_asked_for_again_is_sent_whole(s3, file, capsys):
+    """S3 may refuse a request in the middle of its body."""
+    name, refused = S3Name(BUCKET, "k", Place(s3.meta.endpoint_url)), []
+    events = access.signer(name.place).client(BUCKET, writes=True).meta.events
+
+    def refuse(request, **_):
+        if refused:
+            return None
+        refused.append(request.body.read(1000))
+        return AWSResponse(request.url, 503, {}, urllib3.HTTPResponse(io.BytesIO(), preload_content=False))
+
+    events.register("before-send.s3.UploadPart", refuse)
+    try:
+        upload = uploads.begin(name, Content("/x", PART, "1"), PART)
+        block = file.read_bytes()[:PART]
+        part = uploads.send(upload, 1, block, lambda _: None)
+    finally:
+        events.unregister("before-send.s3.UploadPart", refuse)
+    assert refused == [block[:1000]]
+    assert part.crc32 == zlib.crc32(block)
+    (sent,) = s3.list_parts(Bucket=BUCKET, Key="k", UploadId=upload.upload_id)["Parts"]
+    assert sent["Size"] == PART
