@@ -73,7 +73,7 @@ def test_the_switch_is_on_when_both_are_drawn(cluster, updating):
 
 
 def test_what_a_user_turns_off_is_off(cluster):
-    """In all threads, as ever."""
+    """It is off for all threads, as ever."""
     with validate(False):
         assert not bases.validation_on()
         with ThreadPoolExecutor(1) as pool:
