@@ -1,4 +1,4 @@
-"""A slow link to a server: connections are passed on, and what clients send waits."""
+"""A slow link to a server: connections are passed on, and what clients send, or are sent, waits."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 _PIECE_BYTES = 16 << 10
+_FAST = float("inf")
 
 
 class Link:
     """The link.
 
-    ``sent`` counts the bytes that have passed to the server.
+    ``passed`` counts the bytes that have passed it.
     """
 
-    def __init__(self, url: str, bytes_per_s: float) -> None:
+    def __init__(self, url: str, up: float, down: float) -> None:
         parts = urlsplit(url)
-        self._target, self._bytes_per_s = (parts.hostname, parts.port), bytes_per_s
+        self._target, self._up, self._down = (parts.hostname, parts.port), up, down
         self._server = socket.create_server(("127.0.0.1", 0))
         # Inherited by the connections: what waits here waits unseen.
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * _PIECE_BYTES)
         self._sockets = [self._server]
-        self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
-        self.sent = 0
+        self.url = f"{parts.scheme}://127.0.0.1:{self._server.getsockname()[1]}"
+        self.passed = 0
 
     def serve(self) -> None:
         """Pass connections on until the link is closed."""
@@ -35,7 +36,7 @@ class Link:
                 client = self._server.accept()[0]
                 server = socket.create_connection(self._target)
                 self._sockets += [client, server]
-                for ends in ((client, server, self._bytes_per_s), (server, client, float("inf"))):
+                for ends in ((client, server, self._up), (server, client, self._down)):
                     threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket, bytes_per_s: float) -> None:
@@ -43,7 +44,7 @@ class Link:
             while piece := source.recv(_PIECE_BYTES):
                 time.sleep(len(piece) / bytes_per_s)
                 target.sendall(piece)
-                self.sent += len(piece)
+                self.passed += len(piece)
         for each in (source, target):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -57,9 +58,9 @@ class Link:
 
 
 @contextlib.contextmanager
-def to(url: str, bytes_per_s: float) -> Iterator[Link]:
-    """Open a slow link to a server."""
-    link = Link(url, bytes_per_s)
+def to(url: str, *, up: float = _FAST, down: float = _FAST) -> Iterator[Link]:
+    """Open a slow link to a server, of so many bytes in a second for each connection."""
+    link = Link(url, up, down)
     threading.Thread(target=link.serve, daemon=True).start()
     try:
         yield link

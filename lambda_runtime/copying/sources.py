@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dask_root_lambda.protocol import rootfile
@@ -13,6 +13,22 @@ from dask_root_lambda.protocol.errors import InputError
 from lambda_runtime.copying import buckets
 from lambda_runtime.copying.content import Content
 from lambda_runtime.remote import names
+
+_LEAST_BYTES = 256 << 10
+_GROWTH = 8
+_PIECE_S = 0.5
+
+
+class Pace:
+    """How much is read at once: what comes in half a second, so that reading can be stopped in between."""
+
+    def __init__(self) -> None:
+        self.piece_bytes = _LEAST_BYTES
+
+    def note(self, n_bytes: int, seconds: float) -> None:
+        """Take note of how long it took to read so many bytes."""
+        wanted = n_bytes * min(_GROWTH, _PIECE_S / max(seconds, 1e-6))
+        self.piece_bytes = max(_LEAST_BYTES, int(wanted))
 
 
 @dataclass(frozen=True)
@@ -25,10 +41,13 @@ class Reader:
         Returns bytes of the file: from an offset, so many.
     at_once
         How many parts may be read side by side.
+    pace
+        How fast it comes.
     """
 
     read: Callable[[int, int], bytes | bytearray]
     at_once: int
+    pace: Pace = field(default_factory=Pace)
 
 
 def look(url: str) -> Content:

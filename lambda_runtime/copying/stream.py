@@ -111,18 +111,27 @@ def read(
     """
     for delay_s in _DELAYS_S:
         try:
-            return _read(content, reader, offset, size)
+            return _read(content, reader, offset, size, watch)
         except UnavailableInputError:
             time.sleep(delay_s)
             watch(0)
-    return _read(content, reader, offset, size)
+    return _read(content, reader, offset, size, watch)
 
 
-def _read(content: Content, reader: Reader, offset: int, size: int) -> bytes | bytearray:
-    block = reader.read(offset, size)
-    if len(block) != size:
-        raise InputError(f"{shown(content.url)} became shorter while it was copied: copy it again")
-    return block
+def _read(
+    content: Content, reader: Reader, offset: int, size: int, watch: Callable[[int], None]
+) -> bytes | bytearray:
+    pieces, end = [], offset + size
+    while offset < end:
+        watch(0)
+        n_bytes = min(reader.pace.piece_bytes, end - offset)
+        begin_s = time.monotonic()
+        pieces.append(reader.read(offset, n_bytes))
+        reader.pace.note(n_bytes, time.monotonic() - begin_s)
+        if len(pieces[-1]) != n_bytes:
+            raise InputError(f"{shown(content.url)} became shorter while it was copied: copy it again")
+        offset += n_bytes
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def check(content: Content, crc32: int | None) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import boto3
 import pytest
@@ -406,10 +407,10 @@ def test_ctrl_c_does_not_wait_for_a_slow_link(user, s3, tmp_path, large_bytes, k
         "import sys; from dask_root_lambda import cli; from dask_root_lambda.copying import large; "
         "large._WHOLE_BYTES = int(sys.argv[1]); sys.exit(cli.main(['copy', *sys.argv[2:]]))"
     )
-    with slow_link.to(user, bytes_per_s=200_000) as link:
+    with slow_link.to(user, up=200_000) as link:
         target = (large_bytes, tmp_path / "file", f"s3://{BUCKET}/slow")
         with scripts.running(source, *target, env={"AWS_ENDPOINT_URL": link.url}) as script:
-            script.wait_until(lambda: link.sent > 500_000)
+            script.wait_until(lambda: link.passed > 500_000)
             began_s = time.monotonic()
             script.send(signal.SIGINT)
             status, said = script.end()
@@ -421,3 +422,40 @@ def test_ctrl_c_does_not_wait_for_a_slow_link(user, s3, tmp_path, large_bytes, k
     assert len(uploads) == kept
     for upload in uploads:
         s3.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+@contextmanager
+def far_file(kind, content, user):
+    """A file at a place; the place's URL, and what leads from there to the file."""
+    if kind == "s3":
+        boto3.client("s3", endpoint_url=user).put_object(Bucket=BUCKET, Key="far", Body=content)
+        yield user, None
+    elif kind == "http":
+        with web.serving() as server:
+            server.files["/far"] = content
+            yield server.url, "/far"
+    else:
+        with xrootd.serving() as (data, url):
+            (data / "far").write_bytes(content)
+            (data / "far").chmod(0o644)
+            yield url, "//far"
+
+
+@pytest.mark.parametrize("kind", ["s3", "http", "root"])
+def test_ctrl_c_does_not_wait_for_what_comes_slowly(user, s3, tmp_path, kind):
+    """What comes over a slow link is read in small pieces; nothing of it stays."""
+    source = "import sys; from dask_root_lambda import cli; sys.exit(cli.main(['copy', *sys.argv[1:]]))"
+    content = os.urandom(20 << 20)
+    with far_file(kind, content, user) as (url, path), slow_link.to(url, down=200_000) as link:
+        name = f"s3://{BUCKET}/far" if path is None else f"{link.url}{path}"
+        env = {"AWS_ENDPOINT_URL": link.url if path is None else user}
+        with scripts.running(source, name, tmp_path / "to" / "far", env=env) as script:
+            script.wait_until(lambda: link.passed > 500_000)
+            began_s = time.monotonic()
+            script.send(signal.SIGINT)
+            status, said = script.end()
+            took_s = time.monotonic() - began_s
+            print(took_s, said)
+            assert status == 130
+            assert took_s < scripts.limit_s(5.0)
+    assert not list((tmp_path / "to").iterdir())
