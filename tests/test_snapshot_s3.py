@@ -187,7 +187,8 @@ class TestTwice:
             second = first.Filter("x < 500").Snapshot("t", SKIM, ["x"])
             assert values(second) == list(range(500))
             assert keys(s3) == [name.removeprefix(f"s3://{BUCKET}/") for name in second.files]
-            with pytest.raises(InputError, match="was replaced"):
+            # Which range is first says which: two objects were replaced, and two are gone.
+            with pytest.raises(InputError, match="make the RDataFrame again"):
                 first.Count().GetValue()
 
     def test_a_graph_that_was_compiled_for_another_run(self, bucket, s3, local, events_file):

@@ -22,6 +22,7 @@ _HEAD_BYTES = 4096
 _REDIRECTIONS = 3
 _MOVED = (301, 307, 400)
 """Statuses of S3 with which it names the region of a bucket."""
+_GONE = ("HTTP 404", "HTTP 410")
 
 _ADVICE: tuple[tuple[str, str], ...] = (
     ("NoSuchBucket", "there is no such bucket: check its name and the endpoint"),
@@ -44,7 +45,6 @@ _ADVICE: tuple[tuple[str, str], ...] = (
         "'dask-root-lambda deploy --input-bucket'",
     ),
     ("HTTP 404", "there is no such object: check the name"),
-    ("HTTP 412", "it was replaced since the RDataFrame was made: make the RDataFrame again"),
     ("HTTP 30", "the server sends to another place, which does not answer: name that"),
 )
 """What an answer holds -> what to do; the first that fits."""
@@ -71,7 +71,7 @@ def identify(url: str) -> FileIdentity:
     InputError
         Missing, out of reach, or not a ROOT file.
     """
-    seen = _looked_at(url, "")
+    seen = _looked_at(url, None)
     return replace(_identity(url, seen), mtime_ns=seen.mtime_ns)
 
 
@@ -83,7 +83,7 @@ def look(url: str) -> Seen:
     InputError
         Missing, or out of reach.
     """
-    return _look(url, "")[0]
+    return _look(url, None)[0]
 
 
 def part(url: str, tag: str, offset: int, size: int) -> bytes:
@@ -109,7 +109,7 @@ def part(url: str, tag: str, offset: int, size: int) -> bytes:
     answer = libraries.look(url, names.source(url), url, (), tag, offset, size)
     problem = str(answer.fProblem)
     if problem:
-        raise _error(url, problem, passes=bool(answer.fPasses))
+        raise _changed(url, problem, passes=bool(answer.fPasses))
     return bytes(answer.fBody)
 
 
@@ -170,7 +170,7 @@ def told(urls: Sequence[str]) -> Iterator[None]:
     finally:
         failed = library.FailedSince(before, urls)
         if failed.fNumber:
-            raise _error(str(failed.fName), str(failed.fText), passes=bool(failed.fPasses)) from None
+            raise _changed(str(failed.fName), str(failed.fText), passes=bool(failed.fPasses)) from None
 
 
 def prepare() -> None:
@@ -194,8 +194,16 @@ def _holds(url: str, identity: FileIdentity) -> bool:
     return bool(_library().Holds(url, identity.version, identity.size))
 
 
-def _looked_at(url: str, tag: str) -> Seen:
-    """Look at an object, and let ROOT open it."""
+def _looked_at(url: str, tag: str | None) -> Seen:
+    """Look at an object, and let ROOT open it.
+
+    Parameters
+    ----------
+    url
+        The object.
+    tag
+        ETag that it has to have, with quotes; empty where it had none; None where nobody saw it before.
+    """
     seen, signed = _look(url, tag)
     library = _library()
     library.Hold(
@@ -205,12 +213,12 @@ def _looked_at(url: str, tag: str) -> Seen:
     return seen
 
 
-def _look(url: str, tag: str) -> tuple[Seen, access.Signed]:
+def _look(url: str, tag: str | None) -> tuple[Seen, access.Signed]:
     """Look at an object; return what is there, and how it was asked for."""
     name = names.parse_s3(url)
     if name is None:
         plain = access.Signed(url)
-        return _seen(url, _asked(url, plain, tag)), plain
+        return _seen(url, _asked(url, plain, tag), tag), plain
     signer = access.signer(name.place)
     answer, signed = None, signer.sign(name)
     for _ in range(_REDIRECTIONS):
@@ -223,10 +231,10 @@ def _look(url: str, tag: str) -> tuple[Seen, access.Signed]:
     if answer.fStatus == 403 and "AccessDenied" in str(answer.fProblem) and not signer.is_public(name.bucket):
         answer = _without_signature(url, name, tag) or answer
         signed = signer.sign(name)
-    return _seen(url, answer), signed
+    return _seen(url, answer, tag), signed
 
 
-def _without_signature(url: str, name: S3Name, tag: str) -> Any:
+def _without_signature(url: str, name: S3Name, tag: str | None) -> Any:
     """Ask for an object that may be public: a role that may read nothing may not read that, signed."""
     signer = access.signer(name.place)
     signer.make_public(name.bucket)
@@ -237,21 +245,22 @@ def _without_signature(url: str, name: S3Name, tag: str) -> Any:
     return None
 
 
-def _asked(url: str, signed: access.Signed, tag: str) -> Any:
+def _asked(url: str, signed: access.Signed, tag: str | None) -> Any:
     _library()
     return libraries.look(
-        names.shown(url), names.source(url), signed.url, signed.headers, tag, 0, _HEAD_BYTES
+        names.shown(url), names.source(url), signed.url, signed.headers, tag or "", 0, _HEAD_BYTES
     )
 
 
-def _seen(url: str, answer: Any) -> Seen:
+def _seen(url: str, answer: Any, expected: str | None) -> Seen:
     headers = _headers(answer)
     if answer.fStatus == 416:
         return Seen(0, "", 0, b"")
     total = re.fullmatch(r"bytes \d+-\d+/(\d+)", headers.get("content-range", ""))
     if str(answer.fProblem) or total is None:
         problem = str(answer.fProblem) or "the server does not say how long it is"
-        raise _error(url, problem, passes=bool(answer.fPasses))
+        error = _error if expected is None else _changed
+        raise error(url, problem, passes=bool(answer.fPasses))
     tag = headers.get("etag", "")
     return Seen(
         size=int(total[1]),
@@ -289,13 +298,23 @@ def _error(url: str, problem: str, *, passes: bool) -> InputError:
     if problem.startswith("cannot "):
         # It was put into words when the object was to be opened.
         return UnavailableInputError(problem) if passes else InputError(problem)
-    if "HTTP 412" in problem:
-        return _replaced(url)
     advice = next((advice for mark, advice in _ADVICE if mark in problem), "")
     if passes:
         text = f"cannot read {names.shown(url)}: {problem}, several times; try again later"
         return UnavailableInputError(text)
     return InputError(f"cannot read {names.shown(url)}: {problem}{f'; {advice}' if advice else ''}")
+
+
+def _changed(url: str, problem: str, *, passes: bool) -> InputError:
+    """Make the error of an object that was seen before."""
+    if "HTTP 412" in problem:
+        return _replaced(url)
+    if problem.startswith(_GONE) and "NoSuchBucket" not in problem:
+        return InputError(
+            f"cannot read {names.shown(url)}: {problem}; it was there when the RDataFrame was made, and is "
+            "gone: put it back, or make the RDataFrame again"
+        )
+    return _error(url, problem, passes=passes)
 
 
 def _replaced(url: str) -> InputError:
@@ -309,7 +328,7 @@ def _resolve(url: str) -> bool:
     try:
         name = names.parse_s3(url, None if url.startswith("https:") else access.place())
         if name is None or url.startswith("https:"):
-            _looked_at(url, "")
+            _looked_at(url, None)
         else:
             _looked_at_as(url, name)
     except DaskRootLambdaError as error:
@@ -324,7 +343,7 @@ def _resolve(url: str) -> bool:
 def _looked_at_as(url: str, name: S3Name) -> None:
     """Look at an object under the name that the user has given to ROOT."""
     internal = name.internal()
-    seen = _looked_at(internal, "")
+    seen = _looked_at(internal, None)
     signed = access.signer(name.place).sign(name)
     _library().Hold(
         url, str(name), names.source(internal), signed.url, list(signed.headers), seen.tag, seen.size

@@ -166,6 +166,25 @@ def test_an_object_replaced_in_mid_run_is_told(url, server, events_file):
         objects.compare(url, identity)
 
 
+@pytest.mark.parametrize("path", ["/physics/events.root", "/web/events.root"], ids=["s3", "web"])
+def test_an_object_that_went_is_told(url, server, path):
+    """Its name was right: in the middle of a range, and before one."""
+    if path.startswith("/web"):
+        server.files[path] = server.files["/physics/events.root"]
+        url = f"{server.url}{path}"
+    identity = objects.identify(url)
+    said = f"cannot read .*{path[1:]}: HTTP 404.*is gone: put it back, or make the RDataFrame again"
+    server.after = "404 NoSuchKey"
+    with pytest.raises(InputError, match=said):
+        reading(url, identity)
+    server.after = "ok"
+    del server.files[path]
+    with pytest.raises(InputError, match=said):
+        objects.compare(url, identity)
+    with pytest.raises(InputError, match="there is no such object: check the name"):
+        objects.identify(url)
+
+
 @pytest.mark.parametrize("answer", ["503 SlowDown", "stall"])
 def test_a_server_that_stays_down_is_told_in_time(url, server, library, answer, monkeypatch):
     """The error may pass, says so, and comes within the deadline."""
