@@ -163,7 +163,7 @@ class TestTwice:
         assert visible == parts(0, 1)
         chain = RDataFrame("t", [part.final for part in wire.loads(blob).parts])
         assert values(chain) == list(range(1000))
-        with pytest.raises(InputError, match="was replaced"):
+        with pytest.raises(InputError, match="make the RDataFrame again"):
             older.Count().GetValue()
 
     def test_what_no_run_took_goes_later(self, bucket, s3, local, events_file, monkeypatch):
@@ -187,7 +187,7 @@ class TestTwice:
             second = first.Filter("x < 500").Snapshot("t", SKIM, ["x"])
             assert values(second) == list(range(500))
             assert keys(s3) == [name.removeprefix(f"s3://{BUCKET}/") for name in second.files]
-            # Which range is first says which: two objects were replaced, and two are gone.
+            # Some objects were replaced, others are gone: the first range tells of its own.
             with pytest.raises(InputError, match="make the RDataFrame again"):
                 first.Count().GetValue()
 
