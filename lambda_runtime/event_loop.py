@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -26,10 +26,8 @@ from lambda_runtime.diagnostics import LoopError
 from lambda_runtime.displays import Table
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
+from lambda_runtime.sharing import OnStop
 from lambda_runtime.snapshots import RangeSnapshot
-
-OnStop = Callable[[Callable[[], None] | None], None]
-"""Takes what ends an event loop, to be called from any thread; then None, when it is over."""
 
 _COMPILED_ANEW = ("Display", "HistoND", "HistoNSparseD", "Report")
 """Actions whose clones are wrong in ROOT 6.40, those of their variations, too: of a THnD keeps the entries of

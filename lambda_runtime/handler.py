@@ -48,10 +48,10 @@ from dask_root_lambda.protocol.task import (
 from dask_root_lambda.protocol.traffic import Traffic, summed
 from lambda_runtime import IN_FUNCTION, STARTED_S, counting, room, snapstart, tallies, traffic
 from lambda_runtime.children import Children
-from lambda_runtime.event_loop import OnStop
 from lambda_runtime.keeping import Place
 from lambda_runtime.once import once
 from lambda_runtime.runner import ROOT_VERSION, Runner
+from lambda_runtime.sharing import OnStop
 from lambda_runtime.storage_token import token
 from lambda_runtime.surroundings import surroundings
 

@@ -21,10 +21,11 @@ from dask_root_lambda.protocol.intervals import Interval
 from dask_root_lambda.protocol.task import DataFile, PartialResult, Skipped
 from lambda_runtime import ending, keeping, merging, ntuple_reads, room, skipping, snapshots
 from lambda_runtime.diagnostics import user_code
-from lambda_runtime.event_loop import EventLoop, OnStop
+from lambda_runtime.event_loop import EventLoop
 from lambda_runtime.keeping import Place
 from lambda_runtime.mappers import LoadedMapper, Mappers
 from lambda_runtime.remote import objects
+from lambda_runtime.sharing import OnStop
 from lambda_runtime.snapshots import Written
 
 ROOT_VERSION = ".".join(str(ROOT.__version__).split(".")[:2])
@@ -117,7 +118,7 @@ class Runner:
         # What was read has to be right before anything that was written of it is seen.
         nodes = loaded.program.nodes
         near = keeping.keeping(place, _shares(files, interval), ntuples=loaded.mapper.source == "rntuple")
-        with snapshots.stored() as values, objects.reading(read), near, room.written_whole(nodes):
+        with snapshots.stored(on_stop) as values, objects.reading(read), near, room.written_whole(nodes):
             if loaded.mapper.source != "entries":
                 room.check(nodes, loaded.mapper.files, interval)
             result = self._event_loop.run(loaded, data_range, interval, on_stop)

@@ -6,11 +6,15 @@ begins with a filter that passes every entry until its switch is thrown.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ROOT
 
 from lambda_runtime.declaring import declared
+
+OnStop = Callable[[Callable[[], None] | None], None]
+"""Takes what ends the work that goes on, to be called from any thread; then None, when it is over."""
 
 _ENDED = "the event loop was ended on request"
 

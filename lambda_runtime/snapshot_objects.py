@@ -22,7 +22,7 @@ from s3transfer.manager import TransferConfig, TransferManager
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import IncompleteResultError, InputError, UnavailableInputError
 from dask_root_lambda.protocol.rootfile import FileIdentity
-from lambda_runtime.copying import buckets
+from lambda_runtime.copying import buckets, sending
 from lambda_runtime.remote import access, listing
 from lambda_runtime.remote.names import S3Name
 
@@ -69,10 +69,11 @@ def output_of(stem: S3Name) -> str:
     return hashlib.sha256(f"{stem.bucket}/{stem.key}".encode()).hexdigest()[:32]
 
 
-def create(path: Path, name: S3Name, mark: Mark) -> FileIdentity:
+def create(path: Path, name: S3Name, mark: Mark, watch: Callable[[int], None]) -> FileIdentity:
     """Create an object of a file: complete, or not at all, and never over another.
 
-    One that another attempt of the same range created is as good.
+    One that another attempt of the same range created is as good. What ``watch`` raises cuts off what is
+    being sent.
 
     Raises
     ------
@@ -87,8 +88,8 @@ def create(path: Path, name: S3Name, mark: Mark) -> FileIdentity:
     client = access.signer(name.place).client(name.bucket, writes=True)
     try:
         # Where the object is there, another attempt made it, or this one, to which S3's answer was lost.
-        with _passing(_THERE):
-            _send(client, path, name, mark)
+        with _passing(_THERE), sending.raising():
+            _send(client, path, name, mark, watch)
         found = buckets.head(client, name)
     except (BotoCoreError, ClientError) as error:
         if buckets.code(error) in _MISSING:
@@ -159,11 +160,12 @@ def _passing(codes: Sequence[str]) -> Any:
             raise
 
 
-def _send(client: Any, path: Path, name: S3Name, mark: Mark) -> None:
+def _send(client: Any, path: Path, name: S3Name, mark: Mark, watch: Callable[[int], None]) -> None:
     to = {"Bucket": name.bucket, "Key": name.key, **buckets.payer(name)}
     size = path.stat().st_size
     if size <= buckets.PART_BYTES:
-        client.put_object(**to, Body=path.read_bytes(), Metadata=mark.metadata, IfNoneMatch="*")
+        body = sending.Body(path.read_bytes(), watch)
+        client.put_object(**to, Body=body, Metadata=mark.metadata, IfNoneMatch="*")
         return
     checksum = buckets.checksum(client)
     algorithm = {name: value for name, value in checksum.items() if name == "ChecksumAlgorithm"}
@@ -171,7 +173,7 @@ def _send(client: Any, path: Path, name: S3Name, mark: Mark) -> None:
     started = client.create_multipart_upload(**to, **checksum, Metadata=mark.metadata)
     upload = {**to, "UploadId": started["UploadId"]}
     try:
-        parts = _sent(client, path, size, {**upload, **algorithm})
+        parts = _sent(client, path, size, {**upload, **algorithm}, watch)
         client.complete_multipart_upload(**upload, **kind, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
     except BaseException:
         # What is left of it would be billed.
@@ -180,14 +182,17 @@ def _send(client: Any, path: Path, name: S3Name, mark: Mark) -> None:
         raise
 
 
-def _sent(client: Any, path: Path, size: int, upload: dict[str, Any]) -> list[dict[str, Any]]:
+def _sent(
+    client: Any, path: Path, size: int, upload: dict[str, Any], watch: Callable[[int], None]
+) -> list[dict[str, Any]]:
     """Send the parts of a file; return what S3 has to be told of them."""
     step = buckets.part_bytes(size)
 
     def send(number: int) -> dict[str, Any]:
         with path.open("rb") as file:
             file.seek((number - 1) * step)
-            answer = client.upload_part(**upload, PartNumber=number, Body=file.read(step))
+            body = sending.Body(file.read(step), watch)
+        answer = client.upload_part(**upload, PartNumber=number, Body=body)
         return {
             "PartNumber": number,
             **{key: answer[key] for key in ("ETag", "ChecksumCRC32") if key in answer},

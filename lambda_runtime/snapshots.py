@@ -16,9 +16,10 @@ import copy
 import os
 import re
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,11 +29,12 @@ import ROOT
 from ROOT._distrdf.Operation import Action, Snapshot
 
 from dask_root_lambda.protocol import rootfile
-from dask_root_lambda.protocol.errors import IncompleteResultError
+from dask_root_lambda.protocol.errors import IncompleteResultError, RunCancelledError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import range_files
 from lambda_runtime.remote import names
 from lambda_runtime.remote.names import S3Name
+from lambda_runtime.sharing import OnStop
 
 if TYPE_CHECKING:
     # S3's SDK, which it needs, takes a new environment 0.06 s to import: only what writes to S3 does that.
@@ -181,8 +183,8 @@ class Written:
         """Append what the ranges that follow wrote."""
         self.parts += other.parts
 
-    def store(self) -> None:
-        """Make objects of what was written, where that goes to S3.
+    def store(self, watch: Callable[[int], None]) -> None:
+        """Make objects of what was written, where that goes to S3; what ``watch`` raises cuts that off.
 
         Raises
         ------
@@ -191,7 +193,7 @@ class Written:
         IncompleteResultError
             Another program made an object of this name.
         """
-        self.parts = tuple(_stored(self.output, part) for part in self.parts)
+        self.parts = tuple(_stored(self.output, part, watch) for part in self.parts)
 
     def discard(self) -> None:
         """Remove files of this machine: their range failed."""
@@ -242,7 +244,7 @@ class Written:
         return Written(self.tree, self.output, parts)
 
 
-def _stored(output: Output, part: Part) -> Part:
+def _stored(output: Output, part: Part, watch: Callable[[int], None]) -> Part:
     name = names.parse_s3(part.written)
     if not part.scratch or name is None:
         return part
@@ -250,7 +252,7 @@ def _stored(output: Output, part: Part) -> Part:
 
     scratch = Path(part.scratch)
     try:
-        identity = snapshot_objects.create(scratch, name, output.mark(part))
+        identity = snapshot_objects.create(scratch, name, output.mark(part), watch)
     finally:
         scratch.unlink(missing_ok=True)
     return replace(part, identity=identity, scratch="")
@@ -340,19 +342,43 @@ def discard(nodes: Mapping[int, Any]) -> None:
 
 
 @contextmanager
-def stored() -> Iterator[list[Any]]:
+def stored(on_stop: OnStop | None) -> Iterator[list[Any]]:
     """Put what Snapshots wrote where it belongs, if the block ends well; else remove it.
 
     The block puts results of a range into the list that it is given, those of Snapshots among them.
+
+    Parameters
+    ----------
+    on_stop
+        Called with what ends the sending of objects, and with None behind that; None where nobody will.
     """
     values: list[Any] = []
     try:
         yield values
-        for value in values:
-            if isinstance(value, Written):
-                value.store()
+        with _watching(on_stop) as watch:
+            for value in values:
+                if isinstance(value, Written):
+                    value.store(watch)
     except BaseException:
         for value in values:
             if isinstance(value, Written):
                 value.discard()
         raise
+
+
+@contextmanager
+def _watching(on_stop: OnStop | None) -> Iterator[Callable[[int], None]]:
+    stopped = threading.Event()
+
+    def watch(_: int) -> None:
+        if stopped.is_set():
+            raise RunCancelledError("the run was stopped")
+
+    if on_stop is None:
+        yield watch
+        return
+    on_stop(stopped.set)
+    try:
+        yield watch
+    finally:
+        on_stop(None)

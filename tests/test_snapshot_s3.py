@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections import namedtuple
 from dataclasses import replace
@@ -24,6 +26,7 @@ from lambda_runtime import room, snapshot_objects
 from lambda_runtime.copying import buckets
 from lambda_runtime.runner import SHARED
 
+from . import scripts, slow_link
 from .rdf.test_snapshot import RNTUPLE, options, values
 
 BUCKET = "skims"
@@ -317,3 +320,48 @@ class TestLarge:
             few = RDataFrame(4, npartitions=1).Define("v", "ROOT::RVecD(100000, rdfentry_)")
             few.Snapshot("t", SKIM, ["v"], level)
         assert keys(s3) == parts(0)
+
+
+SLOWLY = """
+import sys, time
+import ROOT
+from dask_root_lambda import LambdaCluster, RDataFrame
+from lambda_runtime.copying import buckets
+
+buckets.PART_BYTES, goes_on = int(sys.argv[1]), sys.argv[2] == "True"
+options = ROOT.RDF.RSnapshotOptions()
+options.fCompressionLevel, options.fCompressionAlgorithm = 0, 1
+with LambdaCluster(execution="local", concurrency=2, dashboard_address=None, progress=False) as cluster:
+    with cluster.get_client():
+        frame = RDataFrame(2000, npartitions=2).Define("v", "ROOT::RVecD(1000, rdfentry_)")
+        try:
+            frame.Snapshot("t", "s3://skims/a.root", ["v"], options)
+        except KeyboardInterrupt:
+            if not goes_on: raise
+        while cluster._executor.ledger.in_flight: time.sleep(0.01)
+        print("over", flush=True)
+        small = RDataFrame(20, npartitions=2).Define("x", "rdfentry_")
+        print(small.Snapshot("t", "s3://skims/a.root", ["x"]).Sum("x").GetValue(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("goes_on", [False, True], ids=["script", "notebook"])
+@pytest.mark.parametrize("part_bytes", [1 << 20, 1 << 30], ids=["parts", "whole"])
+def test_ctrl_c_does_not_wait_for_what_is_sent_slowly(bucket, s3, part_bytes, goes_on):
+    """It is cut off, and nothing of it stays, nor is in the way of what the process does next."""
+    with (
+        slow_link.to(os.environ["AWS_ENDPOINT_URL_S3"], up=200_000) as link,
+        scripts.running(SLOWLY, part_bytes, goes_on, env={"AWS_ENDPOINT_URL_S3": link.url}) as script,
+    ):
+        script.wait_until(lambda: link.passed > 300_000)
+        began_s = time.monotonic()
+        script.send(signal.SIGINT)
+        assert script.line() == ("over" if goes_on else None)
+        took_s = time.monotonic() - began_s
+        left = [s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []), keys(s3)]
+        rest = script.line() if goes_on else None
+        status, said = script.end()
+    print(took_s, said)
+    assert took_s < scripts.limit_s(3.0)
+    assert left == [[], []]
+    assert (status, rest) == ((0, "190.0") if goes_on else (-signal.SIGINT, None))
