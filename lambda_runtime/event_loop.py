@@ -26,8 +26,8 @@ from lambda_runtime.diagnostics import LoopError
 from lambda_runtime.displays import Table
 from lambda_runtime.locking import SharedLock
 from lambda_runtime.mappers import LoadedMapper
-from lambda_runtime.sharing import OnStop
 from lambda_runtime.snapshots import RangeSnapshot
+from lambda_runtime.stopping import OnStop
 
 _COMPILED_ANEW = ("Display", "HistoND", "HistoNSparseD", "Report")
 """Actions whose clones are wrong in ROOT 6.40, those of their variations, too: of a THnD keeps the entries of

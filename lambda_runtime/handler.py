@@ -51,7 +51,7 @@ from lambda_runtime.children import Children
 from lambda_runtime.keeping import Place
 from lambda_runtime.once import once
 from lambda_runtime.runner import ROOT_VERSION, Runner
-from lambda_runtime.sharing import OnStop
+from lambda_runtime.stopping import OnStop
 from lambda_runtime.storage_token import token
 from lambda_runtime.surroundings import surroundings
 
@@ -211,13 +211,13 @@ def _run(
         assert request.range_index is not None, "a request of a range has its number"
         assert request.interval is not None, "a request of a range has its interval"
         digest = _digest(bodies[0])
-        with tallies.counted(read):
+        with tallies.counted(read), tallies.stopping(on_stop) as stopped:
             return runner.map(
                 digest,
                 lambda: _fetch_mapper(environment, bodies[0], digest),
                 request.range_index,
                 request.interval,
-                on_stop,
+                stopped,
                 _place(request, problems),
             )
     if request.operation == "merge":

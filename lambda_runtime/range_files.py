@@ -17,20 +17,36 @@ PATTERNS = (rf"_[0-9]+\.root-{_HEX}$", rf"/snapshot-{_HEX}\.root$")
 """What `lambda_runtime.snapshots` calls such files, for TRegexp: hidden ones, and those that S3 gets."""
 
 _CODE = r"""
-#include <TError.h>
 #include <TFile.h>
+#include <TROOT.h>
 #include <TSystem.h>
 
 #include <cerrno>
+#include <fcntl.h>
 
 namespace dask_root_lambda {
 
 class RangeFile : public TFile {
 public:
-   // ROOT looks at files that are open when the process ends, after code as this is gone.
+   // "NET" has TFile leave all to this constructor: what that writes would not be written by this class.
    RangeFile(const char *name, Option_t *option = "", const char *title = "", Int_t compression = 1)
-      : TFile(name, TString(option) + "_WITHOUT_GLOBALREGISTRATION", title, compression)
+      : TFile(name, "NET", title, compression)
    {
+      TString wanted(option);
+      wanted.ToUpper();
+      fWritable = wanted.BeginsWith("RECREATE");
+      fOption = fWritable ? "CREATE" : "READ";
+      fRealName = GetName();
+      fD = SysOpen(fRealName, fWritable ? O_RDWR | O_CREAT | O_TRUNC : O_RDONLY, 0644);
+      if (fD < 0) {
+         SysError("TFile", "file %s can not be opened for %s", GetName(), fWritable ? "writing" : "reading");
+         MakeZombie();
+         gDirectory = gROOT;
+         return;
+      }
+      // ROOT looks at files that are open when the process ends, after code as this is gone.
+      fGlobalRegistration = false;
+      Init(fWritable);
    }
    ~RangeFile() override { Close(); }
 

@@ -25,8 +25,8 @@ from lambda_runtime.event_loop import EventLoop
 from lambda_runtime.keeping import Place
 from lambda_runtime.mappers import LoadedMapper, Mappers
 from lambda_runtime.remote import objects
-from lambda_runtime.sharing import OnStop
 from lambda_runtime.snapshots import Written
+from lambda_runtime.stopping import OnStop
 
 ROOT_VERSION = ".".join(str(ROOT.__version__).split(".")[:2])
 """ROOT's minor version, such as ``6.40``."""

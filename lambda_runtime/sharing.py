@@ -6,15 +6,13 @@ begins with a filter that passes every entry until its switch is thrown.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import ROOT
 
+from lambda_runtime import tallies
 from lambda_runtime.declaring import declared
-
-OnStop = Callable[[Callable[[], None] | None], None]
-"""Takes what ends the work that goes on, to be called from any thread; then None, when it is over."""
+from lambda_runtime.once import once
 
 _ENDED = "the event loop was ended on request"
 
@@ -31,6 +29,19 @@ namespace dask_root_lambda {
 // Event loops that are ending on request: each would say on std::cerr that it was interrupted.
 std::atomic<int> gEnding{0};
 
+void SetQuiet(bool quiet)
+{
+   if (quiet) {
+      ++gEnding;
+      std::cerr.setstate(std::ios_base::failbit);
+   } else if (--gEnding == 0) {
+      std::cerr.clear();
+   }
+}
+
+// Event loops end as well where what they read is stopped.
+void Connect() { gSetQuiet = SetQuiet; }
+
 class Switch {
    struct State {
       std::atomic<bool> fThrown{false};
@@ -43,17 +54,15 @@ public:
    void Reset() { fState->fThrown.store(false); }
    void Over()
    {
-      if (fState->fEnding.exchange(false) && --gEnding == 0)
-         std::cerr.clear();
+      if (fState->fEnding.exchange(false))
+         SetQuiet(false);
    }
    bool operator()() const
    {
       if (!fState->fThrown.load(std::memory_order_relaxed))
          return true;
-      if (!fState->fEnding.exchange(true)) {
-         ++gEnding;
-         std::cerr.setstate(std::ios_base::failbit);
-      }
+      if (!fState->fEnding.exchange(true))
+         SetQuiet(true);
       throw std::runtime_error("%s");
    }
 };
@@ -72,12 +81,20 @@ public:
 
 def new_switch() -> Any:
     """Make a switch; its ``Throw()`` ends the event loops behind it, at their next entry."""
-    return declared(_CODE).Switch()
+    return _namespace().Switch()
+
+
+@once
+def _namespace() -> Any:
+    tallies.declare()
+    namespace = declared(_CODE)
+    namespace.Connect()
+    return namespace
 
 
 def behind(switch: Any, frame: Any) -> Any:
     """Return a node of ``frame`` whose entries pass through ``switch``."""
-    return declared(_CODE).BehindSwitch(ROOT.RDF.AsRNode(frame), switch)
+    return _namespace().BehindSwitch(ROOT.RDF.AsRNode(frame), switch)
 
 
 def was_ended(error: Exception) -> bool:
@@ -92,7 +109,7 @@ def compile_graph(frame: Any) -> None:
     all of it: two threads that start new graphs at once find their code taken, not yet compiled, and fail
     with ``unordered_map::at``. (``RunGraphs`` compiles all graphs before it starts threads, too.)
     """
-    compiler = declared(_CODE).Compiler
+    compiler = _namespace().Compiler
     # Compiling takes seconds, in which the user's thread goes on, and hears of Ctrl-C.
     compiler.Compile.__release_gil__ = True
     compiler(ROOT.RDF.AsRNode(frame)).Compile()

@@ -16,7 +16,6 @@ import copy
 import os
 import re
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -29,12 +28,12 @@ import ROOT
 from ROOT._distrdf.Operation import Action, Snapshot
 
 from dask_root_lambda.protocol import rootfile
-from dask_root_lambda.protocol.errors import IncompleteResultError, RunCancelledError
+from dask_root_lambda.protocol.errors import IncompleteResultError
 from dask_root_lambda.protocol.rootfile import FileIdentity
 from lambda_runtime import range_files
 from lambda_runtime.remote import names
 from lambda_runtime.remote.names import S3Name
-from lambda_runtime.sharing import OnStop
+from lambda_runtime.stopping import OnStop, watching
 
 if TYPE_CHECKING:
     # S3's SDK, which it needs, takes a new environment 0.06 s to import: only what writes to S3 does that.
@@ -355,7 +354,7 @@ def stored(on_stop: OnStop | None) -> Iterator[list[Any]]:
     values: list[Any] = []
     try:
         yield values
-        with _watching(on_stop) as watch:
+        with watching(on_stop) as watch:
             for value in values:
                 if isinstance(value, Written):
                     value.store(watch)
@@ -364,21 +363,3 @@ def stored(on_stop: OnStop | None) -> Iterator[list[Any]]:
             if isinstance(value, Written):
                 value.discard()
         raise
-
-
-@contextmanager
-def _watching(on_stop: OnStop | None) -> Iterator[Callable[[int], None]]:
-    stopped = threading.Event()
-
-    def watch(_: int) -> None:
-        if stopped.is_set():
-            raise RunCancelledError("the run was stopped")
-
-    if on_stop is None:
-        yield watch
-        return
-    on_stop(stopped.set)
-    try:
-        yield watch
-    finally:
-        on_stop(None)

@@ -7,7 +7,7 @@ are ours: who opens one takes the tally of the thread along, also to threads tha
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from dask_root_lambda.protocol.traffic import LOCAL, Traffic, of_source
 from lambda_runtime import traffic
 from lambda_runtime.declaring import declared
 from lambda_runtime.once import once
+from lambda_runtime.stopping import OnStop
 
 _CODE = r"""
 #pragma cling optimize(0)
@@ -30,6 +31,8 @@ _CODE = r"""
 namespace dask_root_lambda {
 
 // Each new environment compiles this before its first range: it has no maps and no other large templates.
+void (*gSetQuiet)(bool) = nullptr;  // of event loops; see lambda_runtime/sharing.py
+
 class Tally {
 public:
    // A fetch that is under way.
@@ -65,12 +68,28 @@ public:
       std::lock_guard<std::mutex> lock(fMutex);
       return fOver;
    }
+   // Nothing that is fetched is wanted any more.
+   void Stop()
+   {
+      std::lock_guard<std::mutex> lock(fMutex);
+      fStopped = true;
+   }
+   // From now on ROOT may not say that it could not read.
+   bool Stopped()
+   {
+      std::lock_guard<std::mutex> lock(fMutex);
+      if (fStopped && !fOver && !fQuiet && gSetQuiet)
+         gSetQuiet(fQuiet = true);
+      return fStopped;
+   }
    // What is fetched ahead is not wanted any more; what comes of it within a second counts.
    void End()
    {
       for (int i = 0; i < 1000; ++i, usleep(1000)) {
          std::lock_guard<std::mutex> lock(fMutex);
          fOver = true;
+         if (fQuiet)
+            gSetQuiet(fQuiet = false);
          if (!fUses)
             return;
       }
@@ -100,6 +119,8 @@ private:
    Line *fFirst = nullptr;
    int fUses = 0;
    bool fOver = false;
+   bool fStopped = false;
+   bool fQuiet = false;
 
    void Forget()
    {
@@ -238,6 +259,35 @@ def counted(found: list[Traffic]) -> Iterator[None]:
         yield
     finally:
         found.extend(_read(namespace.Ended(count)))
+
+
+@contextmanager
+def stopping(on_stop: OnStop | None) -> Iterator[OnStop | None]:
+    """Let what ends the work of this thread end what it reads of objects, too.
+
+    Parameters
+    ----------
+    on_stop
+        Takes what ends it; None where nobody will. What stands for it in the block is given.
+    """
+    if on_stop is None:
+        yield None
+        return
+    tally = declare().Tally.Current()
+
+    def register(end: Callable[[], None] | None) -> None:
+        def stop() -> None:
+            tally.Stop()
+            if end is not None:
+                end()
+
+        on_stop(stop)
+
+    register(None)
+    try:
+        yield register
+    finally:
+        on_stop(None)
 
 
 def _read(lines: Any) -> list[Traffic]:

@@ -94,6 +94,11 @@ class Script:
             self.family |= set(psutil.Process(self.process.pid).children(recursive=True))
         return self.family
 
+    def answer(self):
+        """Send it an empty line, for which it waits; its standard input has to be a pipe."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
     def send(self, number):
         """Send a signal."""
         self.children()
@@ -101,6 +106,8 @@ class Script:
 
     def end(self, timeout_s=PATIENCE_S):
         """Wait for its end; return its status and what it wrote to standard error."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
         status = self.process.wait(timeout_s)
         for reader in self._readers:
             reader.join(timeout_s)

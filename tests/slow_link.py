@@ -16,12 +16,12 @@ _FAST = float("inf")
 class Link:
     """The link.
 
-    ``passed`` counts the bytes that have passed it.
+    ``passed`` counts the bytes that have passed it; ``down`` holds for connections from now on.
     """
 
     def __init__(self, url: str, up: float, down: float) -> None:
         parts = urlsplit(url)
-        self._target, self._up, self._down = (parts.hostname, parts.port), up, down
+        self._target, self._up, self.down = (parts.hostname, parts.port), up, down
         self._server = socket.create_server(("127.0.0.1", 0))
         # Inherited by the connections: what waits here waits unseen.
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * _PIECE_BYTES)
@@ -36,7 +36,7 @@ class Link:
                 client = self._server.accept()[0]
                 server = socket.create_connection(self._target)
                 self._sockets += [client, server]
-                for ends in ((client, server, self._up), (server, client, self._down)):
+                for ends in ((client, server, self._up), (server, client, self.down)):
                     threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket, bytes_per_s: float) -> None:

@@ -9,14 +9,17 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
+import boto3
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from tests import scripts
+from tests import scripts, slow_link, web
+from tests.conftest import ROOT
 
 LIMIT_S = 3.0
 """Within so long a call returns, and a process ends."""
@@ -254,6 +257,59 @@ def test_what_is_stopped_begins_no_more(stop, execution, tmp_path):
     # Two at once; the place of one that failed may be taken before its run has heard of it.
     assert before <= 3
     assert after == 4
+
+
+READS = """
+with cluster() as c, c.get_client() as client:
+    frame = RDataFrame("Events", where, npartitions=1)
+    stopped, other = (client.compute(frame.Define("y", f"Sum(w) + {n}").Sum("y")) for n in (1, 2))
+    say("reading")
+    input()
+    client.cancel(stopped)
+    began_s = time.monotonic()
+    while c._executor.ledger.in_flight > 1: time.sleep(0.01)
+    say(json.dumps(time.monotonic() - began_s))
+    input()
+    # The rest of what the other reads comes slowly; anew, it comes at once.
+    say(json.dumps([other.result(60), frame.Define("y", "Sum(w)").Sum("y").GetValue()]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["s3", "web"])
+def test_what_is_stopped_reads_no_more(kind, user, tmp_path):
+    """In a process that goes on: within 3 s, however slowly an object comes. Who else reads it goes on."""
+    path, compressed = tmp_path / "far.root", ROOT.RDF.RSnapshotOptions()
+    compressed.fCompressionLevel, compressed.fCompressionAlgorithm = 0, 1
+    made = ROOT.RDataFrame(100).Define("w", "ROOT::RVecD(1000, rdfentry_)")
+    made.Snapshot("Events", str(path), ["w"], compressed)
+    with ExitStack() as stack:
+        if kind == "s3":
+            client = boto3.client("s3", endpoint_url=user)
+            client.create_bucket(Bucket="slow")
+            client.put_object(Bucket="slow", Key="far.root", Body=path.read_bytes())
+            link = stack.enter_context(slow_link.to(user))
+            url, env = "s3://slow/far.root", {"AWS_ENDPOINT_URL_S3": link.url}
+        else:
+            server = stack.enter_context(web.serving())
+            server.files["/far.root"] = path.read_bytes()
+            link = stack.enter_context(slow_link.to(server.url))
+            url, env = f"{link.url}/far.root", {}
+        link.down = 100_000
+        script = stack.enter_context(
+            scripts.running(FRAME + READS, "local", url, 0, env=env, stdin=subprocess.PIPE)
+        )
+        script.wait_for("reading")
+        before = link.passed
+        script.wait_until(lambda: link.passed > before + 100_000)
+        script.answer()
+        took_s = json.loads(script.line() or script.said)
+        link.down = float("inf")
+        script.answer()
+        results = json.loads(script.line() or script.said)
+        assert script.end() == (0, "")
+    assert took_s < scripts.limit_s(LIMIT_S)
+    total = 1000 * sum(range(100))
+    assert results == [total + 2 * 100, total]
 
 
 SETUP, LONG, REST = (

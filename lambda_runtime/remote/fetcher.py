@@ -316,8 +316,8 @@ bool Finish(Object &object, Piece &piece, int result, Problem &problem)
    return false;
 }
 
-// Fetches pieces side by side; says what is wrong, nothing if all is well. Once ``stop`` is set, it ends, and
-// once the range is over that it fetches ahead for.
+// Fetches pieces side by side; says what is wrong, nothing if all is well. It ends once the range is stopped
+// that it fetches for; where it fetches ahead, also once ``stop`` is set, or the range is over.
 Problem Fetch(Object &object, Tally &tally, std::vector<Piece> &pieces, std::size_t atOnce,
               const std::atomic<bool> *stop = nullptr)
 {
@@ -341,8 +341,8 @@ Problem Fetch(Object &object, Tally &tally, std::vector<Piece> &pieces, std::siz
          problem = {"no answer within " + std::to_string(gDeadlineMs / 1000) + " s", true};
          break;
       }
-      long long wait = stop ? 50 : 1000;
-      if (stop && (*stop || tally.Over())) {
+      long long wait = stop ? 50 : 200;
+      if (tally.Stopped() || (stop && (*stop || tally.Over()))) {
          problem = {"nobody wants it", true};
          break;
       }

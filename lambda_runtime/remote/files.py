@@ -165,10 +165,13 @@ void KeepBlock(Object &object, long long offset, std::shared_ptr<std::string> bl
    object.fBlocks[offset] = std::move(block);
 }
 
-bool Report(Object &object, const Problem &problem)
+// Tells of a reading that failed; not where its range was stopped: others may read the object.
+bool Report(Object &object, Tally &tally, const Problem &problem)
 {
    if (problem.fText.empty())
       return true;
+   if (tally.Stopped())
+      return false;
    Tell(object.fName, problem.fText, problem.fPasses);
    ::Error("TFile::RemoteRead", "cannot read %s: %s", object.fShown.c_str(), problem.fText.c_str());
    return false;
@@ -251,9 +254,9 @@ bool ReadOne(Object &object, Tally &tally, char *to, long long offset, long long
    else if (size < kAhead)
       end = std::min(offset + kAhead, object.fSize);
    if (first == offset && end == offset + size)
-      return Report(object, Read(object, tally, {{to, offset, size}}));
+      return Report(object, tally, Read(object, tally, {{to, offset, size}}));
    auto block = std::make_shared<std::string>(end - first, 0);
-   if (!Report(object, Read(object, tally, {{&(*block)[0], first, end - first}})))
+   if (!Report(object, tally, Read(object, tally, {{&(*block)[0], first, end - first}})))
       return false;
    std::memcpy(to, block->data() + (offset - first), size);
    KeepBlock(object, first, block);
@@ -297,7 +300,7 @@ bool ReadMany(Object &object, Tally &tally, std::vector<Part> parts)
    }
    if (wanted.empty())
       return true;
-   return Report(object, Read(object, tally, std::move(wanted)));
+   return Report(object, tally, Read(object, tally, std::move(wanted)));
 }
 
 // What is not public of a tree's cache: which entries it has, and to which it reads.

@@ -224,7 +224,7 @@ public:
          std::vector<Part> again;
          for (const auto &each : wanted)
             again.push_back({each.fTo, each.fOffset, each.fSize});
-         if (!(stop && (*stop || tally.Over()))) {
+         if (!tally.Stopped() && !(stop && (*stop || tally.Over()))) {
             Drop(number, verdict);
             again = Take(tally, std::move(again), stop);
          }
