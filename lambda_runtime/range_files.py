@@ -60,7 +60,7 @@ public:
          const auto written = SysWrite(fD, from + done, size - done);
          if (written < 0 && TSystem::GetErrno() == EINTR)
             continue;
-         if (written < 0) {
+         if (written <= 0) {
             SetBit(kWriteError);
             SetWritable(kFALSE);
             SysError("WriteBuffer", "error writing to file %s", GetName());
