@@ -80,7 +80,7 @@ public:
 
 @once
 def prepare() -> None:
-    """Let ROOT write files with such names without a word about signals."""
+    """Have ROOT open files with such names as a ``RangeFile``, which leaves signals alone."""
     declared(_CODE)
     for pattern in PATTERNS:
         ROOT.gPluginMgr.AddHandler(

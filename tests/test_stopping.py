@@ -277,7 +277,8 @@ with cluster() as c, c.get_client() as client:
 
 @pytest.mark.parametrize("kind", ["s3", "web"])
 def test_what_is_stopped_reads_no_more(kind, user, tmp_path):
-    """In a process that goes on: within 3 s, however slowly an object comes. Who else reads it goes on."""
+    """A range ends within 3 s in a process that goes on, however slowly an object comes; another one that
+    reads the same object goes on."""
     path, compressed = tmp_path / "far.root", ROOT.RDF.RSnapshotOptions()
     compressed.fCompressionLevel, compressed.fCompressionAlgorithm = 0, 1
     made = ROOT.RDataFrame(100).Define("w", "ROOT::RVecD(1000, rdfentry_)")

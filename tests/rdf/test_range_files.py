@@ -16,7 +16,7 @@ UNCOMPRESSED = {"fCompressionLevel": 0, "fCompressionAlgorithm": 1}
 
 @pytest.fixture
 def heard():
-    """Tells whether SIGINT is ignored: as often as can be, while the test runs; a list of what was found."""
+    """A list of whether SIGINT would be heard, looked at as often as can be while the test runs."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     found, over = [], threading.Event()
 
@@ -41,7 +41,7 @@ def is_ignored():
 @pytest.mark.parametrize("output", [{}, {"fOutputFormat": RNTUPLE}], ids=["TTree", "RNTuple"])
 @pytest.mark.parametrize("place", ["disk", "s3"])
 def test_two_threads_write(local, s3, tmp_path, heard, place, output):
-    """At a time, many blocks each."""
+    """Many blocks each, at a time; SIGINT is never ignored meanwhile, nor behind it."""
     if place == "s3":
         s3.create_bucket(Bucket="heard")
     url = "s3://heard/a.root" if place == "s3" else str(tmp_path / "a.root")
