@@ -2,7 +2,8 @@
 
 ROOT's TFile ignores SIGINT while it writes a block, and then puts back what it found
 (``TFile::WriteBuffer``, ``TUnixSystem::UnixIgnoreSignal``). Of two threads that write at a time one finds
-that the signal is ignored, and puts that back: the process is deaf to Ctrl-C from then on.
+that the signal is ignored, and puts that back: the process is deaf to Ctrl-C from then on. Functions, which
+nobody interrupts, save the 0.2 s of CPU that the first such file takes.
 """
 
 from __future__ import annotations

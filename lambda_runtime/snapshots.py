@@ -30,7 +30,7 @@ from ROOT._distrdf.Operation import Action, Snapshot
 from dask_root_lambda.protocol import rootfile
 from dask_root_lambda.protocol.errors import IncompleteResultError
 from dask_root_lambda.protocol.rootfile import FileIdentity
-from lambda_runtime import range_files
+from lambda_runtime import IN_FUNCTION, range_files
 from lambda_runtime.remote import names
 from lambda_runtime.remote.names import S3Name
 from lambda_runtime.stopping import OnStop, watching
@@ -329,7 +329,8 @@ def prepare(nodes: Mapping[int, Any], booked: Mapping[int, Any], range_id: int) 
     for number, node in nodes.items():
         operation = booked[number].operation
         if isinstance(operation, Snapshot):
-            range_files.prepare()
+            if not IN_FUNCTION:
+                range_files.prepare()
             node.operation = RangeSnapshot(operation, range_id)
 
 
