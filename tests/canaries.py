@@ -101,7 +101,7 @@ def pages(cluster: Any) -> dict[str, bytes]:
     for path in paths:
         # Some fail where the worker is in the scheduler's process; what they answer is kept all the same.
         try:
-            with urlopen(f"{cluster.dashboard_link.rpartition('/')[0]}{path}", timeout=20) as answer:
+            with urlopen(f"{cluster.dashboard_link.rpartition('/')[0]}{path}", timeout=90) as answer:
                 found[path] = answer.read()
         except HTTPError as error:
             found[path] = error.read()

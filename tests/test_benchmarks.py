@@ -64,6 +64,8 @@ def test_estimating_compares_with_the_bill() -> None:
     assert within.value in (0, 1)
 
 
+# It starts 16 processes.
+@pytest.mark.timeout(900)
 def test_starting_starts_twice() -> None:
     """Both starts have the target of the issue."""
     targets = [figure.at_most for figure in starting.measure(n_files=8)]

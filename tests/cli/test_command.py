@@ -197,7 +197,7 @@ def test_aws_without_settings_is_one_clear_line(command):
 
 
 def test_a_damaged_file_is_a_clear_error(command, environment, tmp_path):
-    """A range that cannot be read ends the run with what ROOT said of it, and no traceback."""
+    """A range that cannot be read ends the run with what became of it, and no traceback."""
     made = command("demo", "--events", 100_000, "--execution", "local", "--npartitions", 1)
     assert made.returncode == 0
     (path,) = tmp_path.glob("cache/*/*.root")
@@ -206,7 +206,8 @@ def test_a_damaged_file_is_a_clear_error(command, environment, tmp_path):
         file.write(b"\x55" * 100_000)
     done = command("demo", "--files", path, "--npartitions", 8, "--concurrency", 2)
     assert done.returncode == 1
-    assert re.search("^error: the graph raised", done.stderr, re.MULTILINE)
+    # ROOT raises, or takes garbage for sizes, and ends the environment: now and then, for the same damage.
+    assert re.search("^error: ", done.stderr, re.MULTILINE)
     assert str(path) in done.stderr
     assert "Traceback" not in done.stderr
 
