@@ -207,7 +207,8 @@ def test_a_damaged_file_is_a_clear_error(command, environment, tmp_path):
     done = command("demo", "--files", path, "--npartitions", 8, "--concurrency", 2)
     assert done.returncode == 1
     # ROOT raises, or takes garbage for sizes, and ends the environment: now and then, for the same damage.
-    assert re.search("^error: ", done.stderr, re.MULTILINE)
+    outcomes = "the graph raised|the process ended while it ran the task|the task needed more than"
+    assert re.search(f"^error: ({outcomes})", done.stderr, re.MULTILINE)
     assert str(path) in done.stderr
     assert "Traceback" not in done.stderr
 
